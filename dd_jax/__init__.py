@@ -1,0 +1,44 @@
+"""dd_jax: dataset distillation in JAX.
+
+    import dd_jax as dd
+    data   = dd.load_dataset("digits")
+    model  = dd.models.mlp(data)
+    method = dd.methods.unrolled(model, num_steps=1, num_epochs=10)
+    run    = dd.distill(method, data, num_steps=1500, out="runs/digits")
+    print(dd.evaluate(run.distilled, model, data))
+"""
+
+from dd_jax import methods, models
+from dd_jax.data import dataset_from_arrays, load_dataset
+from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, RunError
+from dd_jax.evaluation import Evaluation, baselines, evaluate, train_on
+from dd_jax.runs import Run, distill, load_distilled, save_distilled
+from dd_jax.types import Batch, Dataset, DistilledData, Protocol, Transform
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "DDJaxError",
+    "DataError",
+    "Dataset",
+    "DistilledData",
+    "DivergedError",
+    "Evaluation",
+    "OptionError",
+    "Protocol",
+    "Run",
+    "RunError",
+    "Transform",
+    "__version__",
+    "baselines",
+    "dataset_from_arrays",
+    "distill",
+    "evaluate",
+    "load_dataset",
+    "load_distilled",
+    "methods",
+    "models",
+    "save_distilled",
+    "train_on",
+]

@@ -1,0 +1,141 @@
+"""A Dataset out of plain arrays: checked, split, transformed, fingerprinted and put on the device."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+
+from dd_jax.data import checks
+from dd_jax.data.splits import TEST_STREAM, VALIDATION_STREAM, carve
+from dd_jax.data.transforms import fit_transform, to_model
+from dd_jax.errors import DataError, OptionError
+from dd_jax.types import Batch, Dataset, Transform
+
+Pair: TypeAlias = tuple[Any, Any]  # images and their labels
+FINGERPRINT_DIGITS = 16  # hexadecimal; 64 bits tell any collection of datasets apart
+
+
+class RawData(NamedTuple):
+    """What a source read: pairs of images (N, H, W, C) and labels (N,), before splitting and transforming."""
+
+    train: Pair
+    test: Pair | None = None
+    validation: Pair | None = None
+    class_names: tuple[str, ...] | None = None
+
+
+def dataset_from_arrays(
+    images: Any,
+    labels: Any,
+    *,
+    name: str = "arrays",
+    test: Pair | None = None,
+    validation: Pair | None = None,
+    class_names: Sequence[str] | None = None,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+    transform: str | Transform = "standardise",
+) -> Dataset:
+    """A dataset in model space on the default device, out of pixel arrays.
+
+    Parts that are not given are carved from the training arrays, stratified by class and always the same
+    for the same seed: first the test split, then validation. The transform is fitted to what remains.
+
+    Args:
+        images: (N, H, W) or (N, H, W, C); uint8 (divided by 255), bool, or floats in [0, 1]. With
+            transform="identity" floats of any range are kept as they are.
+        labels: (N,) integer classes counted from 0.
+        test, validation: pairs (images, labels) like the first two.
+        class_names: one per class; by default "0", "1", ...
+        validation_fraction: share of each class carved for validation when `validation` is not given;
+            0 leaves validation empty, and model selection with nothing to look at.
+        test_fraction: the same for the test split; must be above 0.
+        split_seed: chooses the carved images.
+        transform: a kind to fit ("standardise", "identity") or a fitted transform.
+
+    Raises:
+        DataError: the arrays can't be used as they are; the message says which, where and what to do.
+        OptionError: an unknown transform, or a fraction outside [0, 1).
+    """
+    any_range = transform == "identity"
+    raw_images = checks.as_images(images, "train images", any_range=any_range)
+    raw_labels = checks.as_labels(labels, len(raw_images), "train labels")
+    names = checks.as_class_names(class_names, raw_labels)
+    if test is None and not test_fraction > 0:
+        raise OptionError(f"test_fraction must be above 0 when no test pair is given; found {test_fraction}.")
+
+    parts: dict[str, Pair] = {}
+    rest = raw_images, raw_labels
+    for part, pair, fraction, stream in (
+        ("test", test, test_fraction, TEST_STREAM),
+        ("validation", validation, validation_fraction, VALIDATION_STREAM),
+    ):
+        if pair is None:
+            rest, parts[part] = _carved(rest, fraction, split_seed, stream, part)
+        else:
+            parts[part] = _checked(pair, part, raw_images, len(names), any_range)
+    parts["train"] = rest
+
+    pixels = {part: _as_pixels(pair[0]) for part, pair in parts.items()}
+    fitted = transform if isinstance(transform, Transform) else fit_transform(transform, pixels["train"])
+    batches = {part: Batch(to_model(fitted, jnp.array(pixels[part])), jnp.array(parts[part][1])) for part in parts}
+    return Dataset(
+        name=name,
+        class_names=names,
+        transform=fitted,
+        fingerprint=_fingerprint(parts, names, fitted),
+        **batches,
+    )
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Shapes and counts of a dataset as plain Python values, ready for JSON."""
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    counts = {part: np.bincount(batch.labels, minlength=dataset.num_classes) for part, batch in splits.items()}
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "image_shape": list(dataset.image_shape),
+        "num_classes": dataset.num_classes,
+        "class_names": list(dataset.class_names),
+        "transform": dataset.transform.kind,
+        "splits": {
+            part: {
+                "num_images": len(batch.labels),
+                "images_per_class": dict(zip(dataset.class_names, counts[part].tolist(), strict=True)),
+            }
+            for part, batch in splits.items()
+        },
+    }
+
+
+def _carved(pair: Pair, fraction: float, seed: int, stream: int, part: str) -> tuple[Pair, Pair]:
+    images, labels = pair
+    rest, carved = carve(labels, fraction, seed, stream)
+    if fraction > 0 and not carved.size:
+        raise DataError(f"Can't carve a {part} split: every class has a single image. Give {part}=(images, labels).")
+    return (images[rest], labels[rest]), (images[carved], labels[carved])
+
+
+def _checked(pair: Pair, part: str, train: np.ndarray, num_classes: int, any_range: bool) -> Pair:
+    images = checks.as_images(pair[0], f"{part} images", any_range=any_range)
+    labels = checks.as_labels(pair[1], len(images), f"{part} labels")
+    checks.check_alike(images, labels, train, num_classes, part)
+    return images, labels
+
+
+def _as_pixels(images: np.ndarray) -> np.ndarray:
+    return np.divide(images, np.float32(255)) if images.dtype == np.uint8 else images
+
+
+def _fingerprint(parts: dict[str, Pair], class_names: tuple[str, ...], transform: Transform) -> str:
+    digest = hashlib.sha256(repr((class_names, transform.kind)).encode())
+    named = {f"{part}_{what}": array for part, pair in parts.items() for what, array in zip("xy", pair, strict=True)}
+    for key, array in sorted({**named, **transform.arrays}.items()):
+        values = np.ascontiguousarray(array)
+        digest.update(repr((key, values.dtype.str, values.shape)).encode())
+        digest.update(values)
+    return digest.hexdigest()[:FINGERPRINT_DIGITS]

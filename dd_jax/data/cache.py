@@ -1,0 +1,74 @@
+"""Decoded datasets kept on disk as one npz each, so that images are decoded once."""
+
+import hashlib
+import os
+import uuid
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from dd_jax.data.arrays import RawData
+from dd_jax.data.npz import read_arrays
+from dd_jax.errors import DataError
+
+FORMAT = 1  # part of every key; raise it when what is written changes
+PARTS = ("train", "test", "validation")
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None) -> Path:
+    """Where decoded datasets are kept: `cache_dir`, or dd_jax/datasets under the user's cache folder."""
+    if cache_dir is not None:
+        return Path(cache_dir).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dd_jax" / "datasets"
+
+
+def source_key(files: Iterable[Path], *facts: object) -> str:
+    """A hash that changes when a source file or one of the facts does (names, sizes and times are looked at)."""
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(files)]
+    return hashlib.sha256(repr((FORMAT, stats, facts)).encode()).hexdigest()[:16]
+
+
+def cached(path: Path, build: Callable[[], RawData]) -> RawData:
+    """What `path` holds; when there is nothing readable, what `build()` returns, which is then kept there.
+
+    Warns:
+        UserWarning: the result could not be kept.
+    """
+    found = _read(path)
+    if found is not None:
+        return found
+    raw = build()
+    try:
+        _write(path, raw)
+    except OSError as error:
+        warnings.warn(f"Can't keep the decoded dataset at {path}: {error}.", UserWarning, stacklevel=2)
+    return raw
+
+
+def _read(path: Path) -> RawData | None:
+    try:
+        arrays = read_arrays(path)
+    except DataError:
+        return None
+    pairs = {part: (arrays[f"{part}_x"], arrays[f"{part}_y"]) for part in PARTS if f"{part}_x" in arrays}
+    if "train" not in pairs or "class_names" not in arrays:
+        return None
+    return RawData(**pairs, class_names=tuple(arrays["class_names"].tolist()))
+
+
+def _write(path: Path, raw: RawData) -> None:
+    arrays = {"class_names": np.asarray(raw.class_names or ())}
+    for part in PARTS:
+        pair = getattr(raw, part)
+        if pair is not None:
+            arrays[f"{part}_x"], arrays[f"{part}_y"] = pair
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,89 @@
+"""Encoded images (files or bytes) to uint8 arrays, through pillow."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from dd_jax.errors import DataError, OptionError
+
+ImageSize: TypeAlias = int | tuple[int, int] | None
+GREY_MODES = ("1", "L", "LA", "La")
+DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def as_size(image_size: ImageSize) -> tuple[int, int] | None:
+    """(H, W) of an `image_size` option, or None.
+
+    Raises:
+        OptionError: neither a positive integer nor a pair of them.
+    """
+    if image_size is None:
+        return None
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise OptionError(f"image_size must be a positive integer or (height, width); found {image_size!r}.")
+    return size[0], size[1]
+
+
+def decode_image(source: Path | bytes, where: str, size: tuple[int, int] | None, channels: int | None) -> np.ndarray:
+    """One image as uint8 (H, W, C).
+
+    Args:
+        source: a file, or the bytes of one.
+        where: what to call it in an error.
+        size: (H, W) to resize to, bilinear and regardless of the aspect ratio; None keeps the size.
+        channels: 1 or 3; None keeps grey images at 1 and makes all others 3.
+
+    Raises:
+        DataError: not an image, truncated, or deeper than 8 bits.
+    """
+    from PIL import Image
+
+    image = _opened(source, where)
+    if image.mode in DEEP_MODES:
+        raise DataError(f"{where} has more than 8 bits per channel (pillow mode {image.mode}); convert it first.")
+    grey = channels == 1 if channels else image.mode in GREY_MODES
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    image = image.convert("L" if grey else "RGB")
+    if size is not None and image.size != size[::-1]:
+        image = image.resize(size[::-1], Image.Resampling.BILINEAR)
+    array = np.asarray(image)
+    return array[..., None] if grey else array
+
+
+def _opened(source: Path | bytes, where: str) -> Any:
+    """The pillow image, read to its end; files are turned upright, published records stay as they are."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+            return file.copy() if isinstance(source, bytes) else ImageOps.exif_transpose(file)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"Can't read {where} as an image: {error}.") from error
+
+
+def stack_images(images: Iterable[tuple[str, np.ndarray]], count: int) -> np.ndarray:
+    """`count` named images (H, W, C) as one array; grey ones among colour ones get three equal channels.
+
+    Raises:
+        DataError: an image has another size than the first.
+    """
+    stacked = np.empty((0, 0, 0, 0), np.uint8)
+    first = ""
+    for index, (where, image) in enumerate(images):
+        if index == 0:
+            first, stacked = where, np.empty((count, *image.shape), np.uint8)
+        if image.shape[:2] != stacked.shape[1:3]:
+            (height, width), found = stacked.shape[1:3], image.shape[:2]
+            raise DataError(
+                f"The images differ in size: {first} is {height}x{width}, {where} is {found[0]}x{found[1]}. "
+                f"Give image_size=(height, width), e.g. image_size={min(height, width)}, to resize them."
+            )
+        if image.shape[2] > stacked.shape[3]:
+            stacked = np.repeat(stacked, image.shape[2], axis=3)
+        stacked[index] = image
+    return stacked

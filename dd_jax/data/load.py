@@ -1,0 +1,71 @@
+"""One name, one dataset: where `load_dataset` decides which source to read."""
+
+import os
+from pathlib import Path
+
+from dd_jax.data.arrays import RawData, dataset_from_arrays
+from dd_jax.data.digits import read_digits
+from dd_jax.data.folder import read_folder
+from dd_jax.data.images import ImageSize
+from dd_jax.data.npz import read_npz
+from dd_jax.data.tfds_sets import read_tfds
+from dd_jax.errors import OptionError
+from dd_jax.types import Dataset, Transform
+
+
+def load_dataset(
+    name: str,
+    *,
+    validation_fraction: float = 0.1,
+    split_seed: int = 0,
+    transform: str | Transform = "standardise",
+    cache_dir: str | os.PathLike[str] | None = None,
+    image_size: ImageSize = None,
+) -> Dataset:
+    """A real dataset in model space, on the default device.
+
+    Published splits are kept. Validation is carved from train, stratified, when there is none; so is a
+    test split of 20%, when the source has neither a test nor a validation split. A validation split
+    without a test split is the test split.
+
+    Args:
+        name: one of
+            "digits": scikit-learn's 8x8 digits, always there;
+            a TFDS image set that is prepared on this machine: "mnist", "cifar10", "emnist/letters",
+            "mnist:3.0.1" (looked for in TFDS_DATA_DIR, else ~/tensorflow_datasets);
+            "folder:PATH": one folder of images per class, or PATH/train, PATH/test and PATH/validation
+            with such folders;
+            "npz:PATH": arrays `images` and `labels`, optionally `test_images` and `test_labels`,
+            `class_names`; the names of Keras and MedMNIST files are understood too.
+        validation_fraction: share of each training class carved for validation; 0 leaves it empty.
+        split_seed: chooses the carved images.
+        transform: "standardise", "identity", or a fitted transform.
+        cache_dir: where decoded TFDS sets are kept; by default dd_jax/datasets in the user's cache folder.
+        image_size: resize images to this side, or (H, W), while reading; for TFDS sets and folders.
+
+    Raises:
+        DataError: the data is missing, not prepared, damaged or of the wrong kind; the message says what to do.
+        OptionError: an unknown name or a senseless option.
+    """
+    raw = _read(name, image_size, cache_dir)
+    return dataset_from_arrays(
+        *raw.train,
+        name=name,
+        test=raw.test,
+        validation=raw.validation,
+        class_names=raw.class_names,
+        validation_fraction=validation_fraction,
+        split_seed=split_seed,
+        transform=transform,
+    )
+
+
+def _read(name: str, image_size: ImageSize, cache_dir: str | os.PathLike[str] | None) -> RawData:
+    kind, _, path = name.partition(":")
+    if kind == "folder":
+        return read_folder(Path(path).expanduser(), image_size)
+    if kind != "npz" and name != "digits":
+        return read_tfds(name, image_size, cache_dir)
+    if image_size is not None:
+        raise OptionError(f"image_size is for TFDS sets and folders; {name!r} is arrays already.")
+    return read_npz(Path(path).expanduser()) if kind == "npz" else read_digits()

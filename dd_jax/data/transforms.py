@@ -1,0 +1,114 @@
+"""Invertible maps from pixels in [0, 1] to model space, as a small table of pure functions.
+
+A kind has three parts: `fit` measures the training pixels on the host, `forward` maps pixels to model
+space and `inverse` maps back. A new kind, such as ZCA whitening, is one more entry of `KINDS`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dd_jax.errors import DataError, unknown_name
+from dd_jax.types import Transform
+
+Images: TypeAlias = jax.Array | np.ndarray
+Arrays: TypeAlias = Mapping[str, Any]
+
+MIN_STD = 1 / 255  # one grey level of an 8-bit image: a channel that varies less is taken as constant
+FIT_CHUNK = 1024  # images measured at a time, so that float64 copies stay small
+
+
+class Kind(NamedTuple):
+    """One kind of transform.
+
+    fit: pixels (N, H, W, C) -> the arrays of the transform; runs on the host, in float64.
+    forward, inverse: (arrays, images (..., H, W, C)) -> images of the same shape and dtype; traceable.
+    """
+
+    fit: Callable[[np.ndarray], dict[str, jax.Array]]
+    forward: Callable[[Arrays, jax.Array], jax.Array]
+    inverse: Callable[[Arrays, jax.Array], jax.Array]
+
+
+def fit_transform(kind: str, pixels: Images) -> Transform:
+    """The transform of this kind fitted to pixels (N, H, W, C) in [0, 1].
+
+    Raises:
+        OptionError: there is no such kind.
+    """
+    return Transform(kind, _lookup(kind).fit(np.asarray(pixels)))
+
+
+def fit_standardise(pixels: Images) -> Transform:
+    """Per-channel standardisation, x -> (x - mean) / std, fitted to pixels (N, H, W, C) in [0, 1].
+
+    Mean and std are accumulated in float64 and stored as float32 (C,); a std below one grey level
+    (1/255), as of a constant channel, is raised to it.
+    """
+    return fit_transform("standardise", pixels)
+
+
+def to_model(transform: Transform, pixels: Images) -> jax.Array:
+    """Pixels (..., H, W, C) in [0, 1] to model space; the floating dtype is kept.
+
+    Raises:
+        DataError: the pixels are not floating point.
+        OptionError: the kind of the transform is unknown.
+    """
+    return _lookup(transform.kind).forward(transform.arrays, _floating(pixels))
+
+
+def to_pixels(transform: Transform, images: Images) -> jax.Array:
+    """The inverse of `to_model`: model space (..., H, W, C) to pixels, not clipped to [0, 1].
+
+    Raises:
+        DataError: the images are not floating point.
+        OptionError: the kind of the transform is unknown.
+    """
+    return _lookup(transform.kind).inverse(transform.arrays, _floating(images))
+
+
+def _lookup(kind: str) -> Kind:
+    if kind not in KINDS:
+        raise unknown_name("transform", kind, KINDS)
+    return KINDS[kind]
+
+
+def _floating(images: Images) -> jax.Array:
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise DataError(f"A transform acts on floating-point images, not {images.dtype}; divide uint8 pixels by 255.")
+    return jnp.asarray(images)
+
+
+def _per_channel(values: Any, images: jax.Array) -> jax.Array:
+    return jnp.asarray(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
+
+
+def _fit_standardise(pixels: np.ndarray) -> dict[str, jax.Array]:
+    channels = pixels.shape[-1]
+    total, squares = np.zeros(channels), np.zeros(channels)
+    for start in range(0, len(pixels), FIT_CHUNK):
+        chunk = pixels[start : start + FIT_CHUNK].reshape(-1, channels).astype(np.float64)
+        total += np.einsum("nc->c", chunk)
+        squares += np.einsum("nc,nc->c", chunk, chunk)
+    mean = total / pixels[..., 0].size
+    variance = np.maximum(squares / pixels[..., 0].size - mean**2, 0)
+    std = np.maximum(np.sqrt(variance), MIN_STD)
+    return {"mean": jnp.asarray(mean, jnp.float32), "std": jnp.asarray(std, jnp.float32)}
+
+
+def _standardise(arrays: Arrays, pixels: jax.Array) -> jax.Array:
+    return (pixels - _per_channel(arrays["mean"], pixels)) / _per_channel(arrays["std"], pixels)
+
+
+def _unstandardise(arrays: Arrays, images: jax.Array) -> jax.Array:
+    return images * _per_channel(arrays["std"], images) + _per_channel(arrays["mean"], images)
+
+
+KINDS: dict[str, Kind] = {
+    "identity": Kind(fit=lambda _: {}, forward=lambda _, x: x, inverse=lambda _, x: x),
+    "standardise": Kind(fit=_fit_standardise, forward=_standardise, inverse=_unstandardise),
+}

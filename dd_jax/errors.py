@@ -1,0 +1,46 @@
+"""The errors of the library, and the one way to say that a name is unknown.
+
+Every message says what was expected, what was found and what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class DDJaxError(Exception):
+    """Base of the errors that the library raises on purpose."""
+
+
+class DataError(DDJaxError, ValueError):
+    """The data that was handed in can't be used as it is."""
+
+
+class OptionError(DDJaxError, ValueError):
+    """An option has a value that makes no sense."""
+
+
+class RunError(DDJaxError, RuntimeError):
+    """A run can't go on; what it had computed is kept."""
+
+
+class DivergedError(RunError):
+    """The outer loss stopped being finite.
+
+    Attributes:
+        step: the first outer step (counted from 1) whose loss was not finite.
+        distilled: the best distilled set on validation before it, or None.
+    """
+
+    def __init__(self, message: str, step: int, distilled: Any = None):
+        super().__init__(message)
+        self.step = step
+        self.distilled = distilled
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> OptionError:
+    """An error for a `name` that is none of the `known` ones of its `kind`, with the nearest one."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return OptionError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")

@@ -1,0 +1,166 @@
+"""What a distilled set must beat: sets of real images of the same size, under the same protocol.
+
+Every choice (step size, which random set, k and p of the neighbours) is made on the validation split; the test split
+is read once, for the result.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dd_jax.errors import unknown_name
+from dd_jax.evaluation.coresets import (
+    SetShape,
+    as_distilled,
+    flat_batch,
+    kmeans_images,
+    mean_images,
+    random_images,
+)
+from dd_jax.evaluation.evaluate import Evaluation, evaluate
+from dd_jax.models import Model
+from dd_jax.types import Batch, Dataset, DistilledData
+
+STEP_SIZES = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+BASELINES = ("random real", "best of random", "class mean", "k-means", "k-NN random", "k-NN k-means")
+
+_NEIGHBOURS, _NORMS = (1, 3, 5), (1, 2)
+_SELECTION_SEED = 4_000_037  # networks that choices are made with: neither trained with nor reported on
+
+MakeImages = Callable[[Dataset, int, int], np.ndarray]
+
+
+class Baseline(NamedTuple):
+    """evaluation: on the test split; chosen: what validation chose, e.g. {"step_size": 0.05}."""
+
+    evaluation: Evaluation
+    chosen: Mapping[str, Any]
+
+
+def baselines(
+    distilled: DistilledData,
+    model: Model,
+    dataset: Dataset,
+    *,
+    names: Sequence[str] = BASELINES,
+    num_nets: int = 200,
+    num_sets: int = 10,
+    num_candidates: int = 20,
+    seed: int = 0,
+) -> dict[str, Baseline]:
+    """The baselines in `names` for sets of the size and protocol of `distilled`.
+
+    "random real": `num_sets` random sets, the networks spread over them. "best of random": the best of
+    `num_candidates` random sets. "class mean". "k-means": centres per class. "k-NN random", "k-NN k-means": nearest
+    neighbours instead of a network, with k and p chosen; their n counts sets.
+    num_nets: networks per baseline. Where the init is fixed there is one network, and n counts sets.
+    Raises OptionError for an unknown name.
+    Source: Wang et al. 2018, section 4 (baselines).
+    """
+    return dict(
+        iterate_baselines(
+            distilled,
+            model,
+            dataset,
+            names=names,
+            num_nets=num_nets,
+            num_sets=num_sets,
+            num_candidates=num_candidates,
+            seed=seed,
+        )
+    )
+
+
+def iterate_baselines(
+    distilled: DistilledData,
+    model: Model,
+    dataset: Dataset,
+    *,
+    names: Sequence[str],
+    num_nets: int,
+    num_sets: int,
+    num_candidates: int,
+    seed: int,
+) -> Iterator[tuple[str, Baseline]]:
+    """As `baselines`, one at a time as they are done."""
+    for name in names:
+        if name not in BASELINES:
+            raise unknown_name("baseline", name, BASELINES)
+    shape = SetShape.of(distilled, dataset.num_classes)
+
+    def sets(make: MakeImages, count: int) -> list[np.ndarray]:
+        return [make(dataset, shape.per_class, seed + i) for i in range(count)]
+
+    def trained(candidates: list[np.ndarray], step_size: float, split: str, nets: int) -> Evaluation:
+        per_set = max(1, nets // len(candidates))
+        first = _SELECTION_SEED if split == "validation" else 1_000_003
+        return _concatenate(
+            [
+                evaluate(
+                    as_distilled(images, shape, step_size, distilled.protocol),
+                    model,
+                    dataset,
+                    num_nets=per_set,
+                    split=split,
+                    seed=first + 7919 * i,
+                    num_curve_nets=0,
+                )
+                for i, images in enumerate(candidates)
+            ]
+        )
+
+    def best_size(candidates: list[np.ndarray]) -> float:
+        scores = {size: trained(candidates, size, "validation", 10).mean for size in STEP_SIZES}
+        return max(scores, key=lambda size: scores[size])
+
+    for name in names:
+        chosen: dict[str, Any] = {}
+        if name.startswith("k-NN"):
+            make = random_images if name == "k-NN random" else kmeans_images
+            evaluation, chosen = _neighbours(sets(make, num_sets), dataset)
+        elif name == "best of random":
+            candidates = sets(random_images, num_candidates)
+            size = best_size(candidates[:num_sets])
+            scores = [trained([images], size, "validation", 5).mean for images in candidates]
+            winner = int(np.argmax(scores))
+            evaluation = trained([candidates[winner]], size, "test", num_nets)
+            chosen = {"step_size": size, "set": winner, "of": num_candidates}
+        else:
+            make, count = {
+                "random real": (random_images, num_sets),
+                "class mean": (mean_images, 1),
+                "k-means": (kmeans_images, max(1, num_sets // 2)),
+            }[name]
+            candidates = sets(make, count)
+            chosen = {"step_size": best_size(candidates)}
+            evaluation = trained(candidates, chosen["step_size"], "test", num_nets)
+        yield name, Baseline(evaluation, chosen)
+
+
+def _neighbours(candidates: list[np.ndarray], dataset: Dataset) -> tuple[Evaluation, dict[str, Any]]:
+    """Nearest neighbours on each candidate set, k and p chosen on validation over all of them."""
+    options = list(itertools.product(_NEIGHBOURS, _NORMS))
+    options = [(k, p) for k, p in options if k <= candidates[0].shape[0] * candidates[0].shape[1]]
+    scores = [np.mean([_hits(c, dataset.validation, k, p).mean() for c in candidates]) for k, p in options]
+    k, p = options[int(np.argmax(scores))]
+    hits = np.stack([_hits(c, dataset.test, k, p) for c in candidates])
+    labels = np.asarray(dataset.test.labels)
+    per_class = np.array([hits[:, labels == c].mean() if (labels == c).any() else 0.0 for c in range(dataset.num_classes)])
+    return Evaluation(hits.mean(1), per_class, np.zeros((0, 1)), "test"), {"k": k, "p": p}
+
+
+def _hits(images: np.ndarray, split: Batch, k: int, p: int) -> np.ndarray:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    known = flat_batch(images)
+    metric = "euclidean" if p == 2 else "manhattan"
+    neighbours = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(known.images, known.labels)
+    queries = np.asarray(split.images).reshape(len(split.labels), -1)
+    return neighbours.predict(queries) == np.asarray(split.labels)
+
+
+def _concatenate(parts: list[Evaluation]) -> Evaluation:
+    accuracies = np.concatenate([part.accuracies for part in parts])
+    return Evaluation(accuracies, np.mean([p.per_class for p in parts], axis=0), parts[0].curve[:0], parts[0].split)

@@ -1,0 +1,79 @@
+"""Images to compare with: sets made from real data without learning, in the shape of a distilled set."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dd_jax.synthetic import class_means
+from dd_jax.types import Batch, Dataset, DistilledData, Protocol
+
+
+class SetShape(NamedTuple):
+    """num_steps batches of images_per_class images of each class, gone through num_epochs times."""
+
+    num_steps: int
+    num_epochs: int
+    images_per_class: int
+
+    @classmethod
+    def of(cls, distilled: DistilledData, num_classes: int) -> "SetShape":
+        """The shape of a distilled set."""
+        return cls(distilled.num_steps, distilled.num_epochs, distilled.images.shape[1] // num_classes)
+
+    @property
+    def per_class(self) -> int:
+        """Images of each class in the whole set."""
+        return self.num_steps * self.images_per_class
+
+
+def random_images(dataset: Dataset, per_class: int, seed: int) -> np.ndarray:
+    """Random training images, (K, per_class, H, W, C); none twice while a class has others."""
+    generator = np.random.default_rng(seed)
+    labels = np.asarray(dataset.train.labels)
+    indices = [_draw(generator, np.flatnonzero(labels == c), per_class) for c in range(dataset.num_classes)]
+    return np.asarray(dataset.train.images[np.stack(indices)])
+
+
+def mean_images(dataset: Dataset, per_class: int, seed: int = 0) -> np.ndarray:
+    """The mean training image of each class, (K, per_class, H, W, C), the same one over and over."""
+    del seed
+    means = np.asarray(class_means(dataset.train, dataset.num_classes))
+    return np.repeat(means[:, None], per_class, axis=1)
+
+
+def kmeans_images(dataset: Dataset, per_class: int, seed: int) -> np.ndarray:
+    """The centres of k-means with k = `per_class` on the pixels of each class, (K, per_class, H, W, C)."""
+    from sklearn.cluster import KMeans
+
+    images, labels = np.asarray(dataset.train.images), np.asarray(dataset.train.labels)
+    flat = images.reshape(len(images), -1)
+    centres = []
+    for c in range(dataset.num_classes):
+        mine = flat[labels == c]
+        clusters = min(per_class, len(np.unique(mine, axis=0)))
+        found = KMeans(clusters, n_init=1, random_state=seed).fit(mine).cluster_centers_
+        centres.append(found[np.arange(per_class) % clusters])
+    return np.stack(centres).reshape(dataset.num_classes, per_class, *dataset.image_shape).astype(np.float32)
+
+
+def as_distilled(images: np.ndarray, shape: SetShape, step_size: float, protocol: Protocol) -> DistilledData:
+    """Images (K, per_class, H, W, C) as batches in class order, with one step size throughout."""
+    num_classes = len(images)
+    by_step = images.reshape(num_classes, shape.num_steps, shape.images_per_class, *images.shape[2:])
+    by_step = np.moveaxis(by_step, 1, 0).reshape(shape.num_steps, -1, *images.shape[2:])
+    labels = np.tile(np.repeat(np.arange(num_classes, dtype=np.int32), shape.images_per_class), (shape.num_steps, 1))
+    sizes: Float[Array, " unrolled"] = jnp.full((shape.num_steps * shape.num_epochs,), step_size, jnp.float32)
+    return DistilledData(jnp.asarray(by_step), jnp.asarray(labels), sizes, protocol=protocol)
+
+
+def flat_batch(images: np.ndarray) -> Batch:
+    """Images (K, per_class, H, W, C) as vectors with their labels, for neighbour searches."""
+    num_classes, per_class = images.shape[:2]
+    return Batch(images.reshape(num_classes * per_class, -1), np.repeat(np.arange(num_classes), per_class))
+
+
+def _draw(generator: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:
+    rounds = [generator.permutation(pool) for _ in range(-(-count // len(pool)))]
+    return np.concatenate(rounds)[:count]

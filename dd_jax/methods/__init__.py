@@ -1,0 +1,7 @@
+"""Distillation methods, one file each: factories that return a `Method` of pure functions."""
+
+from dd_jax.methods.base import Method
+from dd_jax.methods.outer import outer_adam
+from dd_jax.methods.unrolled import unrolled
+
+__all__ = ["Method", "outer_adam", "unrolled"]

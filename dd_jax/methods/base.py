@@ -1,0 +1,53 @@
+"""The contract of a method: a factory closes over hyper-parameters and returns pure functions."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+
+import jax
+
+from dd_jax.errors import unknown_name
+from dd_jax.models import Model
+from dd_jax.types import Batch, Dataset, DistilledData
+
+State: TypeAlias = Any  # a NamedTuple named after its method: carried from step to step and checkpointed
+Options = TypeVar("Options")
+Info: TypeAlias = Any  # a NamedTuple of scalars and small arrays: reported and forgotten; has `loss`
+
+
+class InitFn(Protocol):
+    """(key, dataset, num_outer_steps) -> State. The horizon is what learning-rate schedules run to."""
+
+    def __call__(self, key: jax.Array, dataset: Dataset, num_outer_steps: int) -> State: ...
+
+
+class StepFn(Protocol):
+    """(key, state, real training arrays) -> (State, Info); pure, to be jitted by the caller."""
+
+    def __call__(self, key: jax.Array, state: State, real: Batch) -> tuple[State, Info]: ...
+
+
+class DistilledFn(Protocol):
+    """state -> the distilled set as it now is, in model space."""
+
+    def __call__(self, state: State) -> DistilledData: ...
+
+
+class Method(NamedTuple):
+    """A distillation method as pure functions, with what is needed to record and repeat it."""
+
+    name: str
+    init: InitFn
+    step: StepFn
+    distilled: DistilledFn
+    model: Model
+    hyperparameters: Mapping[str, Any]
+
+
+def with_overrides(options: Options, overrides: Mapping[str, Any]) -> Options:
+    """`options`, a dataclass, with some fields replaced; OptionError for a field that it doesn't have."""
+    known = [field.name for field in dataclasses.fields(options)]  # type: ignore[arg-type]
+    for name in overrides:
+        if name not in known:
+            raise unknown_name("option", name, known)
+    return dataclasses.replace(options, **overrides)  # type: ignore[type-var]

@@ -1,0 +1,87 @@
+"""The outer optimiser: Adam with clipping and a schedule over the whole run."""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dd_jax.errors import OptionError, unknown_name
+from dd_jax.types import Learnable
+
+SCHEDULES = ("cosine", "step", "constant")
+
+
+class OuterState(NamedTuple):
+    """adam: the state of the gradient transformation; step, horizon: outer steps done and planned."""
+
+    adam: Any
+    step: jax.Array
+    horizon: jax.Array
+
+
+class OuterInit(Protocol):
+    """(learnable, num_outer_steps) -> OuterState."""
+
+    def __call__(self, learnable: Learnable, num_outer_steps: int) -> OuterState: ...
+
+
+class OuterUpdate(Protocol):
+    """(hypergradient, state, learnable) -> (learnable, state)."""
+
+    def __call__(
+        self, hypergradient: Learnable, state: OuterState, learnable: Learnable
+    ) -> tuple[Learnable, OuterState]: ...
+
+
+class OuterOptimiser(NamedTuple):
+    """An optimiser of what is learnt that knows how long the run is."""
+
+    init: OuterInit
+    update: OuterUpdate
+
+
+def outer_adam(
+    learning_rate: float,
+    *,
+    b1: float = 0.5,
+    b2: float = 0.999,
+    clip_norm: float | None = None,
+    schedule: str = "cosine",
+    decay_every: int = 2400,
+    decay_factor: float = 0.5,
+) -> OuterOptimiser:
+    """Adam on the hypergradient, its global norm clipped to `clip_norm` first.
+
+    schedule: "cosine" to zero over the run, "step" (times `decay_factor` every `decay_every` outer steps; 40 epochs of
+        60 batches of 1,024 MNIST images are 2,400) or "constant".
+    Raises OptionError for a rate, clipping norm or decay that is not positive, or an unknown schedule.
+    Source: Wang et al. 2018, section 4 (Adam(0.5, 0.999), step decay).
+    """
+    if schedule not in SCHEDULES:
+        raise unknown_name("schedule", schedule, SCHEDULES)
+    positive = {"learning_rate": learning_rate, "decay_every": decay_every, "decay_factor": decay_factor}
+    for name, value in positive.items() if clip_norm is None else [*positive.items(), ("clip_norm", clip_norm)]:
+        if not 0 < value < float("inf"):
+            raise OptionError(f"{name} must be positive and finite, but is {value}.")
+    clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
+    transform = optax.chain(clip, optax.scale_by_adam(b1=b1, b2=b2))
+
+    def rate(step: jax.Array, horizon: jax.Array) -> jax.Array:
+        if schedule == "cosine":
+            fraction = jnp.minimum(step / horizon, 1.0)
+            return learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * fraction))
+        if schedule == "step":
+            return learning_rate * decay_factor ** (step // decay_every).astype(jnp.float32)
+        return jnp.float32(learning_rate)
+
+    def init(learnable: Learnable, num_outer_steps: int) -> OuterState:
+        return OuterState(transform.init(learnable), jnp.int32(0), jnp.int32(max(num_outer_steps, 1)))
+
+    def update(hypergradient, state, learnable):
+        directions, adam = transform.update(hypergradient, state.adam, learnable)
+        scale = -rate(state.step, state.horizon)
+        learnable = jax.tree.map(lambda p, d: p + (scale * d).astype(p.dtype), learnable, directions)
+        return learnable, OuterState(adam, state.step + 1, state.horizon)
+
+    return OuterOptimiser(init, update)

@@ -1,0 +1,164 @@
+"""Dataset distillation by differentiating through the unrolled inner loop (Wang et al. 2018, Algorithm 1)."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float
+
+from dd_jax.errors import OptionError, unknown_name
+from dd_jax.inner import chunked_loss, init_distribution, unroll
+from dd_jax.methods.base import Method, with_overrides
+from dd_jax.methods.outer import OuterState, outer_adam
+from dd_jax.models import Model
+from dd_jax.synthetic import Synthetic, step_batches
+from dd_jax.types import Batch, Dataset, DistilledData, InitDistribution, Learnable, Protocol
+
+OVER_INITS = ("auto", "vmap", "map")
+
+
+class UnrolledState(NamedTuple):
+    """learnable: images and raw step sizes; outer: the optimiser's state."""
+
+    learnable: Learnable
+    outer: OuterState
+
+
+class UnrolledInfo(NamedTuple):
+    """loss: outer loss, the mean cross-entropy on real images after the inner steps, in nats.
+
+    hypergradient_norm: global norm of the hypergradient before clipping.
+    step_size: mean of the inner step sizes.
+    """
+
+    loss: Float[Array, ""]
+    hypergradient_norm: Float[Array, ""]
+    step_size: Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class UnrolledOptions:
+    """Hyper-parameters of `unrolled`."""
+
+    num_steps: int = 10
+    """S, inner steps in one epoch, each with a batch of its own."""
+    num_epochs: int = 3
+    """E, times that the batches are gone through; S * E step sizes are learnt."""
+    images_per_class: int = 1
+    """Images of each class in each batch."""
+    init: str = "random"
+    """Where inner training starts: "random" (a new network every time) or "fixed" (always the same one)."""
+    init_seed: int = 0
+    """Seed of the one network of a fixed init."""
+    num_inits: int = 4
+    """Initialisations per outer step, each with real images of its own; 1 when the init is fixed."""
+    batch_size: int = 256
+    """Real images per initialisation, drawn with replacement."""
+    init_images: str = "noise"
+    """What the distilled images start as: "noise", "real" (training images) or "mean" (class mean plus noise)."""
+    init_step_size: float = 0.02
+    """What every inner step size starts as."""
+    learning_rate: float = 0.02
+    """Outer learning rate (Adam), for images and raw step sizes alike."""
+    b1: float = 0.9
+    """Adam's decay of the first moment."""
+    clip_norm: float | None = 0.5
+    """Global norm that the hypergradient is clipped to, or None."""
+    schedule: str = "cosine"
+    """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
+    decay_every: int = 2400
+    """Outer steps between two halvings of the schedule "step"."""
+    remat: bool = True
+    """Compute each inner step again in the reverse pass and keep its parameters only: far less memory."""
+    over_inits: str = "auto"
+    """How initialisations are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
+
+
+def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: Any) -> Method:
+    """Learn images and step sizes so that a few inner gradient steps on them minimise the loss on real data.
+
+    min over (x, eta) of E_{theta_0 ~ p} L(theta_T), theta_{t+1} = theta_t - eta_t grad l(theta_t; x_{t mod S}, y)
+
+    options: hyper-parameters; overrides: single ones by name, e.g. unrolled(model, num_steps=1, init="fixed").
+    Returns a Method whose hypergradient is exact.
+    Raises OptionError for options out of range or unknown names.
+    """
+    opts = with_overrides(options or UnrolledOptions(), overrides)
+    _check(opts)
+    protocol = Protocol("as-distilled", opts.init, opts.init_seed)
+    start = init_distribution(model, protocol)
+    synthetic = step_batches(
+        model.num_classes,
+        opts.num_steps,
+        opts.num_epochs,
+        opts.images_per_class,
+        opts.init_images,
+        opts.init_step_size,
+    )
+    optimiser = outer_adam(
+        opts.learning_rate,
+        b1=opts.b1,
+        clip_norm=opts.clip_norm,
+        schedule=opts.schedule,
+        decay_every=opts.decay_every,
+    )
+    objective = outer_loss(model, start, synthetic, opts.remat)
+    num_inits = 1 if opts.init == "fixed" else opts.num_inits
+    mapped = opts.over_inits == "map" or (opts.over_inits == "auto" and jax.default_backend() == "cpu")
+
+    def init_state(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> UnrolledState:
+        learnable = synthetic.init(key, dataset)
+        return UnrolledState(learnable, optimiser.init(learnable, num_outer_steps))
+
+    def step(key: jax.Array, state: UnrolledState, real: Batch) -> tuple[UnrolledState, UnrolledInfo]:
+        def one(key: jax.Array) -> tuple[jax.Array, Learnable]:
+            init_key, data_key = jax.random.split(key)
+            return jax.value_and_grad(objective)(state.learnable, init_key, minibatch(data_key, real, opts.batch_size))
+
+        keys = jax.random.split(key, num_inits)
+        per_init = lax.map(one, keys) if mapped else jax.vmap(one)(keys)
+        loss, hypergradient = jax.tree.map(lambda leaf: leaf.mean(0), per_init)
+        learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable)
+        learnable = synthetic.project(learnable)
+        step_size = synthetic.decode(learnable).step_sizes.mean()
+        return UnrolledState(learnable, outer), UnrolledInfo(loss, optax.global_norm(hypergradient), step_size)
+
+    def distilled(state: UnrolledState) -> DistilledData:
+        decoded = synthetic.decode(state.learnable)
+        return DistilledData(decoded.images, decoded.labels, decoded.step_sizes, protocol=protocol)
+
+    return Method("unrolled", init_state, step, distilled, model, dataclasses.asdict(opts))
+
+
+def outer_loss(model: Model, start: InitDistribution, synthetic: Synthetic, remat: bool):
+    """The function (learnable, key, real batch) -> L(theta_T) of one sampled initialisation.
+
+    Source: Wang et al. 2018, equation 5 (equation 3 for one step).
+    """
+    real_loss = chunked_loss(model.apply)
+
+    def objective(learnable: Learnable, key: jax.Array, real: Batch) -> jax.Array:
+        init_key, batch_key = jax.random.split(key)
+        steps = jnp.arange(synthetic.num_inner_steps)
+        batches = jax.vmap(lambda t: synthetic.batch(learnable, batch_key, t))(steps)
+        step_sizes = synthetic.decode(learnable).step_sizes
+        return real_loss(unroll(model.apply, start(init_key), batches, step_sizes, remat=remat), real)
+
+    return objective
+
+
+def minibatch(key: jax.Array, split: Batch, size: int) -> Batch:
+    """`size` images of a split, drawn with replacement."""
+    indices = jax.random.randint(key, (size,), 0, split.labels.shape[0])
+    return Batch(split.images[indices], split.labels[indices])
+
+
+def _check(options: UnrolledOptions) -> None:
+    for name in ("num_inits", "batch_size"):
+        if getattr(options, name) < 1:
+            raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")
+    if options.over_inits not in OVER_INITS:
+        raise unknown_name("over_inits", options.over_inits, OVER_INITS)

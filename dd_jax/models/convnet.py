@@ -1,0 +1,86 @@
+"""The field's standard ConvNet: blocks of convolution, normalisation, activation and pooling."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+from flax import linen as nn
+
+from dd_jax.errors import DataError, OptionError, unknown_name
+from dd_jax.models.base import ImageSpec, Model, from_linen
+from dd_jax.models.convolution import Layout, avg_pool, from_layout, layout_for, max_pool, to_layout
+from dd_jax.models.initialisers import kernel_initialiser
+from dd_jax.models.layers import Conv, Dense, GroupNorm
+
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nn.relu,
+    "leaky_relu": nn.leaky_relu,
+    "sigmoid": nn.sigmoid,
+    "swish": nn.swish,
+    "softplus": nn.softplus,
+}
+NORMS: Mapping[str, int | None] = {"instance": 0, "group": 4, "layer": 1, "none": None}  # groups; 0: one per channel
+POOLINGS = ("avg", "max", "none")
+
+
+class _ConvNet(nn.Module):
+    num_classes: int
+    width: int
+    depth: int
+    norm: str
+    activation: str
+    pooling: str
+    initialiser: str
+    layout: Layout
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = to_layout(images, self.layout)
+        for block in range(self.depth):
+            padding = 3 if block == 0 and x.shape[1] == 28 else 1  # 28 pixels become 32, which halve evenly
+            x = Conv(self.width, 3, padding, layout=self.layout, initialiser=self.initialiser)(x)
+            groups = NORMS[self.norm]
+            x = x if groups is None else GroupNorm(groups, self.layout)(x)
+            x = ACTIVATIONS[self.activation](x)
+            if self.pooling != "none":
+                x = max_pool(x, 2, 2) if self.pooling == "max" else avg_pool(x, 2, 2)
+        x = from_layout(x, self.layout).reshape(images.shape[0], -1)
+        return Dense(self.num_classes, self.initialiser)(x), x
+
+
+def convnet(
+    data: ImageSpec,
+    *,
+    width: int = 128,
+    depth: int = 3,
+    norm: str = "instance",
+    activation: str = "relu",
+    pooling: str = "avg",
+    initialiser: str = "default",
+    layout: Layout | None = None,
+) -> Model:
+    """`depth` blocks of 3x3 convolution with `width` channels, norm, activation and 2x2 pooling, then one linear layer.
+
+    norm: "instance", "group" (4 groups), "layer" or "none". pooling: "avg", "max" or "none".
+    Raises OptionError for an unknown name or a width that the norm can't split, DataError for images too small
+    to be halved `depth` times.
+    Source: Gidaris & Komodakis 2018; Zhao et al. 2021, section 4.1 (width 128, depth 3, instance norm, average pooling).
+    """
+    for kind, name, known in (
+        ("norm", norm, tuple(NORMS)),
+        ("activation", activation, tuple(ACTIVATIONS)),
+        ("pooling", pooling, POOLINGS),
+    ):
+        if name not in known:
+            raise unknown_name(kind, name, known)
+    kernel_initialiser(initialiser)
+    if width < 1 or depth < 1 or width % (NORMS[norm] or 1):
+        raise OptionError(f"convnet needs width and depth of at least 1, and width a multiple of 4 with norm='group'; "
+                          f"found width={width}, depth={depth}, norm={norm!r}.")  # fmt: skip
+    smallest = min(data.image_shape[:2])
+    if pooling != "none" and smallest >> depth < 1:
+        raise DataError(f"Images of {smallest} pixels can't be halved {depth} times; use depth={smallest.bit_length() - 1} or less.")
+    module = _ConvNet(
+        data.num_classes, width, depth, norm, activation, pooling, initialiser, layout or layout_for(width)
+    )
+    settings = dict(width=width, depth=depth, norm=norm, activation=activation, pooling=pooling, initialiser=initialiser)
+    return from_linen("convnet", module, data, settings)

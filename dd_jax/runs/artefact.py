@@ -1,0 +1,215 @@
+"""The artefact: a distilled set on disk, whole and checkable, as arrays (npz) and text (json).
+
+`distilled.json` names the npz beside it, by a name made from its content, and the npz's SHA-256. The
+npz is written first and the json last, so the json always leads to a whole set: the old one or the new.
+"""
+
+import dataclasses
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from dd_jax.errors import DataError, RunError
+from dd_jax.runs.files import disk_errors, plain, read_json, remove_temporary, write_bytes, write_json
+from dd_jax.types import DistilledData, Protocol, Transform
+
+SCHEMA_VERSION = 1
+
+_JSON = "distilled.json"
+_TRANSFORM = "transform/"  # prefix of the transform's arrays in the npz
+_ARRAYS = ("images", "labels", "step_sizes")
+
+
+def save_distilled(folder: str | Path, distilled: DistilledData, provenance: Mapping[str, Any]) -> None:
+    """Write `distilled` into `folder`, in place of what is there.
+
+    provenance: where it came from, and what is known of it, such as accuracies; kept in the json.
+
+    Raises:
+        DataError: if `distilled` could not be loaded again: not finite, labels out of range, no transform.
+        RunError: if the disk refuses; what was there before is intact.
+    """
+    folder = Path(folder)
+    if distilled.transform is None:
+        raise DataError("The distilled set has no transform, so it has no pixels: give it its dataset's transform.")
+    arrays = _arrays(distilled)
+    meta = {
+        "schema_version": SCHEMA_VERSION,
+        "class_names": list(distilled.class_names),
+        "transform": distilled.transform.kind,
+        "protocol": dataclasses.asdict(distilled.protocol),
+        "provenance": plain(provenance),
+    }
+    _check(arrays, meta, "the distilled set")
+    arrays["pixels"] = _pixels(distilled)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    name = f"distilled-{digest[:12]}.npz"
+    with disk_errors("save the distilled set", folder):
+        write_bytes(folder / name, buffer.getvalue())
+        write_json(folder / _JSON, {"arrays": name, "sha256": digest, **meta})
+        for old in set(folder.glob("distilled-*.npz")) - {folder / name}:
+            old.unlink()
+        remove_temporary(folder)
+
+
+def load_distilled(path: str | Path) -> DistilledData:
+    """The distilled set at `path`: a run directory, or the artefact's own folder or json file.
+
+    Raises:
+        DataError: if there is none, or if it is damaged or inconsistent; the file and the problem are named.
+    """
+    file, meta = _meta(path)
+    arrays = _read_arrays(file.parent / meta["arrays"], meta["sha256"])
+    _check(arrays, meta, str(file.parent / meta["arrays"]))
+    return DistilledData(
+        images=jnp.asarray(arrays["images"]),
+        labels=jnp.asarray(arrays["labels"]),
+        step_sizes=jnp.asarray(arrays["step_sizes"]),
+        transform=Transform(meta["transform"], {name: jnp.asarray(a) for name, a in _transform_arrays(arrays).items()}),
+        class_names=tuple(meta["class_names"]),
+        protocol=_protocol(meta["protocol"], file),
+    )
+
+
+def load_provenance(path: str | Path) -> dict[str, Any]:
+    """What `save_distilled` was told about the set at `path` (as for `load_distilled`)."""
+    return _meta(path)[1]["provenance"]
+
+
+def _arrays(distilled: DistilledData) -> dict[str, np.ndarray]:
+    """What goes into the npz, but for the pixels."""
+    assert distilled.transform is not None
+    labels = np.asarray(distilled.labels)
+    return {
+        "images": np.asarray(distilled.images, np.float32),
+        "labels": labels.astype(np.int32 if np.issubdtype(labels.dtype, np.integer) else np.float32),
+        "step_sizes": np.asarray(distilled.step_sizes, np.float32),
+        **{_TRANSFORM + name: np.asarray(array) for name, array in distilled.transform.arrays.items()},
+    }
+
+
+def _pixels(distilled: DistilledData) -> np.ndarray:
+    """The images as pixels (S, B, H, W, C) uint8, clipped: for looking at, not for training on."""
+    from dd_jax.data.transforms import to_pixels
+
+    assert distilled.transform is not None
+    pixels = np.asarray(to_pixels(distilled.transform, distilled.images))
+    return np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+
+
+def _transform_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(_TRANSFORM): array for name, array in arrays.items() if name.startswith(_TRANSFORM)}
+
+
+# Reading.
+
+
+def _meta(path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The json file that `path` leads to, and its content, with every field there and of its type."""
+    path = Path(path).expanduser()
+    places = [path] if path.suffix == ".json" else [path / _JSON, path / "distilled" / _JSON]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise DataError(f"There is no distilled set at {path}: expected {' or '.join(map(str, places))}.")
+    try:
+        meta = read_json(file)
+    except RunError as error:
+        raise DataError(str(error)) from error
+    version = meta.get("schema_version") if isinstance(meta, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{file} has schema version {version!r}; this version of dd_jax reads {SCHEMA_VERSION}.")
+    fields = {"arrays": str, "sha256": str, "class_names": list, "transform": str, "protocol": dict, "provenance": dict}
+    for name, kind in fields.items():
+        if not isinstance(meta.get(name), kind):
+            raise DataError(f"{file}: {name!r} should be a {kind.__name__}, found {meta.get(name)!r}.")
+    if Path(meta["arrays"]).name != meta["arrays"]:
+        raise DataError(f"{file}: 'arrays' should name a file beside it, found {meta['arrays']!r}.")
+    return file, meta
+
+
+def _read_arrays(file: Path, sha256: str) -> dict[str, np.ndarray]:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file} can't be read: {error.strerror}.") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DataError(f"{file} is damaged: its SHA-256 is not the one in {_JSON}.")
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as npz:
+            return {name: npz[name] for name in npz.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{file} is not a NumPy archive of plain arrays: {error}.") from error
+
+
+def _protocol(fields: Mapping[str, Any], file: Path) -> Protocol:
+    try:
+        return Protocol(**fields)
+    except TypeError as error:
+        raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {error}.") from error
+
+
+# Checking.
+
+
+def _check(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], where: str) -> None:
+    def require(condition: Any, problem: str) -> None:
+        if not condition:
+            raise DataError(f"{where}: {problem}.")
+
+    for name in _ARRAYS:
+        require(name in arrays, f"the array {name!r} is missing; there are {', '.join(arrays) or 'none'}")
+    images, labels, step_sizes = (arrays[name] for name in _ARRAYS)
+    for name, array in arrays.items():
+        if name not in ("labels", "pixels"):
+            require(np.issubdtype(array.dtype, np.floating), f"{name} should be floating point, found {array.dtype}")
+            require(np.isfinite(array).all(), f"{name} holds numbers that are not finite")
+    require(images.dtype == np.float32, f"images should be float32, found {images.dtype}")
+    require(images.ndim == 5 and images.size, f"images should be (steps, batch, H, W, C), found {images.shape}")
+    pixels = arrays.get("pixels")
+    require(
+        pixels is None or (pixels.dtype == np.uint8 and pixels.shape == images.shape),
+        f"pixels should be uint8 of the shape of the images, {images.shape}",
+    )
+    _check_labels(labels, images.shape[:2], len(meta["class_names"]), require)
+    steps = images.shape[0]
+    require(
+        step_sizes.ndim == 1 and step_sizes.size and step_sizes.size % steps == 0,
+        f"step_sizes should be (T,) with T a multiple of {steps}, found {step_sizes.shape}",
+    )
+    require((step_sizes > 0).all(), f"step sizes should be positive, the smallest is {step_sizes.min()}")
+    _check_transform(meta["transform"], _transform_arrays(arrays), images.shape[-1], require)
+
+
+def _check_labels(labels: np.ndarray, leading: tuple[int, ...], num_classes: int, require: Any) -> None:
+    if labels.dtype == np.int32:
+        require(labels.shape == leading, f"labels should be {leading}, found {labels.shape}")
+        require(labels.min() >= 0, f"labels should not be negative, found {labels.min()}")
+        require(
+            not num_classes or labels.max() < num_classes,
+            f"there are {num_classes} classes, but a label {labels.max()}",
+        )
+    else:
+        require(labels.dtype == np.float32, f"labels should be int32 or float32, found {labels.dtype}")
+        require(
+            labels.ndim == 3 and labels.shape[:2] == leading and (not num_classes or labels.shape[2] == num_classes),
+            f"soft labels should be {(*leading, num_classes or 'K')}, found {labels.shape}",
+        )
+        require(np.isfinite(labels).all(), "labels holds numbers that are not finite")
+
+
+def _check_transform(kind: str, arrays: Mapping[str, np.ndarray], channels: int, require: Any) -> None:
+    expected = {"identity": set(), "standardise": {"mean", "std"}}.get(kind)
+    if expected is not None:
+        require(set(arrays) == expected, f"transform {kind!r} needs {sorted(expected)}, found {sorted(arrays)}")
+    if kind == "standardise":
+        for name, array in arrays.items():
+            require(array.shape == (channels,), f"the transform's {name} should be ({channels},), found {array.shape}")
+        require((arrays["std"] > 0).all(), "the transform's std should be positive")

@@ -1,0 +1,65 @@
+"""Several outer steps per dispatch: one compiled loop for any number of them."""
+
+import functools
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dd_jax.methods.base import Info, State, StepFn
+from dd_jax.types import Batch
+
+MAX_STEPS = 256  # per dispatch; rows of the buffer that the infos of a dispatch are written to
+_SECONDS = 0.5  # aimed at per dispatch: Python's share is below 1 %, and Ctrl-C is heard in time
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def run_steps(
+    step: StepFn, key: jax.Array, state: State, real: Batch, first: jax.Array, count: jax.Array
+) -> tuple[State, Info]:
+    """The state after `count` outer steps, numbered from `first`, and their infos in the first rows of MAX_STEPS.
+
+    Step i gets the key folded with i, so that the result does not depend on how steps are dispatched.
+    """
+    shapes = jax.eval_shape(step, key, state, real)[1]
+    infos = jax.tree.map(lambda leaf: jnp.zeros((MAX_STEPS, *leaf.shape), leaf.dtype), shapes)
+
+    def body(i: jax.Array, carry: tuple[State, Info]) -> tuple[State, Info]:
+        state, infos = carry
+        state, info = step(jax.random.fold_in(key, first + i), state, real)
+        return state, jax.tree.map(lambda rows, leaf: rows.at[i].set(leaf), infos, info)
+
+    return lax.fori_loop(0, count, body, (state, infos))
+
+
+class Pace:
+    """How many steps to dispatch at once, from how long the last ones took."""
+
+    def __init__(self) -> None:
+        self.count = 1
+        self._started = 0.0
+        self._warm = False
+
+    def start(self, left: int) -> int:
+        """Steps to dispatch now, at most `left`."""
+        self._started = time.perf_counter()
+        return min(self.count, left, MAX_STEPS)
+
+    def done(self, steps: int) -> None:
+        """Note that `steps` have just ended; the first dispatch counts for nothing, as it compiles."""
+        seconds = (time.perf_counter() - self._started) / steps
+        if self._warm:
+            self.count = max(1, min(MAX_STEPS, int(_SECONDS / max(seconds, 1e-6))))
+        self._warm = True
+
+
+def first_non_finite(infos: Any, count: int) -> int | None:
+    """Index of the first of `count` infos in which a number isn't finite, or None."""
+    finite = jnp.stack([
+        jnp.isfinite(leaf[:count]).reshape(count, -1).all(1)
+        for leaf in jax.tree.leaves(infos)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]).all(0)  # fmt: skip
+    return None if bool(finite.all()) else int(jnp.argmin(finite))

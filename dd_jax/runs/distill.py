@@ -1,0 +1,285 @@
+"""The host loop: dispatch outer steps, select on validation, checkpoint, record, resume."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dd_jax.errors import DivergedError, OptionError
+from dd_jax.evaluation import Evaluation, evaluate
+from dd_jax.methods import Method
+from dd_jax.models import check_fits
+from dd_jax.runs import checkpoint
+from dd_jax.runs.artefact import save_distilled
+from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, provenance, read_metrics, truncate_metrics
+from dd_jax.runs.dispatch import Pace, first_non_finite, run_steps
+from dd_jax.runs.interrupts import stop_requests
+from dd_jax.runs.progress import note, progress
+from dd_jax.types import Dataset, DistilledData
+
+_VALIDATION_SEED = 2_000_003  # networks that the best set is selected with; never trained with nor reported on
+_CHECKPOINT_SECONDS = 60.0  # between two checkpoints at most, beyond the one after each validation
+_ROWS = 200  # lines of training metrics that a run writes, about
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run. distilled: the set that was best on validation; validation: its accuracy there.
+
+    history: the rows of the metrics; seconds: time spent distilling, over all the sessions of the run.
+    out: the run directory, or None.
+    """
+
+    distilled: DistilledData
+    validation: float
+    history: list[dict[str, Any]]
+    seconds: float
+    out: Path | None
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """The user asked for an end; `run` is what there is so far."""
+
+    def __init__(self, message: str, run: Run):
+        super().__init__(message)
+        self.run = run
+
+
+class Best(NamedTuple):
+    """The distilled set with the highest accuracy on validation so far."""
+
+    arrays: dict[str, jax.Array]
+    accuracy: jax.Array
+    step: jax.Array
+
+
+class Progress(NamedTuple):
+    """What a checkpoint holds. state: the method's; seconds: time spent so far."""
+
+    state: Any
+    best: Best
+    seconds: jax.Array
+
+
+def distill(
+    method: Method,
+    data: Dataset,
+    *,
+    num_steps: int,
+    seed: int = 0,
+    out: str | Path | None = None,
+    eval_every: int | None = None,
+    num_eval_nets: int = 10,
+    show_progress: bool = True,
+    record: Mapping[str, Any] | None = None,
+) -> Run:
+    """Run `num_steps` outer steps of `method` on `data` and return the distilled set that was best on validation.
+
+    out: the run directory; the same call with the same `out` continues a run that was cut short, to the same bits,
+        and returns at once when it is finished. None keeps everything in memory.
+    eval_every: outer steps between two looks at validation; None for twenty looks over the run.
+    num_eval_nets: networks trained at each look.
+    record: further entries for the recorded configuration; a run is resumed only where they are the same.
+    Raises DataError if data and model don't match; DivergedError if the loss stops being finite (the last good
+    checkpoint stays); RunError if `out` holds another configuration or can't be written; RunInterrupted on Ctrl-C,
+    after a checkpoint.
+    """
+    if num_steps < 0 or num_eval_nets < 1 or (eval_every is not None and eval_every < 1):
+        raise OptionError(
+            f"num_steps must be at least 0, num_eval_nets and eval_every at least 1; found {num_steps}, "
+            f"{num_eval_nets} and {eval_every}."
+        )
+    check_fits(method.model, data.train, data.num_classes)
+    eval_every = eval_every or max(1, num_steps // 20)
+    config = {
+        **run_config(method, data),
+        "num_outer_steps": num_steps,
+        "seed": seed,
+        "eval_every": eval_every,
+        "num_eval_nets": num_eval_nets,
+        **(record or {}),
+    }
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(open_run(out, config)) if out is not None else None
+        loop = _Loop(method, data, num_steps, seed, eval_every, num_eval_nets, directory)
+        stop = stack.enter_context(stop_requests())
+        loop.restore()
+        loop.run(stack.enter_context(progress(num_steps, loop.step, show_progress)), stop)
+        return loop.result()
+
+
+def run_config(method: Method, data: Dataset) -> dict[str, Any]:
+    """What tells one run from another, as plain values."""
+    return {
+        "method": {"name": method.name, **method.hyperparameters},
+        "model": {"name": method.model.name, **method.model.settings},
+        "dataset": {"name": data.name, "fingerprint": data.fingerprint},
+    }
+
+
+class _Loop:
+    """The state of the host loop; everything that a checkpoint must bring back is in `progress`."""
+
+    def __init__(self, method, data, num_steps, seed, eval_every, num_eval_nets, directory: RunDirectory | None):
+        self.method, self.data, self.directory = method, data, directory
+        self.num_steps, self.eval_every, self.num_eval_nets = num_steps, eval_every, num_eval_nets
+        init_key, self.key = jax.random.split(jax.random.key(seed))
+        state = method.init(init_key, data, num_steps)
+        # Donated later on: no two leaves may share a buffer, nor with the dataset.
+        state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
+        best = Best(_arrays(method.distilled(state)), jnp.float32(-1), jnp.int32(0))
+        self.progress = Progress(state, best, jnp.float32(0))
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self.pending: list[Any] = []  # infos of the steps since the last row of metrics
+        self.saved_at = self.clock = time.monotonic()
+        self.before = 0.0
+
+    def restore(self) -> None:
+        """Go on where the newest intact checkpoint is, if there is one."""
+        if self.directory is None:
+            return
+        for line in self.directory.notes:
+            note(line)
+        restored = checkpoint.restore_latest(self.directory.checkpoints, self.progress)
+        self.step = restored.step if restored else -1
+        truncate_metrics(self.directory, self.step)
+        self.step = max(self.step, 0)
+        if restored is None:
+            return
+        self.progress, self.before = restored.tree, float(restored.tree.seconds)
+        self.history = read_metrics(self.directory.metrics_path)
+        for line in restored.notes:
+            note(line)
+        note(f"Resuming {self.directory.path} at step {self.step} of {self.num_steps}.")
+
+    def run(self, show: Callable[..., None], stop: Callable[[], bool]) -> None:
+        """Outer steps until the end, or until asked to stop."""
+        pace = Pace()
+        if not self.history:
+            self.look(show)
+        while self.step < self.num_steps:
+            if stop():
+                self.save()
+                raise RunInterrupted(self._stopped(), self.result())
+            to_look = self.eval_every - self.step % self.eval_every
+            count = pace.start(min(to_look, self.num_steps - self.step))
+            state, infos = run_steps(
+                self.method.step, self.key, self.progress.state, self.data.train, jnp.int32(self.step), jnp.int32(count)
+            )
+            infos = jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], infos)
+            self.progress = self.progress._replace(state=state)
+            pace.done(count)
+            self._stop_if_diverged(infos, count)
+            self.step += count
+            self.pending.append(infos)
+            show(self.step, loss=float(infos.loss[-1]))
+            if self.step % self.eval_every == 0 or self.step == self.num_steps:
+                self.look(show)
+            elif time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS:
+                self.save()
+
+    def look(self, show: Callable[..., None]) -> None:
+        """Evaluate on validation, keep the set if it is the best so far, and checkpoint."""
+        distilled = self.method.distilled(self.progress.state)
+        found = evaluate(
+            distilled,
+            self.method.model,
+            self.data,
+            num_nets=self.num_eval_nets,
+            split="validation" if len(self.data.validation.labels) else "train",
+            seed=_VALIDATION_SEED,
+            num_curve_nets=0,
+        )
+        if found.mean > float(self.progress.best.accuracy):
+            best = Best(_arrays(distilled), jnp.float32(found.mean), jnp.int32(self.step))
+            self.progress = self.progress._replace(best=best)
+        show(self.step, validation=found.mean)
+        self.save(found)
+
+    def save(self, found: Evaluation | None = None) -> None:
+        """Write metrics, checkpoint and artefact, in an order that any kill leaves consistent."""
+        rows = _training_rows(self.step, self.pending, max(1, self.num_steps // _ROWS))
+        self.pending = []
+        if found is not None:
+            rows.append({"step": self.step, "validation": found.mean, "validation_std": found.std,
+                         "validation_nets": found.n, "seconds": round(self.seconds, 3)})  # fmt: skip
+        self.history += rows
+        self.progress = self.progress._replace(seconds=jnp.float32(self.seconds))
+        if self.directory is not None:
+            append_metrics(self.directory, rows)
+            checkpoint.save(self.directory.checkpoints, self.step, self.progress)
+            save_distilled(self.directory.distilled, self.best(), self._provenance())
+        self.saved_at = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.clock
+
+    def best(self) -> DistilledData:
+        """The best set so far, with everything that a user of it needs."""
+        template = self.method.distilled(self.progress.state)
+        return dataclasses.replace(
+            template,
+            **self.progress.best.arrays,
+            transform=self.data.transform,
+            class_names=self.data.class_names,
+        )
+
+    def result(self) -> Run:
+        out = self.directory.path if self.directory else None
+        best = self.progress.best
+        return Run(self.best(), float(best.accuracy), self.history, float(self.progress.seconds), out)
+
+    def _stop_if_diverged(self, infos: Any, count: int) -> None:
+        bad = first_non_finite(infos, count)
+        if bad is None:
+            return
+        step = self.step + bad + 1
+        kept = f" The checkpoints before it are intact in {self.directory.path}." if self.directory else ""
+        raise DivergedError(
+            f"The outer loss or its gradient is not finite at outer step {step}.{kept} Try a smaller learning_rate or "
+            "init_step_size, or a smaller clip_norm; check with `dd-jax info` that the images are scaled as they should be.",
+            step,
+            self.best() if float(self.progress.best.accuracy) >= 0 else None,
+        )
+
+    def _stopped(self) -> str:
+        where = f"; the same command continues it ({self.directory.path})" if self.directory else ""
+        return f"Stopped at outer step {self.step} of {self.num_steps}{where}."
+
+    def _provenance(self) -> dict[str, Any]:
+        best = self.progress.best
+        return {
+            **run_config(self.method, self.data),
+            "validation": {"accuracy": float(best.accuracy), "nets": self.num_eval_nets, "step": int(best.step)},
+            "outer_steps_done": self.step,
+            "made_with": provenance(),
+        }
+
+
+def _arrays(distilled: DistilledData) -> dict[str, jax.Array]:
+    """The learnt arrays, in buffers of their own: those of the state are donated at the next step."""
+    fields = {"images": distilled.images, "labels": distilled.labels, "step_sizes": distilled.step_sizes}
+    return {name: jnp.array(array, copy=True) for name, array in fields.items()}
+
+
+def _training_rows(step: int, pending: list[Any], every: int) -> list[dict[str, Any]]:
+    """Infos of the outer steps up to `step`, averaged over windows of about `every`."""
+    if not pending:
+        return []
+    infos = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pending)
+    count = len(infos.loss)
+    windows = np.array_split(np.arange(count), max(1, round(count / every)))
+    first = step - count
+    fields = infos._asdict()
+    return [
+        {"step": int(first + w[-1] + 1), **{name: float(np.mean(value[w])) for name, value in fields.items()}}
+        for w in windows
+    ]

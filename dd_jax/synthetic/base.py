@@ -1,0 +1,53 @@
+"""The contract of a parameterisation: what is learnt, and how it becomes batches."""
+
+from typing import NamedTuple, Protocol
+
+import jax
+
+from dd_jax.types import Batch, Dataset, DistilledData, Learnable
+
+
+class InitFn(Protocol):
+    """(key, dataset) -> learnable pytree."""
+
+    def __call__(self, key: jax.Array, dataset: Dataset) -> Learnable: ...
+
+
+class BatchFn(Protocol):
+    """(learnable, key, t) -> the batch of inner step t; t may be traced."""
+
+    def __call__(self, learnable: Learnable, key: jax.Array, t: jax.Array) -> Batch: ...
+
+
+class DecodeFn(Protocol):
+    """learnable -> the whole distilled set, for evaluation and export."""
+
+    def __call__(self, learnable: Learnable) -> DistilledData: ...
+
+
+class ProjectFn(Protocol):
+    """learnable -> the nearest valid learnable, applied after each outer step."""
+
+    def __call__(self, learnable: Learnable) -> Learnable: ...
+
+
+class StorageFn(Protocol):
+    """learnable -> bytes needed to store it."""
+
+    def __call__(self, learnable: Learnable) -> int: ...
+
+
+class Synthetic(NamedTuple):
+    """A parameterisation of a distilled set as pure functions, with its number of inner steps T."""
+
+    init: InitFn
+    batch: BatchFn
+    decode: DecodeFn
+    project: ProjectFn
+    storage: StorageFn
+    num_inner_steps: int
+
+
+def num_bytes(learnable: Learnable) -> int:
+    """Bytes of all the arrays in a pytree."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(learnable))

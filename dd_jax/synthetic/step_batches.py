@@ -1,0 +1,99 @@
+"""One batch of images per inner step, and one step size per unrolled step (Wang et al. 2018)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dd_jax.errors import OptionError, unknown_name
+from dd_jax.synthetic.base import Synthetic, num_bytes
+from dd_jax.types import Batch, Dataset, DistilledData
+
+IMAGE_INITS = ("noise", "real", "mean")
+
+
+class StepBatches(NamedTuple):
+    """images (S, K * images_per_class, H, W, C), raw_step_sizes (T,), labels (K * images_per_class,): not learnt."""
+
+    images: Float[Array, "steps batch height width channels"]
+    raw_step_sizes: Float[Array, " unrolled"]
+
+
+def step_batches(
+    num_classes: int,
+    num_steps: int = 10,
+    num_epochs: int = 3,
+    images_per_class: int = 1,
+    init_images: str = "noise",
+    init_step_size: float = 0.02,
+) -> Synthetic:
+    """S batches in a fixed order, gone through E times; step t of T = S * E uses batch t mod S and step size t.
+
+    images_per_class: images of each class in each batch; labels are hard, in class order, and not learnt.
+    init_images: "noise" (standard normal), "real" (random training images) or "mean" (the class mean plus noise of
+        half the standard deviation).
+    init_step_size: where every step size starts; they are stored through the inverse of softplus, so stay positive.
+    Raises OptionError for counts below one, a step size that is not positive, or an unknown `init_images`.
+    Source: Wang et al. 2018, section 3.4 and Algorithm 1; softplus from the released code.
+    """
+    counts = {"num_steps": num_steps, "num_epochs": num_epochs, "images_per_class": images_per_class}
+    for name, count in counts.items():
+        if count < 1:
+            raise OptionError(f"{name} must be at least 1, but is {count}.")
+    if not 0 < init_step_size < float("inf"):
+        raise OptionError(f"init_step_size must be positive and finite, but is {init_step_size}.")
+    if init_images not in IMAGE_INITS:
+        raise unknown_name("init_images", init_images, IMAGE_INITS)
+    labels = np.repeat(np.arange(num_classes, dtype=np.int32), images_per_class)
+
+    def init(key: jax.Array, dataset: Dataset) -> StepBatches:
+        shape = (num_steps, len(labels), *dataset.image_shape)
+        raw = jnp.full((num_steps * num_epochs,), inverse_softplus(init_step_size), jnp.float32)
+        return StepBatches(_initial_images(key, dataset, labels, shape, init_images), raw)
+
+    def batch(learnable: StepBatches, key: jax.Array, t: jax.Array) -> Batch:
+        del key
+        return Batch(learnable.images[t % num_steps], jnp.asarray(labels))
+
+    def decode(learnable: StepBatches) -> DistilledData:
+        all_labels = jnp.broadcast_to(jnp.asarray(labels), (num_steps, len(labels)))
+        return DistilledData(learnable.images, all_labels, jax.nn.softplus(learnable.raw_step_sizes))
+
+    return Synthetic(init, batch, decode, lambda learnable: learnable, num_bytes, num_steps * num_epochs)
+
+
+def inverse_softplus(value: float) -> float:
+    """r with log(1 + exp(r)) = value."""
+    return float(value + np.log(-np.expm1(-value)))
+
+
+def sample_per_class(key: jax.Array, labels: Int[Array, " n"], wanted: Int[np.ndarray, "..."]) -> np.ndarray:
+    """Indices, of the shape of `wanted`, of random images of the wanted classes; no image twice while they last."""
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    labels, flat = np.asarray(labels), wanted.ravel()
+    indices = np.empty(flat.shape, np.int64)
+    for c in np.unique(flat):
+        pool, places = np.flatnonzero(labels == c), np.flatnonzero(flat == c)
+        order = np.concatenate([generator.permutation(pool) for _ in range(-(-len(places) // len(pool)))])
+        indices[places] = order[: len(places)]
+    return indices.reshape(wanted.shape)
+
+
+def _initial_images(key, dataset, labels, shape, kind):
+    if kind == "real":
+        wanted = np.broadcast_to(labels, shape[:2])
+        return dataset.train.images[sample_per_class(key, dataset.train.labels, wanted)]
+    noise = jax.random.normal(key, shape, jnp.float32)
+    if kind == "noise":
+        return noise
+    means = class_means(dataset.train, dataset.num_classes)
+    return means[labels] + 0.5 * noise
+
+
+def class_means(split: Batch, num_classes: int) -> Float[Array, "classes height width channels"]:
+    """The mean image of each class."""
+    sums = jax.ops.segment_sum(split.images, split.labels, num_classes)
+    counts = jax.ops.segment_sum(jnp.ones_like(split.labels), split.labels, num_classes)
+    return sums / counts[:, None, None, None].astype(sums.dtype)

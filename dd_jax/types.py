@@ -1,0 +1,113 @@
+"""The few types that every floor of the library shares: batches, datasets and distilled sets.
+
+All of them hold arrays and names only. What can be done with them lives on the floors above.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+from jaxtyping import Array, Float, Int
+
+Params: TypeAlias = Any  # a plain pytree of network weights, theta
+Learnable: TypeAlias = Any  # a plain pytree of what is being learnt
+InitDistribution: TypeAlias = Callable[[jax.Array], Params]  # p(theta_0): key -> params
+Labels: TypeAlias = Int[Array, "*batch"] | Float[Array, "*batch classes"]
+
+
+class Batch(NamedTuple):
+    """Images with their labels, in model space; leading axes are free but shared.
+
+    images: (..., H, W, C) floating point.
+    labels: (...) integer classes, or (..., K) soft labels that sum to one.
+    """
+
+    images: Float[Array, "*batch height width channels"]
+    labels: Labels
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Transform:
+    """The invertible map from pixels in [0, 1] to model space, as data.
+
+    kind: its name, a key of `dd_jax.data.transforms`.
+    arrays: what it needs, e.g. `mean` and `std`, each (C,), for "standardise".
+    """
+
+    kind: str = dataclasses.field(metadata={"static": True})
+    arrays: Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A real classification dataset in model space, split three ways.
+
+    train, validation, test: images (N, H, W, C) float32 and labels (N,) int32. Validation is carved
+        from the published training split and is what model selection looks at.
+    class_names: one name per class; their count is the number of classes.
+    transform: turned pixels in [0, 1] into these images, and can turn them back.
+    fingerprint: a hash of the arrays, the transform and the class names; tells one dataset from another.
+    """
+
+    name: str
+    train: Batch
+    validation: Batch
+    test: Batch
+    class_names: tuple[str, ...]
+    transform: Transform
+    fingerprint: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How a distilled set is used to train a fresh network.
+
+    name: "as-distilled": the learnt batches in the learnt order with the learnt step sizes.
+    init: "random" (every network is drawn anew) or "fixed" (the one network drawn from `init_seed`).
+    init_seed: seed of the fixed network; unused when `init` is "random".
+    """
+
+    name: str = "as-distilled"
+    init: str = "random"
+    init_seed: int = 0
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DistilledData:
+    """A distilled set, whole: what evaluation, export and users need.
+
+    images: (S, B, H, W, C) float32 in model space, one batch of B images per inner step.
+    labels: (S, B) int32 classes or (S, B, K) soft labels.
+    step_sizes: (T,) positive inner step sizes, T = S * epochs; step t uses batch t mod S.
+    transform: model space <-> pixels; None while the set is inside jitted code.
+    """
+
+    images: Float[Array, "steps batch height width channels"]
+    labels: Labels
+    step_sizes: Float[Array, " unrolled"]
+    transform: Transform | None = None
+    class_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+    protocol: Protocol = dataclasses.field(default=Protocol(), metadata={"static": True})
+
+    @property
+    def num_steps(self) -> int:
+        """S, the number of distinct batches."""
+        return self.images.shape[0]
+
+    @property
+    def num_epochs(self) -> int:
+        """How many times the batches are gone through in order."""
+        return self.step_sizes.shape[0] // self.images.shape[0]
