@@ -91,6 +91,8 @@ def iterate_baselines(
     shape = SetShape.of(distilled, dataset.num_classes)
 
     def sets(make: MakeImages, count: int) -> list[np.ndarray]:
+        if make is mean_images or (make is kmeans_images and shape.per_class == 1):
+            count = 1  # there is only one such set
         return [make(dataset, shape.per_class, seed + i) for i in range(count)]
 
     def trained(candidates: list[np.ndarray], step_size: float, split: str, nets: int) -> Evaluation:
@@ -130,8 +132,8 @@ def iterate_baselines(
         else:
             make, count = {
                 "random real": (random_images, num_sets),
-                "class mean": (mean_images, 1),
-                "k-means": (kmeans_images, max(1, num_sets // 2)),
+                "class mean": (mean_images, num_sets),
+                "k-means": (kmeans_images, num_sets),
             }[name]
             candidates = sets(make, count)
             chosen = {"step_size": best_size(candidates)}

@@ -1,7 +1,7 @@
 """Dataset distillation by differentiating through the unrolled inner loop (Wang et al. 2018, Algorithm 1)."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class UnrolledOptions:
     """E, times that the batches are gone through; S * E step sizes are learnt."""
     images_per_class: int = 1
     """Images of each class in each batch."""
-    init: str = "random"
+    init: Literal["random", "fixed"] = "random"
     """Where inner training starts: "random" (a new network every time) or "fixed" (always the same one)."""
     init_seed: int = 0
     """Seed of the one network of a fixed init."""
@@ -57,7 +57,7 @@ class UnrolledOptions:
     """Initialisations per outer step, each with real images of its own; 1 when the init is fixed."""
     batch_size: int = 256
     """Real images per initialisation, drawn with replacement."""
-    init_images: str = "noise"
+    init_images: Literal["noise", "real", "mean"] = "noise"
     """What the distilled images start as: "noise", "real" (training images) or "mean" (class mean plus noise)."""
     init_step_size: float = 0.02
     """What every inner step size starts as."""
@@ -67,13 +67,13 @@ class UnrolledOptions:
     """Adam's decay of the first moment."""
     clip_norm: float | None = 0.5
     """Global norm that the hypergradient is clipped to, or None."""
-    schedule: str = "cosine"
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
     """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
     decay_every: int = 2400
     """Outer steps between two halvings of the schedule "step"."""
     remat: bool = True
     """Compute each inner step again in the reverse pass and keep its parameters only: far less memory."""
-    over_inits: str = "auto"
+    over_inits: Literal["auto", "vmap", "map"] = "auto"
     """How initialisations are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
 
 

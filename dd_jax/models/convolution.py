@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 Layout: TypeAlias = Literal["NHWC", "CHWN"]
-Images: TypeAlias = Float[Array, "a b c d"]
+Images: TypeAlias = Float[Array, "_ _ _ _"]
 Padding: TypeAlias = int | tuple[int, int]
 
 _NARROW = 32  # channels up to which the batch-innermost layout wins; between LeNet (16) and AlexCifarNet (64)

@@ -1,0 +1,245 @@
+"""The command line: dd-jax distill | evaluate | baselines | info."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+import dd_jax
+from dd_jax.errors import DDJaxError, unknown_name
+from dd_jax.runs.experiment import Experiment
+
+_USAGE = """usage: dd-jax COMMAND [OPTIONS]     (dd-jax COMMAND --help tells a command's options)
+
+commands:
+  distill     learn a distilled set, compare it with every baseline, leave a run directory
+  evaluate    train fresh networks on the distilled set of a run directory
+  baselines   what real images of the same number give, under the same protocol
+  info        versions, devices and presets; or what a dataset, or a run directory, holds
+
+Without options `dd-jax distill` distils scikit-learn's digits in well under a minute."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Train fresh networks on the distilled set of a run and report their accuracy."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run directory."""
+    num_nets: int = 200
+    """Held-out networks."""
+    num_epochs: int | None = None
+    """Passes through the distilled batches; None for as many as were learnt."""
+    split: str = "test"
+    """"test", "validation" or "train"."""
+    init: str | None = None
+    """"random" or "fixed" in place of the init that the set was distilled for."""
+    model: str | None = None
+    """Another network than the one it was distilled for, e.g. "mlp:hidden=(64, 64)"."""
+    seed: int = 1_000_003
+    """Of the held-out initialisations."""
+    baselines: bool = False
+    """Also measure the baselines."""
+
+
+def distill(argv: Sequence[str], default: Experiment | None = None) -> None:
+    """dd-jax distill: one experiment, from data to table and pictures."""
+    from dd_jax.runs.experiment import run_experiment
+
+    what = "Learn a distilled set and compare it with baselines."
+    run_experiment(_parse_experiment(argv, "dd-jax distill", what, default))
+
+
+def evaluate(argv: Sequence[str]) -> None:
+    """dd-jax evaluate: the distilled set of a run on held-out networks, before training and after each epoch."""
+    from dd_jax import models
+    from dd_jax.runs.experiment import load_run, parse_model, print_table
+
+    options = _parse(Evaluate, argv, "dd-jax evaluate")
+    distilled, model, data = load_run(options.run)
+    if options.model is not None:
+        name, settings = parse_model(options.model)
+        model = models.make(name, data, **settings)
+    found = dd_jax.evaluate(
+        distilled,
+        model,
+        data,
+        num_nets=options.num_nets,
+        num_epochs=options.num_epochs,
+        split=options.split,
+        seed=options.seed,
+        init=options.init,
+    )
+    rows = [("distilled", found, "")]
+    if options.baselines:
+        measured = dd_jax.baselines(distilled, model, data, num_nets=options.num_nets)
+        rows += [(n, b.evaluation, _chosen(b.chosen)) for n, b in measured.items()]
+    print_table(f"{found.split.capitalize()} accuracy on {data.name}, {model.name}", rows)
+    if len(found.curve):
+        along = ", ".join(f"{100 * value:.1f}" for value in found.curve.mean(0))
+        print(f"before training and after each epoch (n={len(found.curve)}): {along} %")
+    classes = ", ".join(f"{name} {100 * a:.1f}" for name, a in zip(data.class_names, found.per_class, strict=True))
+    print(f"per class: {classes} %")
+
+
+def baselines(argv: Sequence[str]) -> None:
+    """dd-jax baselines: real images in the shape of an experiment's distilled set."""
+    from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
+    from dd_jax.runs.experiment import load, print_table
+    from dd_jax.types import Protocol
+
+    experiment = _parse_experiment(argv, "dd-jax baselines", "Measure the baselines of an experiment, without distilling.")
+    data, model = load(experiment.dataset, experiment.model, experiment.image_size)
+    method = experiment.method
+    shape = SetShape(method.num_steps, method.num_epochs, method.images_per_class)
+    protocol = Protocol("as-distilled", method.init, method.init_seed)
+    template = as_distilled(mean_images(data, shape.per_class), shape, method.init_step_size, protocol)
+    measured = dd_jax.baselines(template, model, data, num_nets=experiment.num_nets)
+    rows = [(name, b.evaluation, _chosen(b.chosen)) for name, b in measured.items()]
+    print_table(f"Baselines on {data.name}, {shape.per_class * data.num_classes} images, {model.name}", rows)
+
+
+def info(argv: Sequence[str]) -> None:
+    """dd-jax info [DATASET | RUN]: what there is."""
+    from dd_jax.data import describe
+    from dd_jax.runs import load_provenance
+    from dd_jax.runs.directory import provenance
+    from dd_jax.runs.presets import PRESETS
+
+    @dataclasses.dataclass(frozen=True)
+    class Info:
+        """What a dataset or a run directory holds; without either: versions, devices and presets."""
+
+        what: Annotated[str, tyro.conf.Positional] = ""
+        """Name of a dataset (see `dd-jax distill --help`), or a run directory."""
+
+    what = _parse(Info, argv, "dd-jax info").what
+    if not what:
+        _print_tree({**provenance(), "presets": list(PRESETS), "models": list(dd_jax.models.MODELS)})
+    elif Path(what).is_dir():
+        _print_tree(load_provenance(what))
+    else:
+        _print_tree(describe(dd_jax.load_dataset(what)))
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
+    "distill": distill,
+    "evaluate": evaluate,
+    "baselines": baselines,
+    "info": info,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit status: 0, 2 for a mistake that has a message, 130 when interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["--version"]:
+        print(dd_jax.__version__)
+        return 0
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0 if argv else 2
+    return _guarded(lambda: _command(argv[0])(argv[1:]))
+
+
+def run_script(default: Experiment, paper: Experiment, argv: Sequence[str] | None = None) -> int:
+    """What an experiment script does: the options of `dd-jax distill` over its own record, --paper and --smoke."""
+    wanted, rest = _take_flag(sys.argv[1:] if argv is None else argv, "--paper")
+    return _guarded(lambda: distill(rest, paper if wanted else default))
+
+
+def _guarded(run: Callable[[], None]) -> int:
+    try:
+        keep_compiled_programs()
+        run()
+    except DDJaxError as error:
+        print(f"dd-jax: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"dd-jax: {interrupt or 'interrupted'}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _command(name: str) -> Callable[[Sequence[str]], None]:
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    return COMMANDS[name]
+
+
+def keep_compiled_programs() -> None:
+    """Keep compiled programs in the user's cache folder, so that the next process need not compile them again."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dd_jax" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experiment | None = None) -> Experiment:
+    from dd_jax.runs.presets import PRESETS, preset, smoke
+
+    name, argv = _take_option(argv, "--preset")
+    small, argv = _take_flag(argv, "--smoke")
+    start = preset(name) if name else default or preset("digits")
+    description = (
+        f"{what}\n\n--preset NAME starts from the defaults of {', '.join(PRESETS)}; the defaults below are those of the "
+        "preset that is named beside --help. --smoke makes the experiment tiny."
+    )
+    flat = tyro.conf.OmitArgPrefixes[Experiment]
+    experiment = _parse(flat, argv, prog, start, description)
+    return smoke(experiment) if small else experiment
+
+
+def _parse(kind: Any, argv: Sequence[str], prog: str, default: Any = None, description: str | None = None) -> Any:
+    extra = {} if default is None else {"default": default}
+    return tyro.cli(kind, prog=prog, args=list(argv), description=description, **extra)
+
+
+def _take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    """The value of `name VALUE` or `name=VALUE`, and the rest."""
+    rest, value, words = [], None, iter(argv)
+    for word in words:
+        if word == name:
+            value = next(words, "")
+        elif word.startswith(name + "="):
+            value = word.partition("=")[2]
+        else:
+            rest.append(word)
+    if value == "":
+        raise unknown_name("preset", "", _preset_names())
+    return value, rest
+
+
+def _preset_names() -> list[str]:
+    from dd_jax.runs.presets import PRESETS
+
+    return list(PRESETS)
+
+
+def _take_flag(argv: Sequence[str], name: str) -> tuple[bool, list[str]]:
+    return name in argv, [word for word in argv if word != name]
+
+
+def _chosen(chosen: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in chosen.items())
+
+
+def _print_tree(value: Any, indent: int = 0, name: str = "") -> None:
+    if isinstance(value, Mapping):
+        if name:
+            print(f"{' ' * indent}{name}:")
+        for key, item in value.items():
+            _print_tree(item, indent + 2 if name else indent, str(key))
+    else:
+        shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+        print(f"{' ' * indent}{name}: {shown}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""What every test runs under: a compilation cache, no silent rank promotion, shapes checked against annotations."""
+
+import os
+from pathlib import Path
+
+_CACHE = Path(__file__).parents[1] / ".cache"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("XDG_CACHE_HOME", str(_CACHE))
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook(
+    ["dd_jax.inner", "dd_jax.synthetic", "dd_jax.methods", "dd_jax.evaluation", "dd_jax.models"], "beartype.beartype"
+)
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+import dd_jax as dd  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def x64():
+    """Float64 for the length of a test."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture(scope="session")
+def digits() -> dd.Dataset:
+    return dd.load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def digits_mlp(digits) -> dd.models.Model:
+    return dd.models.mlp(digits, hidden=(16,))

@@ -1,0 +1,104 @@
+import importlib
+import inspect
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dd_jax.runs.figures import MAX_ROWS, _shown_steps, _spread, _stretched, save_curve, save_images, save_steps
+from dd_jax.types import DistilledData, Transform
+
+
+def distilled(num_steps, classes, channels=1, size=4, soft=False, names=()):
+    shape = (num_steps, len(classes), size, size, channels)
+    labels = jnp.tile(jnp.asarray(classes, jnp.int32), (num_steps, 1))
+    return DistilledData(
+        images=jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32),
+        labels=jnp.eye(max(classes) + 1)[labels] if soft else labels,
+        step_sizes=jnp.full(num_steps * 3, 0.02),
+        transform=Transform("standardise", {"mean": jnp.full(channels, 0.5), "std": jnp.full(channels, 0.2)}),
+        class_names=names,
+    )
+
+
+def size_of(path):
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        distilled(3, [0, 1, 2], names=("a", "automobile", "c")),
+        distilled(1, [0, 0, 2], channels=3),
+        distilled(40, [1, 0] * 5, soft=True),
+        distilled(1, list(range(30)), channels=4),
+    ],
+    ids=["grey", "colour with a class missing", "soft and long", "many classes and odd channels"],
+)
+def test_a_sheet_of_images_is_drawn(tmp_path, made):
+    save_images(tmp_path / "figures" / "images.png", made)
+    width, height = size_of(tmp_path / "figures" / "images.png")
+    assert 300 < width < 2000
+    assert 200 < height < 2000
+
+
+def test_a_long_set_is_shown_in_evenly_spread_steps():
+    shown = _shown_steps(np.tile(np.arange(10), (100, 1)))
+    assert len(shown) == MAX_ROWS
+    assert (shown[0], shown[-1]) == (0, 99)
+    assert set(np.diff(shown)) <= {9}
+    assert _shown_steps(np.zeros((1, 1), int)) == [0]
+
+
+def test_contrast_is_symmetric_about_the_mean():
+    image = np.random.default_rng(0).normal(size=(8, 8, 1))
+    stretched, flipped = _stretched(image), _stretched(-3 * image + 7)
+    np.testing.assert_allclose(stretched, 1 - flipped, atol=1e-6)
+    assert (stretched.min(), stretched.max()) == (0, 1)
+    np.testing.assert_allclose(_stretched(np.full((2, 2, 3), 0.3)), 0.5)
+
+
+HISTORY = [{"step": s, "loss": 1.0, "validation": 0.8 - 0.5 / (s + 1), "validation_std": 0.02} for s in range(0, 50, 5)]
+
+
+@pytest.mark.parametrize(
+    ("history", "baselines"),
+    [
+        (HISTORY, {"random real images": 0.553, "k-means centres": 0.5531, "all real data": 0.98}),
+        ([{"step": 0, "loss": 1.0}, {"step": 1, "validation": 0.5, "validation_std": None}], {}),
+        ([], {"random": 0.5}),
+        ([], {}),
+    ],
+)
+def test_a_curve_is_drawn(tmp_path, history, baselines):
+    save_curve(tmp_path / "curve.png", history, baselines)
+    size_of(tmp_path / "curve.png")
+
+
+def test_labels_are_moved_apart_no_further_than_needed():
+    np.testing.assert_allclose(_spread([0.1, 0.5, 0.5, 0.9], 0.1), [0.1, 0.45, 0.55, 0.9])
+    spread = _spread(sorted(np.random.default_rng(0).uniform(size=8)), 0.1)
+    assert np.diff(spread).min() > 0.1 - 1e-9
+    assert _spread([], 0.1) == []
+
+
+@pytest.mark.parametrize("count", [1, 10, 300])
+def test_step_sizes_are_drawn(tmp_path, count):
+    save_steps(tmp_path / "steps.png", jnp.linspace(0.01, 0.02, count))
+    size_of(tmp_path / "steps.png")
+
+
+def test_figures_are_reproducible(tmp_path):
+    for name in ("a.png", "b.png"):
+        save_curve(tmp_path / name, HISTORY, {})
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["artefact", "checkpoint", "directory", "figures", "files", "progress"])
+def test_heavy_libraries_are_imported_only_within_functions(name):
+    """Other libraries may import them as well, so the source is what can be looked at."""
+    module = importlib.import_module(f"dd_jax.runs.{name}")
+    top_level = [line for line in inspect.getsource(module).splitlines() if line.startswith(("import ", "from "))]
+    assert not [line for line in top_level for heavy in ("matplotlib", "orbax", "rich") if f" {heavy}" in line]
