@@ -92,7 +92,9 @@ def baselines(argv: Sequence[str]) -> None:
     from dd_jax.runs.experiment import load, print_table
     from dd_jax.types import Protocol
 
-    experiment = _parse_experiment(argv, "dd-jax baselines", "Measure the baselines of an experiment, without distilling.")
+    experiment = _parse_experiment(
+        argv, "dd-jax baselines", "Measure the baselines of an experiment, without distilling."
+    )
     data, model = load(experiment.dataset, experiment.model, experiment.image_size)
     method = experiment.method
     shape = SetShape(method.num_steps, method.num_epochs, method.images_per_class)
@@ -188,8 +190,8 @@ def _parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experi
     small, argv = _take_flag(argv, "--smoke")
     start = preset(name) if name else default or preset("digits")
     description = (
-        f"{what}\n\n--preset NAME starts from the defaults of {', '.join(PRESETS)}; the defaults below are those of the "
-        "preset that is named beside --help. --smoke makes the experiment tiny."
+        f"{what}\n\n--preset NAME starts from the defaults of {', '.join(PRESETS)}; the defaults below are those of "
+        "the preset that is named beside --help. --smoke makes the experiment tiny."
     )
     flat = tyro.conf.OmitArgPrefixes[Experiment]
     experiment = _parse(flat, argv, prog, start, description)

@@ -14,7 +14,7 @@ from dd_jax.errors import unknown_name
 from dd_jax.evaluation.coresets import (
     SetShape,
     as_distilled,
-    flat_batch,
+    as_vectors,
     kmeans_images,
     mean_images,
     random_images,
@@ -39,7 +39,12 @@ class Baseline(NamedTuple):
     chosen: Mapping[str, Any]
 
 
-def baselines(
+def baselines(distilled: DistilledData, model: Model, dataset: Dataset, **options: Any) -> dict[str, Baseline]:
+    """All of `iterate_baselines`, which has the options, by name."""
+    return dict(iterate_baselines(distilled, model, dataset, **options))
+
+
+def iterate_baselines(
     distilled: DistilledData,
     model: Model,
     dataset: Dataset,
@@ -49,8 +54,8 @@ def baselines(
     num_sets: int = 10,
     num_candidates: int = 20,
     seed: int = 0,
-) -> dict[str, Baseline]:
-    """The baselines in `names` for sets of the size and protocol of `distilled`.
+) -> Iterator[tuple[str, Baseline]]:
+    """The baselines in `names` for sets of the size and protocol of `distilled`, one at a time as they are done.
 
     "random real": `num_sets` random sets, the networks spread over them. "best of random": the best of
     `num_candidates` random sets. "class mean". "k-means": centres per class. "k-NN random", "k-NN k-means": nearest
@@ -59,32 +64,6 @@ def baselines(
     Raises OptionError for an unknown name.
     Source: Wang et al. 2018, section 4 (baselines).
     """
-    return dict(
-        iterate_baselines(
-            distilled,
-            model,
-            dataset,
-            names=names,
-            num_nets=num_nets,
-            num_sets=num_sets,
-            num_candidates=num_candidates,
-            seed=seed,
-        )
-    )
-
-
-def iterate_baselines(
-    distilled: DistilledData,
-    model: Model,
-    dataset: Dataset,
-    *,
-    names: Sequence[str],
-    num_nets: int,
-    num_sets: int,
-    num_candidates: int,
-    seed: int,
-) -> Iterator[tuple[str, Baseline]]:
-    """As `baselines`, one at a time as they are done."""
     for name in names:
         if name not in BASELINES:
             raise unknown_name("baseline", name, BASELINES)
@@ -149,16 +128,17 @@ def _neighbours(candidates: list[np.ndarray], dataset: Dataset) -> tuple[Evaluat
     k, p = options[int(np.argmax(scores))]
     hits = np.stack([_hits(c, dataset.test, k, p) for c in candidates])
     labels = np.asarray(dataset.test.labels)
-    per_class = np.array([hits[:, labels == c].mean() if (labels == c).any() else 0.0 for c in range(dataset.num_classes)])
+    per_class = np.array(
+        [hits[:, labels == c].mean() if (labels == c).any() else 0.0 for c in range(dataset.num_classes)]
+    )
     return Evaluation(hits.mean(1), per_class, np.zeros((0, 1)), "test"), {"k": k, "p": p}
 
 
 def _hits(images: np.ndarray, split: Batch, k: int, p: int) -> np.ndarray:
     from sklearn.neighbors import KNeighborsClassifier
 
-    known = flat_batch(images)
     metric = "euclidean" if p == 2 else "manhattan"
-    neighbours = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(known.images, known.labels)
+    neighbours = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(*as_vectors(images))
     queries = np.asarray(split.images).reshape(len(split.labels), -1)
     return neighbours.predict(queries) == np.asarray(split.labels)
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dd_jax.synthetic import class_means
-from dd_jax.types import Batch, Dataset, DistilledData, Protocol
+from dd_jax.types import Dataset, DistilledData, Protocol
 
 
 class SetShape(NamedTuple):
@@ -68,10 +68,10 @@ def as_distilled(images: np.ndarray, shape: SetShape, step_size: float, protocol
     return DistilledData(jnp.asarray(by_step), jnp.asarray(labels), sizes, protocol=protocol)
 
 
-def flat_batch(images: np.ndarray) -> Batch:
-    """Images (K, per_class, H, W, C) as vectors with their labels, for neighbour searches."""
+def as_vectors(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images (K, per_class, H, W, C) as vectors, with their labels, for neighbour searches."""
     num_classes, per_class = images.shape[:2]
-    return Batch(images.reshape(num_classes * per_class, -1), np.repeat(np.arange(num_classes), per_class))
+    return images.reshape(num_classes * per_class, -1), np.repeat(np.arange(num_classes), per_class)
 
 
 def _draw(generator: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:

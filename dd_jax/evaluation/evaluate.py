@@ -33,7 +33,7 @@ class Evaluation:
 
     accuracies: Float[np.ndarray, " nets"]
     per_class: Float[np.ndarray, " classes"]
-    curve: Float[np.ndarray, "nets epochs"]
+    curve: Float[np.ndarray, "curve_nets points"]
     split: str
 
     @property
@@ -131,11 +131,11 @@ def init_keys(protocol: Protocol, num_nets: int, seed: int, init: str | None = N
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """Batches with their step sizes; leading axes (E, S)."""
+    """Batches with their step sizes; leading axes (E, S), or (S,) for one epoch."""
 
-    images: Float[Array, "epochs steps batch height width channels"]
-    labels: Int[Array, "epochs steps batch"] | Float[Array, "epochs steps batch classes"]
-    step_sizes: Float[Array, "epochs steps"]
+    images: Float[Array, "*lead batch height width channels"]
+    labels: Int[Array, "*lead batch"] | Float[Array, "*lead batch classes"]
+    step_sizes: Float[Array, "*lead"]
 
 
 def epochs_of_steps(distilled: DistilledData, num_epochs: int | None = None) -> Steps:
@@ -166,9 +166,11 @@ def _correct_per_class(init, apply, num_classes, keys, steps, images, labels, al
 
         return lax.map(count, (images, labels)).sum(0)
 
-    def epoch(params: Params, part: Steps) -> tuple[Params, jax.Array | None]:
+    nothing = jnp.zeros(num_classes, jnp.int32)
+
+    def epoch(params: Params, part: Steps) -> tuple[Params, jax.Array]:
         params = unroll(apply, params, Batch(part.images, part.labels), part.step_sizes, remat=False)
-        return params, correct(params) if along else None
+        return params, correct(params) if along else nothing
 
     def one(key: jax.Array) -> jax.Array:
         before = init(key)

@@ -1,5 +1,6 @@
 """Networks as pure (init, apply) pairs over plain pytrees; Flax stays behind this door."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ def make(name: str, data: ImageSpec, **settings: Any) -> Model:
     """The network called `name` for `data`; OptionError for an unknown name or setting."""
     if name not in MODELS:
         raise unknown_name("model", name, MODELS)
-    known = {k for k in MODELS[name].__kwdefaults__ if k != "layout"}
+    known = set(inspect.signature(MODELS[name]).parameters) - {"data", "layout"}
     for setting in settings:
         if setting not in known:
             raise unknown_name(f"setting of {name}", setting, known)

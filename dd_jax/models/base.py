@@ -64,16 +64,19 @@ class Model(NamedTuple):
 
 def from_linen(name: str, module: nn.Module, spec: ImageSpec, settings: Mapping[str, Any]) -> Model:
     """A Model from a Linen module that returns (logits, features) and keeps no mutable state."""
-    image_shape, num_classes = tuple(spec.image_shape), spec.num_classes
+    image_shape, num_classes = spec.image_shape, spec.num_classes
 
     def init(key: jax.Array) -> Params:
         return module.init(key, jnp.zeros((1, *image_shape)))["params"]
 
+    def both(params: Params, images: Images) -> Any:
+        return module.apply({"params": params}, images)
+
     def apply(params: Params, images: Images) -> jax.Array:
-        return module.apply({"params": params}, images)[0]
+        return both(params, images)[0]
 
     def features(params: Params, images: Images) -> jax.Array:
-        return module.apply({"params": params}, images)[1]
+        return both(params, images)[1]
 
     return Model(name, init, apply, features, image_shape, num_classes, dict(settings))
 

@@ -1,6 +1,7 @@
 """The field's standard ConvNet: blocks of convolution, normalisation, activation and pooling."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -63,7 +64,7 @@ def convnet(
     norm: "instance", "group" (4 groups), "layer" or "none". pooling: "avg", "max" or "none".
     Raises OptionError for an unknown name or a width that the norm can't split, DataError for images too small
     to be halved `depth` times.
-    Source: Gidaris & Komodakis 2018; Zhao et al. 2021, section 4.1 (width 128, depth 3, instance norm, average pooling).
+    Source: Gidaris & Komodakis 2018; Zhao et al. 2021, section 4.1 (width 128, depth 3, instance norm, mean pooling).
     """
     for kind, name, known in (
         ("norm", norm, tuple(NORMS)),
@@ -78,9 +79,16 @@ def convnet(
                           f"found width={width}, depth={depth}, norm={norm!r}.")  # fmt: skip
     smallest = min(data.image_shape[:2])
     if pooling != "none" and smallest >> depth < 1:
-        raise DataError(f"Images of {smallest} pixels can't be halved {depth} times; use depth={smallest.bit_length() - 1} or less.")
-    module = _ConvNet(
-        data.num_classes, width, depth, norm, activation, pooling, initialiser, layout or layout_for(width)
-    )
-    settings = dict(width=width, depth=depth, norm=norm, activation=activation, pooling=pooling, initialiser=initialiser)
+        raise DataError(
+            f"Images of {smallest} pixels can't be halved {depth} times; use depth={smallest.bit_length() - 1} or less."
+        )
+    settings: dict[str, Any] = {
+        "width": width,
+        "depth": depth,
+        "norm": norm,
+        "activation": activation,
+        "pooling": pooling,
+    }
+    settings["initialiser"] = initialiser
+    module = _ConvNet(data.num_classes, layout=layout or layout_for(width), **settings)
     return from_linen("convnet", module, data, settings)

@@ -82,11 +82,10 @@ def _convolve_rows(images, kernel, padding, stride, layout):
 
 def max_pool(images: Images, window: int, stride: int, padding: int = 0) -> Images:
     """Maximum over windows, in either layout; of equal values the first in row order takes the gradient."""
-    images = _pad(images, padding, -jnp.inf)
-    best = None
-    for candidate in _window_slices(images, window, stride):
+    best, *others = _window_slices(_pad(images, padding, -jnp.inf), window, stride)
+    for candidate in others:
         # `jnp.maximum` would split the gradient between equal values.
-        best = candidate if best is None else jnp.where(candidate > best, candidate, best)
+        best = jnp.where(candidate > best, candidate, best)
     return best
 
 
@@ -99,7 +98,7 @@ def avg_pool(images: Images, window: int, stride: int) -> Images:
 def local_response_norm(
     images: Images, size: int = 4, alpha: float = 0.001 / 9.0, beta: float = 0.75, k: float = 1.0, axis: int = 3
 ) -> Images:
-    """x / (k + alpha * mean of x^2 over `size` neighbouring channels) ** beta (Krizhevsky et al. 2012, 3.3).
+    """X / (k + alpha * mean of x^2 over `size` neighbouring channels) ** beta (Krizhevsky et al. 2012, 3.3).
 
     The window of channel c is c - size // 2 ... c + (size - 1) // 2, zero outside, as in PyTorch.
     """

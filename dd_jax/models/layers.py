@@ -59,7 +59,7 @@ class GroupNorm(nn.Module):
         axis = channel_axis(self.layout)
         channels = images.shape[axis]
         groups = self.groups or channels
-        split = images.shape[:axis] + (groups, channels // groups) + images.shape[axis + 1 :]
+        split = (*images.shape[:axis], groups, channels // groups, *images.shape[axis + 1 :])
         grouped = images.reshape(split)
         spatial = (axis + 1, 1, 2) if self.layout == "NHWC" else (1, 2, 3)
         mean = grouped.mean(spatial, keepdims=True)

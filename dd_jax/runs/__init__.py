@@ -1,6 +1,6 @@
 """Runs: the host loop, what it leaves on disk, and how it is shown."""
 
 from dd_jax.runs.artefact import load_distilled, load_provenance, save_distilled
-from dd_jax.runs.distill import Run, RunInterrupted, distill
+from dd_jax.runs.loop import Run, RunInterrupted, distill
 
 __all__ = ["Run", "RunInterrupted", "distill", "load_distilled", "load_provenance", "save_distilled"]

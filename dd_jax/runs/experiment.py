@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from dd_jax.methods import UnrolledOptions, unrolled
 from dd_jax.models import Model
 from dd_jax.runs.artefact import load_distilled
 from dd_jax.runs.directory import provenance
-from dd_jax.runs.distill import Run, distill
+from dd_jax.runs.loop import Run, distill
 from dd_jax.runs.files import read_json, write_json
 from dd_jax.runs.progress import note, table
 from dd_jax.types import Dataset, DistilledData
@@ -76,7 +75,9 @@ def run_experiment(experiment: Experiment) -> Report:
         out=out,
         eval_every=experiment.eval_every,
         num_eval_nets=experiment.num_eval_nets,
-        record={"source": {"dataset": experiment.dataset, "model": experiment.model, "image_size": experiment.image_size}},
+        record={
+            "source": {"dataset": experiment.dataset, "model": experiment.model, "image_size": experiment.image_size}
+        },
     )
     assert run.out is not None
     note(f"Distilled in {run.seconds:.0f} s, {100 * run.validation:.1f} % on validation. Measuring on test ...")
@@ -106,9 +107,7 @@ def judge(
 
 def print_table(title: str, rows: list[tuple[str, Evaluation, str]]) -> None:
     """The accuracies of `rows` on stdout."""
-    cells = [
-        (name, f"{100 * e.mean:.1f} ± {100 * e.std:.1f} %", str(e.n), chosen) for name, e, chosen in rows
-    ]
+    cells = [(name, f"{100 * e.mean:.1f} ± {100 * e.std:.1f} %", str(e.n), chosen) for name, e, chosen in rows]
     table(title, ("training set", "accuracy", "n", "chosen on validation"), cells)
 
 
@@ -173,18 +172,22 @@ def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset]:
 
 
 def parse_model(spec: str) -> tuple[str, dict[str, Any]]:
-    """"convnet:width=32,norm='none'" -> ("convnet", {"width": 32, "norm": "none"}); bare words are strings."""
+    """The name and the settings in "convnet:width=32,norm='none'"; bare words are strings.
+
+    Raises OptionError if it can't be read.
+    """
     name, _, rest = spec.partition(":")
     try:
         call = ast.parse(f"f({rest})", mode="eval").body
-        assert isinstance(call, ast.Call) and not call.args
-        settings = {k.arg: k.value.id if isinstance(k.value, ast.Name) else ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError, AssertionError) as error:
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("not a list of SETTING=VALUE")
+        values = {str(k.arg): k.value for k in call.keywords}
+        return name, {k: v.id if isinstance(v, ast.Name) else ast.literal_eval(v) for k, v in values.items()}
+    except (SyntaxError, ValueError) as error:
         raise OptionError(
             f"Can't read the settings in model {spec!r}: expected NAME or NAME:SETTING=VALUE,..., e.g. "
             "'convnet:width=32,depth=2' or 'mlp:hidden=(64, 64)'."
         ) from error
-    return name, {str(k): v for k, v in settings.items()}
 
 
 def default_out(experiment: Experiment) -> str:

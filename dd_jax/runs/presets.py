@@ -35,9 +35,7 @@ _CIFAR10 = Experiment(dataset="cifar10", model="alexcifarnet")
 _CIFAR10_PAPER = {"init_step_size": 0.001, "decay_every": 40 * 49}
 
 PRESETS: Mapping[str, Experiment] = {
-    "digits": Experiment(
-        method=UnrolledOptions(num_steps=1, num_epochs=10, init_step_size=0.05), num_outer_steps=1500
-    ),
+    "digits": Experiment(method=UnrolledOptions(num_steps=1, num_epochs=10, init_step_size=0.05), num_outer_steps=1500),
     "mnist-fixed-init": dataclasses.replace(
         _MNIST, method=dataclasses.replace(_FIXED, init_step_size=0.3, learning_rate=0.015), num_outer_steps=20000
     ),

@@ -65,17 +65,17 @@ def step_batches(
 
 
 def inverse_softplus(value: float) -> float:
-    """r with log(1 + exp(r)) = value."""
+    """R with log(1 + exp(r)) = value."""
     return float(value + np.log(-np.expm1(-value)))
 
 
 def sample_per_class(key: jax.Array, labels: Int[Array, " n"], wanted: Int[np.ndarray, "..."]) -> np.ndarray:
     """Indices, of the shape of `wanted`, of random images of the wanted classes; no image twice while they last."""
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    labels, flat = np.asarray(labels), wanted.ravel()
+    of_class, flat = np.asarray(labels), wanted.ravel()
     indices = np.empty(flat.shape, np.int64)
     for c in np.unique(flat):
-        pool, places = np.flatnonzero(labels == c), np.flatnonzero(flat == c)
+        pool, places = np.flatnonzero(of_class == c), np.flatnonzero(flat == c)
         order = np.concatenate([generator.permutation(pool) for _ in range(-(-len(places) // len(pool)))])
         indices[places] = order[: len(places)]
     return indices.reshape(wanted.shape)

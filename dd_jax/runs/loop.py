@@ -244,8 +244,8 @@ class _Loop:
         step = self.step + bad + 1
         kept = f" The checkpoints before it are intact in {self.directory.path}." if self.directory else ""
         raise DivergedError(
-            f"The outer loss or its gradient is not finite at outer step {step}.{kept} Try a smaller learning_rate or "
-            "init_step_size, or a smaller clip_norm; check with `dd-jax info` that the images are scaled as they should be.",
+            f"The outer loss or its gradient is not finite at outer step {step}.{kept} Try a smaller learning_rate, "
+            "init_step_size or clip_norm.",
             step,
             self.best() if float(self.progress.best.accuracy) >= 0 else None,
         )

@@ -1,0 +1,316 @@
+"""Networks are what the papers say: sizes, forward passes, initialisers, and errors that help."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dd_jax import models
+from dd_jax.errors import DataError, OptionError
+from dd_jax.models import Shapes, check_fits
+from dd_jax.models.initialisers import KERNELS, bias_initialiser, kernel_initialiser
+from dd_jax.types import Batch
+
+MNIST, CIFAR = Shapes((28, 28, 1), 10), Shapes((32, 32, 3), 10)
+SHAPES = [(28, 28, 1), (28, 28, 3), (32, 32, 1), (32, 32, 3)]
+SMALL = {"convnet": {"width": 8, "depth": 2}, "mlp": {"hidden": (7, 5)}, "lenet": {}, "alexcifarnet": {}}
+
+
+def small(name: str, shape: tuple[int, int, int], num_classes: int = 10, **settings) -> models.Model:
+    return models.MODELS[name](Shapes(shape, num_classes), **SMALL[name] | settings)
+
+
+def images_for(model: models.Model, count: int = 3) -> jax.Array:
+    return jax.random.normal(jax.random.key(9), (count, *model.image_shape), jnp.result_type(float))
+
+
+def generic_params(model: models.Model):
+    """Parameters without a zero or a one among them, so that no bias or scale goes untested."""
+    params = model.init(jax.random.key(0))
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noisy = [p + 0.05 * jax.random.normal(k, p.shape, jnp.result_type(float)) for p, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(structure, noisy)
+
+
+def last_layer(params):
+    return params[max((name for name in params if name.startswith("Dense")), key=lambda name: int(name[6:]))]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (models.lenet(MNIST), 61_706),  # LeNet-5 as everyone counts it
+        (models.alexcifarnet(CIFAR), 1_756_426),
+        (models.mlp(MNIST), 784 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10),
+        (models.mlp(MNIST, hidden=()), 7850),
+        (models.convnet(CIFAR), 320_010),  # the number usually quoted for the field's ConvNet
+    ],
+    ids=["lenet", "alexcifarnet", "mlp", "linear", "convnet"],
+)
+def test_number_of_parameters(model, expected):
+    assert models.num_params(model) == expected
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", models.MODELS)
+def test_shapes_and_dtypes(name, shape):
+    if name == "alexcifarnet" and shape[0] != 32:
+        pytest.skip("AlexCifarNet is for 32 pixels")
+    model = small(name, shape, num_classes=4)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    images = jnp.zeros((3, *shape), jnp.float32)
+    logits, features = (jax.eval_shape(f, params, images) for f in (model.apply, model.features))
+    width = last_layer(params)["kernel"].shape[0]
+    assert (logits.shape, features.shape) == ((3, 4), (3, width))
+    assert logits.dtype == features.dtype == jnp.float32
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+    assert (model.name, model.image_shape, model.num_classes) == (name, shape, 4)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_params_are_plain_dicts_of_arrays(name):
+    def plain(tree):
+        return isinstance(tree, jax.ShapeDtypeStruct) or (type(tree) is dict and all(map(plain, tree.values())))
+
+    assert plain(jax.eval_shape(small(name, (32, 32, 3)).init, jax.random.key(0)))
+
+
+@pytest.mark.parametrize("name", ["lenet", "convnet", "mlp"])
+def test_apply_takes_its_dtype_from_params_and_images(name, x64):
+    model = small(name, (28, 28, 1))
+    assert jax.eval_shape(model.apply, generic_params(model), images_for(model)).dtype == jnp.float64
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", models.MODELS)
+def test_logits_are_the_last_layer_of_the_features(name):
+    model = small(name, (32, 32, 3))
+    params, images = generic_params(model), images_for(model)
+    last = last_layer(params)
+    expected = np.asarray(model.features(params, images)) @ np.asarray(last["kernel"]) + np.asarray(last["bias"])[None]
+    np.testing.assert_allclose(model.apply(params, images), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("name", "shape", "settings"),
+    [
+        ("lenet", (28, 28, 1), {}),
+        ("lenet", (32, 32, 3), {}),
+        ("alexcifarnet", (32, 32, 3), {}),
+        ("convnet", (28, 28, 1), {"norm": "instance"}),
+        ("convnet", (10, 9, 3), {"norm": "group", "pooling": "max"}),
+        ("convnet", (10, 9, 3), {"norm": "layer", "pooling": "none"}),
+        ("convnet", (10, 9, 3), {"norm": "none"}),
+    ],
+)
+def test_layouts_give_the_same_network(name, shape, settings):
+    nhwc, chwn = (small(name, shape, layout=layout, **settings) for layout in ("NHWC", "CHWN"))
+    params, images = generic_params(nhwc), images_for(nhwc)
+    jax.tree.map(np.testing.assert_array_equal, nhwc.init(jax.random.key(3)), chwn.init(jax.random.key(3)))
+    np.testing.assert_allclose(nhwc.apply(params, images), chwn.apply(params, images), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("norm", ["instance", "group", "layer", "none"])
+def test_images_do_not_see_each_other(norm):
+    model = small("convnet", (8, 8, 2), norm=norm)
+    params, images, apply = generic_params(model), images_for(model, 4), jax.jit(model.apply)
+    alone = jnp.concatenate([apply(params, image[None]) for image in images])
+    np.testing.assert_allclose(apply(params, images), alone, rtol=1e-12, atol=1e-12)
+
+
+def conv(x, layer, padding, groups=None):
+    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    kernel = np.asarray(layer["kernel"])
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], (1, 2))
+    return np.einsum("nijcab,abco->nijo", windows, kernel) + np.asarray(layer["bias"])
+
+
+def pool(x, window, stride, padding=0):
+    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (window, window), (1, 2))
+    return windows[:, ::stride, ::stride].max((-2, -1))
+
+
+def respond(x):
+    """PyTorch's LocalResponseNorm(4, alpha=0.001 / 9, beta=0.75, k=1)."""
+    out = np.empty_like(x)
+    for c in range(x.shape[-1]):
+        out[..., c] = x[..., c] / (1 + 0.001 / 9 * (x[..., max(c - 2, 0) : c + 2] ** 2).sum(-1) / 4) ** 0.75
+    return out
+
+
+def classify(x, params):
+    x = x.reshape(len(x), -1)
+    for i in range(3):
+        x = x @ np.asarray(params[f"Dense_{i}"]["kernel"]) + np.asarray(params[f"Dense_{i}"]["bias"])
+        x = np.maximum(x, 0) if i < 2 else x
+    return x
+
+
+def lenet_by_hand(params, x, padding):
+    x = pool(np.maximum(conv(x, params["Conv_0"], padding), 0), 2, 2)
+    x = pool(np.maximum(conv(x, params["Conv_1"], 0), 0), 2, 2)
+    assert x.shape[1:] == (5, 5, 16)
+    return classify(x, params)
+
+
+def alexcifarnet_by_hand(params, x):
+    x = respond(pool(np.maximum(conv(x, params["Conv_0"], 2), 0), 3, 2, 1))
+    x = pool(respond(np.maximum(conv(x, params["Conv_1"], 2), 0)), 3, 2, 1)
+    assert x.shape[1:] == (8, 8, 64)
+    return classify(x, params)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("name", "shape", "by_hand"),
+    [
+        ("lenet", (28, 28, 1), functools.partial(lenet_by_hand, padding=2)),
+        ("lenet", (32, 32, 3), functools.partial(lenet_by_hand, padding=0)),
+        ("alexcifarnet", (32, 32, 3), alexcifarnet_by_hand),
+    ],
+)
+def test_forward_pass_is_the_papers(name, shape, by_hand):
+    model = small(name, shape)
+    params, images = generic_params(model), images_for(model)
+    np.testing.assert_allclose(model.apply(params, images), by_hand(params, np.asarray(images)), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.usefixtures("x64")
+def test_convnet_by_hand():
+    """One block with instance norm: (x - mean) / sqrt(variance + 1e-5) per image and channel, then scale and shift."""
+    model = small("convnet", (6, 6, 2), width=4, depth=1)
+    params, images = generic_params(model), images_for(model)
+    x = conv(np.asarray(images), params["Conv_0"], 1)
+    x = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-5)
+    x = np.maximum(x * np.asarray(params["GroupNorm_0"]["scale"]) + np.asarray(params["GroupNorm_0"]["bias"]), 0)
+    x = x.reshape(3, 3, 2, 3, 2, 4).mean((2, 4)).reshape(3, -1)
+    expected = x @ np.asarray(params["Dense_0"]["kernel"]) + np.asarray(params["Dense_0"]["bias"])
+    np.testing.assert_allclose(model.apply(params, images), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_group_norm_normalises_each_group_of_each_image():
+    from dd_jax.models.layers import GroupNorm
+
+    x = jax.random.normal(jax.random.key(0), (2, 3, 5, 8), jnp.float64)
+    found, _ = GroupNorm(groups=2).init_with_output(jax.random.key(1), x)
+    grouped = np.asarray(x).reshape(2, 3, 5, 2, 4)
+    centred = grouped - grouped.mean((1, 2, 4), keepdims=True)
+    expected = centred / np.sqrt(grouped.var((1, 2, 4), keepdims=True) + 1e-5)
+    np.testing.assert_allclose(found, expected.reshape(x.shape), rtol=1e-10, atol=1e-12)
+
+
+FAN_IN, FAN_OUT = 5 * 5 * 24, 5 * 5 * 40
+VARIANCES = {  # of a 5x5 convolution of 24 channels into 40
+    "xavier": 2 / (FAN_IN + FAN_OUT),
+    "xavier_uniform": 2 / (FAN_IN + FAN_OUT),
+    "kaiming": 2 / FAN_IN,
+    "kaiming_out": 2 / FAN_OUT,
+    "default": 1 / (3 * FAN_IN),
+}
+BOUNDS = {"xavier_uniform": (6 / (FAN_IN + FAN_OUT)) ** 0.5, "default": FAN_IN**-0.5}
+
+
+@pytest.mark.parametrize("name", VARIANCES)
+def test_variance_of_initialisers(name):
+    kernel = np.asarray(kernel_initialiser(name)(jax.random.key(0), (5, 5, 24, 40)), np.float64)
+    # 24,000 draws: the variance is known to about 1% (normal) and its mean to 0.7% of a standard deviation
+    np.testing.assert_allclose(kernel.var(), VARIANCES[name], rtol=0.04)
+    assert abs(kernel.mean()) < 0.03 * kernel.std()
+    if name in BOUNDS:
+        assert 0.999 * BOUNDS[name] < abs(kernel).max() <= BOUNDS[name] * (1 + 1e-6)
+    else:
+        assert abs(kernel).max() > 3.5 * kernel.std(), "truncated"
+
+
+def test_orthogonal_initialiser():
+    q = kernel_initialiser("orthogonal")(jax.random.key(0), (3, 3, 8, 20)).reshape(-1, 20)
+    np.testing.assert_allclose(q.T @ q, np.eye(20), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_biases_are_zero_except_pytorchs(name):
+    biases = np.asarray(bias_initialiser(name, 400)(jax.random.key(0), (2000,)))
+    if name != "default":
+        np.testing.assert_array_equal(biases, 0)
+    else:
+        assert 0.045 < abs(biases).max() <= 0.05
+        np.testing.assert_allclose(biases.var(), 0.05**2 / 3, rtol=0.1)
+
+
+@pytest.mark.parametrize("name", ["lenet", "mlp", "convnet", "alexcifarnet"])
+def test_models_use_the_initialiser_that_they_are_given(name):
+    params = small(name, (32, 32, 3), initialiser="kaiming").init(jax.random.key(0))
+    for layer, arrays in params.items():
+        if arrays.get("kernel") is not None and arrays["kernel"].size > 2000:
+            fan_in = arrays["kernel"].size / arrays["kernel"].shape[-1]
+            np.testing.assert_allclose(np.var(arrays["kernel"]) * fan_in / 2, 1, rtol=0.15, err_msg=layer)
+            np.testing.assert_array_equal(arrays["bias"], 0)
+
+
+def test_different_keys_give_different_networks():
+    model = small("mlp", (4, 4, 1))
+    one, same, other = (model.init(jax.random.key(seed))["Dense_0"]["kernel"] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert not np.allclose(one, other)
+
+
+def test_make_is_the_constructor_with_a_name():
+    model = models.make("mlp", MNIST, hidden=(5,))
+    assert (model.name, model.settings["hidden"], model.num_classes) == ("mlp", [5], 10)
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "words"),
+    [
+        (lambda: models.lenet(Shapes((8, 8, 1), 10)), DataError, ["28 x 28 or 32 x 32", "8 x 8", "image_size=28"]),
+        (lambda: models.lenet(Shapes((28, 32, 1), 10)), DataError, ["28 x 32"]),
+        (lambda: models.alexcifarnet(MNIST), DataError, ["32 x 32", "28 x 28", "image_size=32"]),
+        (lambda: models.make("lenett", MNIST), OptionError, ["Unknown model 'lenett'", "mean 'lenet'"]),
+        (lambda: models.make("convnet", MNIST, widht=4), OptionError, ["setting of convnet 'widht'", "mean 'width'"]),
+        (lambda: models.make("mlp", MNIST, layout="NHWC"), OptionError, ["setting of mlp 'layout'"]),
+        (lambda: models.make("convnet", MNIST, width="wide"), OptionError, ["convnet", "wrong type"]),
+        (lambda: models.lenet(MNIST, initialiser="xavir"), OptionError, ["initialiser 'xavir'", "mean 'xavier'"]),
+        (lambda: models.convnet(MNIST, norm="instanse"), OptionError, ["norm 'instanse'", "mean 'instance'"]),
+        (lambda: models.convnet(MNIST, activation="rellu"), OptionError, ["activation 'rellu'", "mean 'relu'"]),
+        (lambda: models.convnet(MNIST, pooling="maxx"), OptionError, ["pooling 'maxx'", "mean 'max'"]),
+        (lambda: models.convnet(MNIST, width=6, norm="group"), OptionError, ["multiple of 4", "width=6"]),
+        (lambda: models.convnet(MNIST, depth=0), OptionError, ["at least 1", "depth=0"]),
+        (lambda: models.convnet(Shapes((8, 8, 1), 10), depth=4), DataError, ["8 pixels", "4 times", "depth=3 or less"]),
+        (lambda: models.mlp(MNIST, hidden=(5, 0)), OptionError, ["at least one unit", "(5, 0)"]),
+    ],
+)
+def test_errors_say_what_to_do(build, error, words):
+    with pytest.raises(error) as caught:
+        build()
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_the_deepest_convnet_that_the_error_suggests_works():
+    for size in (8, 9, 15):
+        spec = Shapes((size, size, 1), 3)
+        with pytest.raises(DataError) as caught:
+            models.convnet(spec, width=4, depth=9)
+        depth = int(re.search(r"depth=(\d+) or less", str(caught.value))[1])
+        model = models.convnet(spec, width=4, depth=depth)
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        assert jax.eval_shape(model.apply, params, jnp.zeros((1, size, size, 1))).shape == (1, 3)
+
+
+def test_check_fits():
+    model = small("mlp", (4, 4, 1), num_classes=3)
+    check_fits(model, jnp.zeros((2, 4, 4, 1)), 3)
+    check_fits(model, jnp.zeros((5, 2, 4, 4, 1)), 3)
+    check_fits(model, Batch(jnp.zeros((2, 4, 4, 1)), jnp.zeros(2, jnp.int32)), 3)
+    with pytest.raises(DataError, match=r"mlp was built for images \(4, 4, 1\) in 3 .* set has images \(4, 5, 1\) in 3"):
+        check_fits(model, jnp.zeros((2, 4, 5, 1)), 3, "distilled set")
+    with pytest.raises(DataError, match=r"in 3 classes, but the dataset .* in 4 classes.*models\.mlp\(data\)"):
+        check_fits(model, jnp.zeros((2, 4, 4, 1)), 4)
