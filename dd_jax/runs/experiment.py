@@ -15,8 +15,8 @@ from dd_jax.methods import UnrolledOptions, unrolled
 from dd_jax.models import Model
 from dd_jax.runs.artefact import load_distilled
 from dd_jax.runs.directory import provenance
-from dd_jax.runs.loop import Run, distill
 from dd_jax.runs.files import read_json, write_json
+from dd_jax.runs.loop import Run, distill
 from dd_jax.runs.progress import note, table
 from dd_jax.types import Dataset, DistilledData
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def normal(seed: int, *shape: int) -> jax.Array:
-    return jax.random.normal(jax.random.key(seed), shape, jnp.float64)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
 def reference(images, kernel, padding, stride):
@@ -66,8 +66,9 @@ def expected_derivatives(geometry: str):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("formulation", ["convolve", "rows"])
+@pytest.mark.parametrize(
+    ("formulation", "geometry"), [("convolve", "3x3 stride 2, a column left over"), *(("rows", g) for g in GEOMETRIES)]
+)
 def test_equals_xla_with_first_and_second_derivatives(formulation, geometry, layout):
     _, _, padding, stride = GEOMETRIES[geometry]
     images, kernel, expected = expected_derivatives(geometry)
@@ -95,8 +96,8 @@ def test_is_the_sum_in_the_docstring(formulation, layout):
 def test_vmap_over_kernels_is_a_loop(layout):
     images, kernels = normal(0, 2, 5, 5, 3), normal(1, 4, 3, 3, 3, 2)
     function = functools.partial(convolve, padding=1, layout=layout)
-    together = jax.vmap(function, (None, 0))(lay(images, layout), kernels)
-    apart = jnp.stack([function(lay(images, layout), kernel) for kernel in kernels])
+    together = jax.jit(jax.vmap(function, (None, 0)))(lay(images, layout), kernels)
+    apart = np.stack([jax.jit(function)(lay(images, layout), kernel) for kernel in kernels])
     np.testing.assert_allclose(together, apart, rtol=1e-12, atol=1e-12)
 
 
@@ -110,11 +111,18 @@ def windows(images, initial, combine, window, stride, padding=0):
 @pytest.mark.parametrize("size", [(6, 8), (7, 5)])
 def test_max_pool_equals_reduce_window(size, window, stride, padding, layout):
     images = normal(0, 2, *size, 3)
-    expected, pull = jax.vjp(lambda x: windows(x, -jnp.inf, lax.max, window, stride, padding), images)
-    found, pull_found = jax.vjp(lambda x: from_layout(max_pool(lay(x, layout), window, stride, padding), layout), images)
-    np.testing.assert_array_equal(found, expected)
-    cotangent = normal(1, *found.shape)
-    np.testing.assert_allclose(pull_found(cotangent)[0], pull(cotangent)[0], rtol=1e-12, atol=1e-12)
+
+    def value_and_gradient(function):
+        def scalar(x):
+            out = function(x)
+            return jnp.vdot(out, normal(1, *out.shape)), out
+
+        return jax.jit(jax.grad(scalar, has_aux=True))(images)
+
+    expected = value_and_gradient(lambda x: windows(x, -jnp.inf, lax.max, window, stride, padding))
+    found = value_and_gradient(lambda x: from_layout(max_pool(lay(x, layout), window, stride, padding), layout))
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -129,7 +137,7 @@ def test_avg_pool_equals_reduce_window(size, layout):
 def test_the_first_of_equal_values_takes_the_gradient(layout):
     """A dead ReLU gives windows of zeros: the gradient is neither split nor lost, and goes where PyTorch's goes."""
     images = jnp.array([[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 2.0, 2.0]])[None, :, :, None]
-    gradient = jax.grad(lambda x: max_pool(lay(x, layout), 2, 2).sum())(images)
+    gradient = jax.jit(jax.grad(lambda x: max_pool(lay(x, layout), 2, 2).sum()))(images)
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0, 0, 1], [0, 0, 0, 0]])
 
 

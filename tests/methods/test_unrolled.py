@@ -1,0 +1,220 @@
+"""The unrolled method: one outer step is what it says, its schedules, its options, and it learns."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import dd_jax as dd
+from dd_jax.errors import OptionError
+from dd_jax.inner import init_distribution
+from dd_jax.methods import UnrolledOptions, outer_adam, unrolled
+from dd_jax.methods.unrolled import minibatch, outer_loss
+from dd_jax.synthetic import step_batches
+from dd_jax.types import Protocol
+
+SMALL = {"num_steps": 2, "num_epochs": 2, "batch_size": 12, "init_step_size": 0.1}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> dd.Dataset:
+    generator = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    images = generator.uniform(size=(90, 4, 4, 1)) * 0.5 + 0.25 * labels[:, None, None, None]
+    return dd.dataset_from_arrays(images, labels)
+
+
+@pytest.fixture(scope="module")
+def model(tiny) -> dd.models.Model:
+    return dd.models.mlp(tiny, hidden=(5,))
+
+
+def first_step(model, data, seed=1, **options):
+    method = unrolled(model, **{**SMALL, **options})
+    state = method.init(jax.random.key(0), data, 10)
+    return state, *jax.jit(method.step)(jax.random.key(seed), state, data.train)
+
+
+def hypergradient(state, b1=0.9):
+    """What Adam was given in the first step, from its first moment."""
+    return jax.tree.map(lambda leaf: leaf / (1 - b1), state.outer.adam[1].mu)
+
+
+def assert_close(found, expected, rtol=1e-5):
+    """To `rtol` of the largest entry of each leaf."""
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * float(abs(b).max()))
+
+
+def test_vmap_and_map_over_inits_give_the_same_step(model, tiny):
+    _, by_vmap, info_vmap = first_step(model, tiny, over_inits="vmap", num_inits=3)
+    _, by_map, info_map = first_step(model, tiny, over_inits="map", num_inits=3)
+    assert_close(hypergradient(by_vmap), hypergradient(by_map))
+    assert_close(by_vmap.learnable, by_map.learnable)
+    assert_close(info_vmap, info_map)
+
+
+def test_hypergradient_is_the_mean_over_inits(model, tiny):
+    before, after, info = first_step(model, tiny, num_inits=3, clip_norm=None)
+    objective = outer_loss(model, init_distribution(model, Protocol()), step_batches(3, 2, 2), remat=False)
+
+    @jax.jit
+    def single(key):
+        init_key, data_key = jax.random.split(key)
+        return jax.value_and_grad(objective)(before.learnable, init_key, minibatch(data_key, tiny.train, 12))
+
+    losses, gradients = zip(*map(single, jax.random.split(jax.random.key(1), 3)), strict=True)
+    mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *gradients)
+    assert_close(hypergradient(after), mean)
+    np.testing.assert_allclose(info.loss, np.mean(losses), rtol=1e-5)
+    norm = np.sqrt(sum(float((leaf.astype(np.float64) ** 2).sum()) for leaf in map(np.asarray, mean)))
+    np.testing.assert_allclose(info.hypergradient_norm, norm, rtol=1e-5)
+    assert len({float(loss) for loss in losses}) == 3, "every initialisation has its own network and images"
+
+
+def test_fixed_init_ignores_num_inits(model, tiny):
+    one, seven = (first_step(model, tiny, init="fixed", num_inits=n)[1:] for n in (1, 7))
+    jax.tree.map(np.testing.assert_array_equal, one, seven)
+
+
+def test_fixed_init_is_one_network_whatever_the_key(model):
+    start = init_distribution(model, Protocol(init="fixed", init_seed=5))
+    jax.tree.map(np.testing.assert_array_equal, start(jax.random.key(1)), start(jax.random.key(2)))
+    jax.tree.map(np.testing.assert_array_equal, start(jax.random.key(1)), model.init(jax.random.key(5)))
+
+
+def test_remat_does_not_change_the_step(model, tiny):
+    plain, remat = (first_step(model, tiny, remat=choice)[1:] for choice in (False, True))
+    assert_close(hypergradient(plain[0]), hypergradient(remat[0]))
+    assert_close(plain[1], remat[1])
+
+
+def test_the_same_key_gives_the_same_bits_and_another_does_not(model, tiny):
+    method = unrolled(model, **SMALL)
+    state, step = method.init(jax.random.key(0), tiny, 10), jax.jit(method.step)
+    one, again, other = (step(jax.random.key(seed), state, tiny.train) for seed in (1, 1, 2))
+    jax.tree.map(np.testing.assert_array_equal, one, again)
+    assert float(one[1].loss) != float(other[1].loss)
+
+
+@pytest.mark.parametrize("kind", ["noise", "real", "mean"])
+def test_the_second_step_does_not_recompile(model, tiny, kind):
+    method = unrolled(model, **SMALL, init_images=kind)
+    state, step = method.init(jax.random.key(0), tiny, 10), jax.jit(method.step)
+    for i in range(3):
+        state, _ = step(jax.random.key(i), state, tiny.train)
+    assert step._cache_size() == 1
+
+
+def test_distilled_is_what_was_learnt(model, tiny):
+    method = unrolled(model, **SMALL, init="fixed", init_seed=4)
+    state = method.init(jax.random.key(0), tiny, 10)
+    distilled = method.distilled(state)
+    np.testing.assert_array_equal(distilled.images, state.learnable.images)
+    np.testing.assert_allclose(distilled.step_sizes, np.full(4, 0.1), rtol=1e-5)
+    np.testing.assert_array_equal(distilled.labels, [[0, 1, 2]] * 2)
+    assert distilled.protocol == Protocol("as-distilled", "fixed", 4)
+
+
+def test_clipping_scales_the_hypergradient_to_the_norm(model, tiny):
+    _, free, info_free = first_step(model, tiny, clip_norm=None)
+    _, clipped, info = first_step(model, tiny, clip_norm=1e-3)
+    np.testing.assert_allclose(info.hypergradient_norm, info_free.hypergradient_norm, rtol=1e-5)
+    assert info.hypergradient_norm > 1e-3
+    scaled = jax.tree.map(lambda leaf: leaf * (1e-3 / info.hypergradient_norm), hypergradient(free))
+    assert_close(hypergradient(clipped), scaled)
+    _, loose, _ = first_step(model, tiny, clip_norm=1e6)
+    assert_close(hypergradient(loose), hypergradient(free))
+
+
+def rates(num_steps: int, planned: int, **options) -> np.ndarray:
+    """How far each step goes when the hypergradient is always one: Adam's direction is one, so this is the rate."""
+    optimiser = outer_adam(0.1, **options)
+
+    def step(carry, _):
+        learnable, state = carry
+        moved, state = optimiser.update(jnp.ones(()), state, jnp.zeros(()))
+        return (learnable, state), -moved
+
+    return np.asarray(lax.scan(step, (jnp.zeros(()), optimiser.init(jnp.zeros(()), planned)), length=num_steps)[1])
+
+
+def test_cosine_schedule_falls_to_zero_and_stays():
+    expected = 0.1 * 0.5 * (1 + np.cos(np.pi * np.minimum(np.arange(25) / 20, 1)))
+    np.testing.assert_allclose(rates(25, 20, schedule="cosine"), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_step_schedule_halves():
+    expected = 0.1 * 0.5 ** (np.arange(12) // 5)
+    np.testing.assert_allclose(rates(12, 12, schedule="step", decay_every=5), expected, rtol=1e-4)
+    expected = 0.1 * 0.1 ** (np.arange(6) // 3)
+    np.testing.assert_allclose(rates(6, 6, schedule="step", decay_every=3, decay_factor=0.1), expected, rtol=1e-4)
+
+
+def test_constant_schedule():
+    np.testing.assert_allclose(rates(5, 2, schedule="constant"), np.full(5, 0.1), rtol=1e-4)
+
+
+def test_outer_adam_is_adam():
+    """Kingma & Ba 2015, Algorithm 1, by hand."""
+    gradients = np.random.default_rng(0).normal(size=(6, 3))
+    optimiser = outer_adam(0.1, b1=0.5, b2=0.99, schedule="constant")
+    learnable, theta, m, v = jnp.zeros(3), np.zeros(3), np.zeros(3), np.zeros(3)
+    state = optimiser.init(learnable, 6)
+    for t, g in enumerate(gradients, 1):
+        learnable, state = optimiser.update(jnp.asarray(g, jnp.float32), state, learnable)
+        m, v = 0.5 * m + 0.5 * g, 0.99 * v + 0.01 * g**2
+        theta -= 0.1 * (m / (1 - 0.5**t)) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8)
+    np.testing.assert_allclose(learnable, theta, rtol=1e-4)
+
+
+def test_loss_falls_on_digits(digits, digits_mlp):
+    options = UnrolledOptions(num_steps=1, num_epochs=3, num_inits=2, batch_size=64, init_step_size=0.1)
+    method = unrolled(digits_mlp, options, learning_rate=0.1)
+
+    @jax.jit
+    def run(state, keys, real):
+        return lax.scan(lambda state, key: method.step(key, state, real), state, keys)
+
+    keys = jax.random.split(jax.random.key(1), 60)
+    _, info = run(method.init(jax.random.key(0), digits, 60), keys, digits.train)
+    losses = np.asarray(info.loss)
+    assert np.isfinite(losses).all()
+    assert losses[-10:].mean() < 0.8 * losses[:5].mean()
+
+
+def test_hyperparameters_are_json(model):
+    method = unrolled(model, UnrolledOptions(num_steps=3), clip_norm=None)
+    assert json.loads(json.dumps(method.hyperparameters)) == method.hyperparameters
+    assert method.hyperparameters["num_steps"] == 3
+    assert method.hyperparameters["clip_norm"] is None
+    assert unrolled(model, UnrolledOptions(**method.hyperparameters)).hyperparameters == method.hyperparameters
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_step": 3}, "option 'num_step'. Did you mean 'num_steps'"),
+        ({"lerning_rate": 3}, "Did you mean 'learning_rate'"),
+        ({"num_inits": 0}, "num_inits must be at least 1, but is 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, but is 0"),
+        ({"num_steps": 0}, "num_steps must be at least 1"),
+        ({"num_epochs": 0}, "num_epochs must be at least 1"),
+        ({"images_per_class": 0}, "images_per_class must be at least 1"),
+        ({"init_step_size": -1.0}, "init_step_size must be positive"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive and finite"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive and finite"),
+        ({"clip_norm": -1.0}, "clip_norm must be positive and finite"),
+        ({"decay_every": 0}, "decay_every must be positive"),
+        ({"init": "fixd"}, "init 'fixd'. Did you mean 'fixed'"),
+        ({"schedule": "cosin"}, "schedule 'cosin'. Did you mean 'cosine'"),
+        ({"init_images": "nois"}, "init_images 'nois'. Did you mean 'noise'"),
+        ({"over_inits": "vmapp"}, "over_inits 'vmapp'. Did you mean 'vmap'"),
+    ],
+)
+def test_bad_options_say_what_is_known(model, options, words):
+    with pytest.raises(OptionError, match=words):
+        unrolled(model, **options)

@@ -1,0 +1,198 @@
+"""The command line: what it prints, what it leaves, and what it says of mistakes."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import dd_jax as dd
+from dd_jax.cli import COMMANDS, main, run_script
+from dd_jax.errors import OptionError
+from dd_jax.runs.experiment import Experiment, default_out, parse_model
+from dd_jax.runs.presets import PRESETS, preset, smoke
+
+TINY = ["--num-outer-steps", "6", "--num-eval-nets", "2", "--num-nets", "4", "--num-epochs", "2", "--batch-size", "32"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run on the digits with all its baselines, made by the command line."""
+    out = tmp_path_factory.mktemp("run")
+    assert main(["distill", *TINY, "--out", str(out)]) == 0
+    return out
+
+
+def test_distill_leaves_a_whole_run_directory(run):
+    for name in ("config.json", "metrics.jsonl", "results.json", "distilled/distilled.json"):
+        assert (run / name).is_file()
+    for name in ("distilled.png", "accuracy.png", "step_sizes.png"):
+        assert (run / "figures" / name).read_bytes().startswith(b"\x89PNG")
+    results = json.loads((run / "results.json").read_text())["results"]
+    assert {"distilled", "random real", "best of random", "class mean", "k-means", "k-NN random"} <= set(results)
+    for row in results.values():
+        assert row["n"] == len(row["accuracies"])
+        assert row["mean"] == pytest.approx(np.mean(row["accuracies"]))
+        assert row["split"] == "test"
+
+
+def test_the_table_names_every_baseline_with_mean_std_and_n(run, capsys):
+    assert main(["distill", *TINY, "--out", str(run)]) == 0
+    printed = capsys.readouterr().out
+    for name in ("distilled", *dd.evaluation.BASELINES):
+        (line,) = [line for line in printed.splitlines() if line.strip().startswith(name + " ")]
+        assert "±" in line
+        assert "%" in line
+
+
+def test_evaluate_reads_the_run_alone(run, capsys):
+    assert main(["evaluate", str(run), "--num-nets", "4"]) == 0
+    printed = capsys.readouterr().out
+    expected = json.loads((run / "results.json").read_text())["results"]["distilled"]["mean"]
+    assert f"{100 * expected:.1f} ±" in printed
+    assert "before training and after each epoch" in printed
+    assert "per class" in printed
+
+
+def test_evaluate_on_another_network_and_for_more_epochs(run, capsys):
+    options = ["--num-nets", "2", "--model", "convnet:width=8,depth=2", "--num-epochs", "4", "--split", "validation"]
+    assert main(["evaluate", str(run), *options]) == 0
+    assert "convnet" in capsys.readouterr().out
+
+
+def test_baselines_alone(capsys):
+    assert main(["baselines", "--num-nets", "2", "--num-epochs", "2"]) == 0
+    assert "class mean" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", [[], ["digits"]])
+def test_info(what, capsys):
+    assert main(["info", *what]) == 0
+    assert ("num_classes: 10" if what else "presets: ") in capsys.readouterr().out
+
+
+def test_info_on_a_run(run, capsys):
+    assert main(["info", str(run)]) == 0
+    assert "outer_steps_done: 6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["distil"], "Did you mean 'distill'?"),
+        (["distill", "--preset", "mnist-random-ini"], "Did you mean 'mnist-random-init'?"),
+        (["distill", "--dataset", "digit"], "Did you mean 'digits'?"),
+        (["distill", "--model", "lenett"], "Did you mean 'lenet'?"),
+        (["distill", "--model", "lenet"], "LeNet takes images of 28 x 28 or 32 x 32 pixels, and these are 8 x 8"),
+        (["distill", "--model", "mlp:hiden=(3,)"], "Did you mean 'hidden'?"),
+        (["distill", "--model", "mlp:hidden"], "expected NAME or NAME:SETTING=VALUE"),
+        (["distill", "--num-steps", "0"], "num_steps must be at least 1"),
+        (["distill", "--learning-rate", "-1"], "learning_rate must be positive"),
+        (["evaluate", "/nowhere"], "There is no distilled set at /nowhere"),
+        (["evaluate", "/nowhere", "--split", "tets"], "no distilled set"),
+    ],
+)
+def test_mistakes_are_explained(argv, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.glob("runs/*/distilled/*"))
+
+
+def test_a_wrong_choice_lists_the_right_ones(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["distill", "--schedule", "cosin"])
+    assert stopped.value.code == 2
+    assert "cosine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert "usage" in capsys.readouterr().out
+
+
+def test_help_shows_the_presets_own_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["distill", "--preset", "mnist-fixed-init", "--help"])
+    printed = capsys.readouterr().out
+    assert "(default: lenet)" in printed
+    assert "(default: fixed)" in printed
+
+
+def test_no_command_prints_the_usage(capsys):
+    assert main([]) == 2
+    assert "commands:" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == dd.__version__
+
+
+def test_ctrl_c_checkpoints_and_the_same_command_continues(tmp_path):
+    command = [sys.executable, "-m", "dd_jax.cli", "distill", "--out", str(tmp_path), "--num-outer-steps", "100000"]
+    with open(tmp_path.parent / "log", "w+") as log:
+        process = subprocess.Popen(command, stderr=log, stdout=log)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not list(tmp_path.glob("checkpoints/step_*")):
+            time.sleep(0.1)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        log.seek(0)
+        assert "the same command continues it" in log.read()
+    assert dd.load_distilled(tmp_path).num_steps == 1
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid(name):
+    experiment = preset(name)
+    shape = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "digits": (8, 8, 1)}[experiment.dataset]
+    model_name, settings = parse_model(experiment.model)
+    model = dd.models.make(model_name, dd.models.Shapes(shape, 10), **settings)
+    dd.methods.unrolled(model, experiment.method)
+    assert smoke(experiment).num_outer_steps < 10
+
+
+def test_the_papers_settings():
+    """Those of the released code: base_options.py and the project's README."""
+    method = PRESETS["mnist-random-init-paper"].method
+    assert (method.learning_rate, method.b1, method.schedule, method.batch_size) == (0.01, 0.5, "step", 1024)
+    assert (method.init_step_size, method.num_steps, method.num_epochs, method.clip_norm) == (0.02, 10, 3, None)
+    assert PRESETS["cifar10-random-init-paper"].method.init_step_size == 0.001
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("lenet", ("lenet", {})),
+        ("convnet:width=32,norm=none", ("convnet", {"width": 32, "norm": "none"})),
+        ("mlp:hidden=(64, 32)", ("mlp", {"hidden": (64, 32)})),
+    ],
+)
+def test_parse_model(spec, expected):
+    assert parse_model(spec) == expected
+
+
+@pytest.mark.parametrize("spec", ["mlp:__import__('os')", "mlp:hidden=open('x')", "mlp:hidden=(64", "mlp:1"])
+def test_parse_model_executes_nothing(spec):
+    with pytest.raises(OptionError, match="Can't read"):
+        parse_model(spec)
+
+
+def test_default_out_is_named_after_the_experiment():
+    assert default_out(Experiment(dataset="folder:/data/birds", model="convnet:width=8")) == "runs/birds-convnet-random"
+
+
+def test_scripts_take_the_same_options(tmp_path):
+    argv = ["--smoke", "--out", str(tmp_path)]
+    assert run_script(PRESETS["digits"], PRESETS["digits"], argv) == 0
+    assert (tmp_path / "results.json").is_file()
