@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from dd_jax.errors import OptionError, unknown_name
+from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.inner import unroll
 from dd_jax.inner.init import INITS
 from dd_jax.inner.losses import Apply
@@ -87,6 +87,8 @@ def evaluate(
     steps = epochs_of_steps(distilled, num_epochs)
     num_epochs = steps.labels.shape[0]
     real: Batch = getattr(dataset, split)
+    if not len(real.labels):
+        raise DataError(f"The {split} split of {dataset.name} is empty: load it with a validation_fraction above 0.")
     images, labels = _chunks(real)
     correct = functools.partial(_correct_per_class, model.init, model.apply, dataset.num_classes)
     curve_nets = min(num_curve_nets, len(keys)) if num_epochs else 0

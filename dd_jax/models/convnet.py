@@ -77,7 +77,7 @@ def convnet(
     if width < 1 or depth < 1 or width % (NORMS[norm] or 1):
         raise OptionError(f"convnet needs width and depth of at least 1, and width a multiple of 4 with norm='group'; "
                           f"found width={width}, depth={depth}, norm={norm!r}.")  # fmt: skip
-    smallest = min(data.image_shape[:2])
+    smallest = min(data.image_shape[:2]) + (4 if data.image_shape[0] == 28 else 0)  # padded, see above
     if pooling != "none" and smallest >> depth < 1:
         raise DataError(
             f"Images of {smallest} pixels can't be halved {depth} times; use depth={smallest.bit_length() - 1} or less."

@@ -15,7 +15,7 @@ IMAGE_INITS = ("noise", "real", "mean")
 
 
 class StepBatches(NamedTuple):
-    """images (S, K * images_per_class, H, W, C), raw_step_sizes (T,), labels (K * images_per_class,): not learnt."""
+    """images (S, K * images_per_class, H, W, C), raw_step_sizes (T,): what is learnt."""
 
     images: Float[Array, "steps batch height width channels"]
     raw_step_sizes: Float[Array, " unrolled"]
@@ -89,7 +89,7 @@ def _initial_images(key, dataset, labels, shape, kind):
     if kind == "noise":
         return noise
     means = class_means(dataset.train, dataset.num_classes)
-    return means[labels] + 0.5 * noise
+    return means[labels][None] + 0.5 * noise
 
 
 def class_means(split: Batch, num_classes: int) -> Float[Array, "classes height width channels"]:

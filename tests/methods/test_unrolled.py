@@ -4,6 +4,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from jax import lax
@@ -215,6 +216,8 @@ def test_hyperparameters_are_json(model):
         ({"over_inits": "vmapp"}, "over_inits 'vmapp'. Did you mean 'vmap'"),
     ],
 )
-def test_bad_options_say_what_is_known(model, options, words):
+def test_bad_options_say_what_is_known(model, options, words, monkeypatch):
+    # Users don't run under the tests' shape checker, which would refuse a wrong Literal first.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(OptionError, match=words):
         unrolled(model, **options)

@@ -1,0 +1,64 @@
+"""`import dd_jax` costs what jax, flax and optax cost, and its names are all there and documented."""
+
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dd_jax as dd
+
+HEAVY = ("tensorflow", "tensorflow_datasets", "orbax", "matplotlib", "sklearn", "rich", "tyro", "PIL")
+BASE = "import jax, flax.linen, optax"
+CPU_SECONDS = "import resource; use = resource.getrusage(resource.RUSAGE_SELF); print(use.ru_utime + use.ru_stime)"
+
+
+def run(*statements: str) -> str:
+    root = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(statements)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_heavy_libraries_stay_out():
+    """Beyond what flax brings by itself, which is rich."""
+    heavy = f"[name for name in {HEAVY!r} if name in sys.modules]"
+    found = run(
+        f"import sys, {BASE[7:]}", f"before = {heavy}", "import dd_jax", f"print(set({heavy}) - set(before) or [])"
+    )
+    assert found.strip() == "[]"
+
+
+def test_import_touches_neither_device_nor_config():
+    found = run(
+        "import jax, flax.linen, optax",
+        "from jax._src import xla_bridge",
+        "before = dict(jax.config.values), xla_bridge.backends_are_initialized()",
+        "import dd_jax",
+        "print(before == (dict(jax.config.values), xla_bridge.backends_are_initialized()))",
+    )
+    assert found.strip() == "True"
+
+
+def test_import_costs_what_jax_flax_and_optax_cost():
+    """CPU seconds of the child, not the clock's: other jobs on the machine don't count."""
+    pairs = [[float(run(imported, CPU_SECONDS)) for imported in ("import dd_jax", BASE)] for _ in range(3)]
+    ours, base = (statistics.median(times) for times in zip(*pairs, strict=True))
+    assert ours - base < 0.3, pairs
+
+
+@pytest.mark.parametrize("name", dd.__all__)
+def test_public_names_exist_and_are_documented(name):
+    documentation = getattr(dd, name).__doc__
+    assert documentation
+    assert not documentation.startswith(f"{name}("), "the signature that dataclasses and NamedTuples write themselves"
+
+
+def test_no_public_name_twice():
+    assert len(set(dd.__all__)) == len(dd.__all__)
