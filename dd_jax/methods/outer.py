@@ -1,5 +1,6 @@
 """The outer optimiser: Adam with clipping and a schedule over the whole run."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -85,3 +86,18 @@ def outer_adam(
         return learnable, OuterState(adam, state.step + 1, state.horizon)
 
     return OuterOptimiser(init, update)
+
+
+def smooth(array: jax.Array, sigmas: Sequence[float]) -> jax.Array:
+    """`array` convolved with a Gaussian along each axis, of width `sigmas[axis]` (0: not at all), noise-preserving.
+
+    A preconditioner for hypergradients of images: averaged over random networks, what they agree on is smooth, and
+    alike from one inner step to the next. Scaled so that white noise keeps its variance.
+    """
+    for axis, (size, sigma) in enumerate(zip(array.shape, sigmas, strict=True)):
+        if sigma > 0 and size > 1:
+            offsets = jnp.arange(size)[:, None] - jnp.arange(size)[None]
+            weights = jnp.exp(-0.5 * jnp.square(offsets / sigma))
+            weights = (weights / jnp.sqrt(jnp.square(weights).sum(1, keepdims=True))).astype(array.dtype)
+            array = jnp.moveaxis(jnp.tensordot(weights, array, (1, axis)), 0, axis)
+    return array

@@ -1,6 +1,7 @@
 """Dataset distillation by differentiating through the unrolled inner loop (Wang et al. 2018, Algorithm 1)."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.inner import chunked_loss, init_distribution, unroll
 from dd_jax.methods.base import Method, with_overrides
-from dd_jax.methods.outer import OuterState, outer_adam
+from dd_jax.methods.outer import OuterState, outer_adam, smooth
 from dd_jax.models import Model
 from dd_jax.synthetic import Synthetic, step_batches
 from dd_jax.types import Batch, Dataset, DistilledData, InitDistribution, Learnable, Protocol
@@ -30,7 +31,7 @@ class UnrolledState(NamedTuple):
 class UnrolledInfo(NamedTuple):
     """loss: outer loss, the mean cross-entropy on real images after the inner steps, in nats.
 
-    hypergradient_norm: global norm of the hypergradient before clipping.
+    hypergradient_norm: global norm of the hypergradient before smoothing and clipping.
     step_size: mean of the inner step sizes.
     """
 
@@ -65,12 +66,20 @@ class UnrolledOptions:
     """Outer learning rate (Adam), for images and raw step sizes alike."""
     b1: float = 0.9
     """Adam's decay of the first moment."""
+    b2: float = 0.999
+    """Adam's decay of the second moment."""
     clip_norm: float | None = 0.5
     """Global norm that the hypergradient is clipped to, or None."""
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
     decay_every: int = 2400
     """Outer steps between two halvings of the schedule "step"."""
+    discount: float = 1.0
+    """Factor on the adjoint at each inner step: 1 is the exact hypergradient, less a biased, calmer one."""
+    smoothing: float = 0.0
+    """Width in pixels of the Gaussian that the images' hypergradient is smoothed with; 0 for none."""
+    step_smoothing: float = 0.0
+    """Width, in inner steps, of the Gaussian that it is smoothed with from batch to batch; 0 for none."""
     remat: bool = True
     """Compute each inner step again in the reverse pass and keep its parameters only: far less memory."""
     over_inits: Literal["auto", "vmap", "map"] = "auto"
@@ -101,11 +110,12 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
     optimiser = outer_adam(
         opts.learning_rate,
         b1=opts.b1,
+        b2=opts.b2,
         clip_norm=opts.clip_norm,
         schedule=opts.schedule,
         decay_every=opts.decay_every,
     )
-    objective = outer_loss(model, start, synthetic, opts.remat)
+    objective = outer_loss(model, start, synthetic, opts.remat, opts.discount)
     num_inits = 1 if opts.init == "fixed" else opts.num_inits
     mapped = opts.over_inits == "map" or (opts.over_inits == "auto" and jax.default_backend() == "cpu")
 
@@ -121,10 +131,13 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
         keys = jax.random.split(key, num_inits)
         per_init = lax.map(one, keys) if mapped else jax.vmap(one)(keys)
         loss, hypergradient = jax.tree.map(lambda leaf: leaf.mean(0), per_init)
+        norm = optax.global_norm(hypergradient)
+        images = smooth(hypergradient.images, (opts.step_smoothing, 0.0, opts.smoothing, opts.smoothing, 0.0))
+        hypergradient = hypergradient._replace(images=images)
         learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable)
         learnable = synthetic.project(learnable)
         step_size = synthetic.decode(learnable).step_sizes.mean()
-        return UnrolledState(learnable, outer), UnrolledInfo(loss, optax.global_norm(hypergradient), step_size)
+        return UnrolledState(learnable, outer), UnrolledInfo(loss, norm, step_size)
 
     def distilled(state: UnrolledState) -> DistilledData:
         decoded = synthetic.decode(state.learnable)
@@ -133,7 +146,9 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
     return Method("unrolled", init_state, step, distilled, model, dataclasses.asdict(opts))
 
 
-def outer_loss(model: Model, start: InitDistribution, synthetic: Synthetic, remat: bool):
+def outer_loss(
+    model: Model, start: InitDistribution, synthetic: Synthetic, remat: bool = True, discount: float = 1.0
+) -> Callable[[Learnable, jax.Array, Batch], jax.Array]:
     """The function (learnable, key, real batch) -> L(theta_T) of one sampled initialisation.
 
     Source: Wang et al. 2018, equation 5 (equation 3 for one step).
@@ -145,7 +160,9 @@ def outer_loss(model: Model, start: InitDistribution, synthetic: Synthetic, rema
         steps = jnp.arange(synthetic.num_inner_steps)
         batches = jax.vmap(lambda t: synthetic.batch(learnable, batch_key, t))(steps)
         step_sizes = synthetic.decode(learnable).step_sizes
-        return real_loss(unroll(model.apply, start(init_key), batches, step_sizes, remat=remat), real)
+        return real_loss(
+            unroll(model.apply, start(init_key), batches, step_sizes, remat=remat, discount=discount), real
+        )
 
     return objective
 
@@ -160,5 +177,13 @@ def _check(options: UnrolledOptions) -> None:
     for name in ("num_inits", "batch_size"):
         if getattr(options, name) < 1:
             raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")
+    if not 0.0 < options.discount <= 1.0:
+        raise OptionError(f"discount must be above 0 and at most 1, but is {options.discount}.")
+    for name in ("smoothing", "step_smoothing"):
+        if not 0.0 <= getattr(options, name) < float("inf"):
+            raise OptionError(f"{name} must be at least 0 and finite, but is {getattr(options, name)}.")
+    for name in ("b1", "b2"):
+        if not 0.0 <= getattr(options, name) < 1.0:
+            raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(options, name)}.")
     if options.over_inits not in OVER_INITS:
         raise unknown_name("over_inits", options.over_inits, OVER_INITS)

@@ -37,7 +37,9 @@ _CIFAR10_PAPER = {"init_step_size": 0.001, "decay_every": 40 * 49}
 PRESETS: Mapping[str, Experiment] = {
     "digits": Experiment(method=UnrolledOptions(num_steps=1, num_epochs=10, init_step_size=0.05), num_outer_steps=1500),
     "mnist-fixed-init": dataclasses.replace(
-        _MNIST, method=dataclasses.replace(_FIXED, init_step_size=0.3, learning_rate=0.015), num_outer_steps=20000
+        _MNIST,
+        method=dataclasses.replace(_FIXED, init_images="mean", init_step_size=0.3, learning_rate=0.015, b2=0.99),
+        num_outer_steps=50000,
     ),
     "mnist-random-init": dataclasses.replace(_MNIST, method=_RANDOM, num_outer_steps=4000),
     "cifar10-fixed-init": dataclasses.replace(
