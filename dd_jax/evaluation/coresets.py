@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dd_jax.synthetic import class_means
+from dd_jax.synthetic import class_means, kmeans_centres
 from dd_jax.types import Dataset, DistilledData, Protocol
 
 
@@ -45,17 +45,7 @@ def mean_images(dataset: Dataset, per_class: int, seed: int = 0) -> np.ndarray:
 
 def kmeans_images(dataset: Dataset, per_class: int, seed: int) -> np.ndarray:
     """The centres of k-means with k = `per_class` on the pixels of each class, (K, per_class, H, W, C)."""
-    from sklearn.cluster import KMeans
-
-    images, labels = np.asarray(dataset.train.images), np.asarray(dataset.train.labels)
-    flat = images.reshape(len(images), -1)
-    centres = []
-    for c in range(dataset.num_classes):
-        mine = flat[labels == c]
-        clusters = min(per_class, len(np.unique(mine, axis=0)))
-        found = KMeans(clusters, n_init=1, random_state=seed).fit(mine).cluster_centers_
-        centres.append(found[np.arange(per_class) % clusters])
-    return np.stack(centres).reshape(dataset.num_classes, per_class, *dataset.image_shape).astype(np.float32)
+    return kmeans_centres(dataset.train, dataset.num_classes, per_class, seed)
 
 
 def as_distilled(images: np.ndarray, shape: SetShape, step_size: float, protocol: Protocol) -> DistilledData:

@@ -28,10 +28,10 @@ class OuterInit(Protocol):
 
 
 class OuterUpdate(Protocol):
-    """(hypergradient, state, learnable) -> (learnable, state)."""
+    """(hypergradient, state, learnable, shares of the learning rate, a prefix tree) -> (learnable, state)."""
 
     def __call__(
-        self, hypergradient: Learnable, state: OuterState, learnable: Learnable
+        self, hypergradient: Learnable, state: OuterState, learnable: Learnable, shares: Any = 1.0
     ) -> tuple[Learnable, OuterState]: ...
 
 
@@ -79,10 +79,14 @@ def outer_adam(
     def init(learnable: Learnable, num_outer_steps: int) -> OuterState:
         return OuterState(transform.init(learnable), jnp.int32(0), jnp.int32(max(num_outer_steps, 1)))
 
-    def update(hypergradient, state, learnable):
+    def update(hypergradient, state, learnable, shares=1.0):
         directions, adam = transform.update(hypergradient, state.adam, learnable)
         scale = -rate(state.step, state.horizon)
-        learnable = jax.tree.map(lambda p, d: p + (scale * d).astype(p.dtype), learnable, directions)
+
+        def move(share: float, part: Learnable, direction: Learnable) -> Learnable:
+            return jax.tree.map(lambda p, d: p + (share * scale * d).astype(p.dtype), part, direction)
+
+        learnable = jax.tree.map(move, shares, learnable, directions)
         return learnable, OuterState(adam, state.step + 1, state.horizon)
 
     return OuterOptimiser(init, update)

@@ -15,7 +15,7 @@ from dd_jax.inner import chunked_loss, init_distribution, unroll
 from dd_jax.methods.base import Method, with_overrides
 from dd_jax.methods.outer import OuterState, outer_adam, smooth
 from dd_jax.models import Model
-from dd_jax.synthetic import Synthetic, step_batches
+from dd_jax.synthetic import StepBatches, Synthetic, step_batches
 from dd_jax.types import Batch, Dataset, DistilledData, InitDistribution, Learnable, Protocol
 
 OVER_INITS = ("auto", "vmap", "map")
@@ -58,12 +58,16 @@ class UnrolledOptions:
     """Initialisations per outer step, each with real images of its own; 1 when the init is fixed."""
     batch_size: int = 256
     """Real images per initialisation, drawn with replacement."""
-    init_images: Literal["noise", "real", "mean"] = "noise"
-    """What the distilled images start as: "noise", "real" (training images) or "mean" (class mean plus noise)."""
-    init_step_size: float = 0.02
-    """What every inner step size starts as."""
+    init_images: Literal["noise", "real", "mean", "kmeans"] = "kmeans"
+    """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
+    init_step_size: float = 0.15
+    """What the first inner step size starts as."""
+    init_step_decay: float = 0.1
+    """What the last inner step size starts as, as a share of the first; geometric in between."""
     learning_rate: float = 0.02
-    """Outer learning rate (Adam), for images and raw step sizes alike."""
+    """Outer learning rate (Adam) of the images."""
+    step_size_rate: float = 0.3
+    """Outer learning rate of the raw step sizes, as a share of that of the images."""
     b1: float = 0.9
     """Adam's decay of the first moment."""
     b2: float = 0.999
@@ -106,6 +110,7 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
         opts.images_per_class,
         opts.init_images,
         opts.init_step_size,
+        opts.init_step_decay,
     )
     optimiser = outer_adam(
         opts.learning_rate,
@@ -134,7 +139,8 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
         norm = optax.global_norm(hypergradient)
         images = smooth(hypergradient.images, (opts.step_smoothing, 0.0, opts.smoothing, opts.smoothing, 0.0))
         hypergradient = hypergradient._replace(images=images)
-        learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable)
+        shares = StepBatches(jnp.float32(1.0), jnp.float32(opts.step_size_rate))
+        learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable, shares)
         learnable = synthetic.project(learnable)
         step_size = synthetic.decode(learnable).step_sizes.mean()
         return UnrolledState(learnable, outer), UnrolledInfo(loss, norm, step_size)
@@ -182,6 +188,8 @@ def _check(options: UnrolledOptions) -> None:
     for name in ("smoothing", "step_smoothing"):
         if not 0.0 <= getattr(options, name) < float("inf"):
             raise OptionError(f"{name} must be at least 0 and finite, but is {getattr(options, name)}.")
+    if not 0.0 <= options.step_size_rate < float("inf"):
+        raise OptionError(f"step_size_rate must be at least 0 and finite, but is {options.step_size_rate}.")
     for name in ("b1", "b2"):
         if not 0.0 <= getattr(options, name) < 1.0:
             raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(options, name)}.")

@@ -77,24 +77,32 @@ def half_square(residual, labels):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("discount", [1.0, 0.7])
 @pytest.mark.parametrize("remat", [False, True])
-def test_closed_form_on_a_quadratic(remat):
-    """theta_{t+1} = (1 - eta_t) theta_t + eta_t x_t, so d theta_T / d x_t = eta_t prod_{s > t} (1 - eta_s)."""
+def test_closed_form_on_a_quadratic(remat, discount):
+    """theta_{t+1} = (1 - eta_t) theta_t + eta_t x_t, so d theta_T / d x_t = eta_t prod_{s > t} (1 - eta_s).
+
+    Discounted, each factor of the product but not theta_T itself is multiplied by the discount.
+    """
     x = jnp.arange(1.0, 5.0)
     eta = jnp.array([0.1, 0.5, 0.2, 0.3])
 
     def final(x, eta):
         batches = Batch(x[:, None, None, None, None], jnp.zeros((4, 1), jnp.int32))
-        return unroll(quadratic, jnp.array([2.0]), batches, eta, loss=half_square, remat=remat)[0]
+        return unroll(quadratic, jnp.array([2.0]), batches, eta, loss=half_square, remat=remat, discount=discount)[0]
 
-    survives = np.cumprod(np.append(1 - np.asarray(eta), 1.0)[::-1])[::-1]  # prod_{s >= t} (1 - eta_s)
-    weights = np.asarray(eta) * survives[1:]
-    np.testing.assert_allclose(final(x, eta), 2.0 * survives[0] + weights @ np.asarray(x), rtol=1e-12)
-    np.testing.assert_allclose(jax.grad(final)(x, eta), weights, rtol=1e-12)
+    def products(factors):  # prod_{s >= t} factor_s
+        return np.cumprod(np.append(factors, 1.0)[::-1])[::-1]
+
+    survives = products(1 - np.asarray(eta))
+    value = 2.0 * survives[0] + (np.asarray(eta) * survives[1:]) @ np.asarray(x)
+    np.testing.assert_allclose(final(x, eta), value, rtol=1e-12)
+    remembered = products(discount * (1 - np.asarray(eta)))[1:]
+    np.testing.assert_allclose(jax.grad(final)(x, eta), np.asarray(eta) * remembered, rtol=1e-12)
     theta = [2.0]
     for x_t, eta_t in zip(np.asarray(x), np.asarray(eta), strict=True):
         theta.append((1 - eta_t) * theta[-1] + eta_t * x_t)
-    by_step_size = (np.asarray(x) - np.array(theta[:-1])) * survives[1:]
+    by_step_size = (np.asarray(x) - np.array(theta[:-1])) * remembered
     np.testing.assert_allclose(jax.grad(final, 1)(x, eta), by_step_size, rtol=1e-12)
 
 

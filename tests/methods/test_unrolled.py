@@ -13,6 +13,7 @@ import dd_jax as dd
 from dd_jax.errors import OptionError
 from dd_jax.inner import init_distribution
 from dd_jax.methods import UnrolledOptions, outer_adam, unrolled
+from dd_jax.methods.outer import smooth
 from dd_jax.methods.unrolled import minibatch, outer_loss
 from dd_jax.synthetic import step_batches
 from dd_jax.types import Protocol
@@ -221,3 +222,33 @@ def test_bad_options_say_what_is_known(model, options, words, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(OptionError, match=words):
         unrolled(model, **options)
+
+
+def test_discount_changes_the_hypergradient_but_not_the_loss(model, tiny):
+    _, exact, info = first_step(model, tiny, clip_norm=None)
+    _, biased, same = first_step(model, tiny, clip_norm=None, discount=0.5)
+    np.testing.assert_allclose(info.loss, same.loss, rtol=1e-6)
+    assert same.hypergradient_norm < info.hypergradient_norm
+    last = hypergradient(biased).raw_step_sizes[-1], hypergradient(exact).raw_step_sizes[-1]
+    np.testing.assert_allclose(*last, rtol=1e-4)
+
+
+def test_smoothing_keeps_white_noise_white_in_size_and_what_is_smooth():
+    noise = jax.random.normal(jax.random.key(0), (4, 50, 30, 30, 1))
+    for sigmas in [(0, 0, 2.0, 2.0, 0), (1.5, 0, 0, 0, 0), (1.0, 0, 1.0, 1.0, 0)]:
+        np.testing.assert_allclose(jnp.var(smooth(noise, sigmas)), 1.0, rtol=0.05)
+    np.testing.assert_array_equal(smooth(noise, (0,) * 5), noise)
+    spike = jnp.zeros((9, 9)).at[4, 4].set(1.0)
+    spread = smooth(spike, (1.0, 1.0))
+    np.testing.assert_allclose(spread, spread.T, rtol=1e-6)
+    np.testing.assert_allclose(spread[4, 5] / spread[4, 4], np.exp(-0.5), rtol=1e-2)
+
+
+def test_step_sizes_have_a_rate_of_their_own(model, tiny):
+    before, held, _ = first_step(model, tiny, step_size_rate=0.0)
+    np.testing.assert_array_equal(before.learnable.raw_step_sizes, held.learnable.raw_step_sizes)
+    assert not np.array_equal(before.learnable.images, held.learnable.images)
+    _, third, _ = first_step(model, tiny, step_size_rate=0.5)
+    _, whole, _ = first_step(model, tiny, step_size_rate=1.0)
+    moved = [s.learnable.raw_step_sizes - before.learnable.raw_step_sizes for s in (third, whole)]
+    np.testing.assert_allclose(2 * moved[0], moved[1], rtol=1e-3)

@@ -39,14 +39,32 @@ def test_decode_is_the_whole_set():
 
 @pytest.mark.parametrize("value", [1e-6, 1e-3, 0.02, 1.0, 30.0, 500.0])
 def test_softplus_round_trip(value):
-    np.testing.assert_allclose(np.logaddexp(0, inverse_softplus(value)), value, rtol=1e-9)
-    np.testing.assert_allclose(jax.nn.softplus(jnp.float32(inverse_softplus(value))), value, rtol=1e-5)
+    np.testing.assert_allclose(np.logaddexp(0, inverse_softplus(np.array([value]))), [value], rtol=1e-9)
+    np.testing.assert_allclose(jax.nn.softplus(jnp.float32(inverse_softplus(np.array([value])))), [value], rtol=1e-5)
 
 
 def test_step_sizes_start_where_they_are_told(digits):
     synthetic = step_batches(10, num_steps=2, num_epochs=3, init_step_size=0.07)
     learnable = synthetic.init(jax.random.key(0), digits)
     np.testing.assert_allclose(synthetic.decode(learnable).step_sizes, np.full(6, 0.07), rtol=1e-5)
+
+
+def test_step_sizes_decay_geometrically(digits):
+    synthetic = step_batches(10, num_steps=2, num_epochs=2, init_step_size=0.8, init_step_decay=0.125)
+    sizes = synthetic.decode(synthetic.init(jax.random.key(0), digits)).step_sizes
+    np.testing.assert_allclose(sizes, [0.8, 0.4, 0.2, 0.1], rtol=1e-5)
+
+
+def test_kmeans_images_are_the_centres_of_their_class_each_once(digits):
+    synthetic = step_batches(10, num_steps=2, images_per_class=2, init_images="kmeans")
+    images = synthetic.init(jax.random.key(0), digits).images
+    labels = np.asarray(digits.train.labels)
+    for c in range(10):
+        mine = np.asarray(digits.train.images)[labels == c].reshape(-1, 64)
+        centres = np.asarray(images)[:, 2 * c : 2 * c + 2].reshape(4, 64)
+        nearest = ((mine[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
+        # Lloyd's fixed point: a centre is the mean of the images that are nearest to it.
+        np.testing.assert_allclose(centres, [mine[nearest == k].mean(0) for k in range(4)], atol=1e-4)
 
 
 def test_noise_is_standard_normal_and_follows_the_key(digits):
