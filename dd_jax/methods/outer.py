@@ -83,7 +83,7 @@ def outer_adam(
         directions, adam = transform.update(hypergradient, state.adam, learnable)
         scale = -rate(state.step, state.horizon)
 
-        def move(share: float, part: Learnable, direction: Learnable) -> Learnable:
+        def move(share: jax.Array | float, part: Learnable, direction: Learnable) -> Learnable:
             return jax.tree.map(lambda p, d: p + (share * scale * d).astype(p.dtype), part, direction)
 
         learnable = jax.tree.map(move, shares, learnable, directions)

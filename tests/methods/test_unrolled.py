@@ -18,7 +18,7 @@ from dd_jax.methods.unrolled import minibatch, outer_loss
 from dd_jax.synthetic import step_batches
 from dd_jax.types import Protocol
 
-SMALL = {"num_steps": 2, "num_epochs": 2, "batch_size": 12, "init_step_size": 0.1}
+SMALL = {"num_steps": 2, "num_epochs": 2, "batch_size": 12, "init_step_size": 0.1, "init_images": "noise"}
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_distilled_is_what_was_learnt(model, tiny):
     state = method.init(jax.random.key(0), tiny, 10)
     distilled = method.distilled(state)
     np.testing.assert_array_equal(distilled.images, state.learnable.images)
-    np.testing.assert_allclose(distilled.step_sizes, np.full(4, 0.1), rtol=1e-5)
+    np.testing.assert_allclose(distilled.step_sizes, 0.1 * 10.0 ** -(np.arange(4) / 3), rtol=1e-5)
     np.testing.assert_array_equal(distilled.labels, [[0, 1, 2]] * 2)
     assert distilled.protocol == Protocol("as-distilled", "fixed", 4)
 
@@ -174,7 +174,7 @@ def test_outer_adam_is_adam():
 
 
 def test_loss_falls_on_digits(digits, digits_mlp):
-    options = UnrolledOptions(num_steps=1, num_epochs=3, num_inits=2, batch_size=64, init_step_size=0.1)
+    options = UnrolledOptions(num_steps=1, num_epochs=3, num_inits=2, batch_size=64, init_step_size=0.5)
     method = unrolled(digits_mlp, options, learning_rate=0.1)
 
     @jax.jit
@@ -235,9 +235,9 @@ def test_discount_changes_the_hypergradient_but_not_the_loss(model, tiny):
 
 def test_smoothing_keeps_white_noise_white_in_size_and_what_is_smooth():
     noise = jax.random.normal(jax.random.key(0), (4, 50, 30, 30, 1))
-    for sigmas in [(0, 0, 2.0, 2.0, 0), (1.5, 0, 0, 0, 0), (1.0, 0, 1.0, 1.0, 0)]:
+    for sigmas in [(0.0, 0.0, 2.0, 2.0, 0.0), (1.5, 0.0, 0.0, 0.0, 0.0), (1.0, 0.0, 1.0, 1.0, 0.0)]:
         np.testing.assert_allclose(jnp.var(smooth(noise, sigmas)), 1.0, rtol=0.05)
-    np.testing.assert_array_equal(smooth(noise, (0,) * 5), noise)
+    np.testing.assert_array_equal(smooth(noise, (0.0,) * 5), noise)
     spike = jnp.zeros((9, 9)).at[4, 4].set(1.0)
     spread = smooth(spike, (1.0, 1.0))
     np.testing.assert_allclose(spread, spread.T, rtol=1e-6)
