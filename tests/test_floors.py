@@ -38,7 +38,7 @@ HOMES = {
     "orbax": ("dd_jax/runs/checkpoint.py",),
     "matplotlib": ("dd_jax/runs/figures.py",),
     "rich": ("dd_jax/runs/progress.py",),
-    "sklearn": ("dd_jax/data/", "dd_jax/evaluation/"),
+    "sklearn": ("dd_jax/data/", "dd_jax/synthetic/", "dd_jax/evaluation/"),
     "tyro": ("dd_jax/cli.py", "experiments/"),
 }
 TOP_LEVEL = ("flax", "tyro")  # paid for by every import of their homes, and meant to be

@@ -52,6 +52,7 @@ _OURS_RANDOM = {
     "discount": 0.9,
     "smoothing": 1.2,
 }
+_OURS_DIGITS = {"init_images": "kmeans", "init_step_size": 1.0, "init_step_decay": 0.3, "step_size_rate": 0.5}
 
 
 def _with(experiment: Experiment, method: UnrolledOptions | None = None, **changes: Any) -> Experiment:
@@ -61,16 +62,7 @@ def _with(experiment: Experiment, method: UnrolledOptions | None = None, **chang
 
 
 PRESETS: Mapping[str, Experiment] = {
-    "digits": _with(
-        Experiment(),
-        num_steps=1,
-        num_epochs=10,
-        init_images="noise",
-        init_step_size=0.05,
-        init_step_decay=1.0,
-        step_size_rate=1.0,
-        num_outer_steps=1500,
-    ),
+    "digits": _with(Experiment(num_outer_steps=1000), num_steps=1, num_epochs=10, **_OURS_DIGITS),
     "mnist-fixed-init": _with(_MNIST, **_FIXED, **_OURS_FIXED, num_outer_steps=50_000),
     "mnist-random-init": _with(_MNIST, **_RANDOM, **_OURS_RANDOM, num_outer_steps=12_000, num_eval_nets=20),
     "cifar10-fixed-init": _with(_CIFAR10, **_FIXED | {"num_steps": 10}, **_OURS_FIXED | {"init_step_size": 0.02}),

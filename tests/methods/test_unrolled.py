@@ -104,7 +104,7 @@ def test_the_same_key_gives_the_same_bits_and_another_does_not(model, tiny):
 
 @pytest.mark.parametrize("kind", ["noise", "real", "mean"])
 def test_the_second_step_does_not_recompile(model, tiny, kind):
-    method = unrolled(model, **SMALL, init_images=kind)
+    method = unrolled(model, **{**SMALL, "init_images": kind})
     state, step = method.init(jax.random.key(0), tiny, 10), jax.jit(method.step)
     for i in range(3):
         state, _ = step(jax.random.key(i), state, tiny.train)
@@ -174,7 +174,7 @@ def test_outer_adam_is_adam():
 
 
 def test_loss_falls_on_digits(digits, digits_mlp):
-    options = UnrolledOptions(num_steps=1, num_epochs=3, num_inits=2, batch_size=64, init_step_size=0.5)
+    options = UnrolledOptions(num_steps=1, num_epochs=3, num_inits=2, batch_size=64, init_images="noise")
     method = unrolled(digits_mlp, options, learning_rate=0.1)
 
     @jax.jit
