@@ -51,8 +51,14 @@ class Evaluation:
         """How many networks."""
         return len(self.accuracies)
 
+    @property
+    def percent(self) -> str:
+        """Mean and, of more than one network, standard deviation."""
+        spread = f" ± {100 * self.std:.1f}" if self.n > 1 else ""
+        return f"{100 * self.mean:.1f}{spread} %"
+
     def __str__(self) -> str:
-        return f"{100 * self.mean:.1f} ± {100 * self.std:.1f} % (n={self.n}, {self.split})"
+        return f"{self.percent} (n={self.n}, {self.split})"
 
 
 def evaluate(

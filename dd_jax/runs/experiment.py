@@ -107,7 +107,7 @@ def judge(
 
 def print_table(title: str, rows: list[tuple[str, Evaluation, str]]) -> None:
     """The accuracies of `rows` on stdout."""
-    cells = [(name, f"{100 * e.mean:.1f} ± {100 * e.std:.1f} %", str(e.n), chosen) for name, e, chosen in rows]
+    cells = [(name, e.percent, str(e.n), chosen) for name, e, chosen in rows]
     table(title, ("training set", "accuracy", "n", "chosen on validation"), cells)
 
 

@@ -71,7 +71,7 @@ def save_curve(path: str | Path, history: Sequence[Mapping[str, Any]], baselines
     _label_lines(axes, lines)
     axes.set_xlabel("outer step", fontsize=_FONT + 1, color=_INK)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
-    axes.set_title("Validation accuracy of networks trained on the distilled images", **_title_style())
+    axes.set_title("Accuracy on validation (dashed: baselines, on test)", **_title_style())
     _save(path, figure)
 
 
