@@ -12,8 +12,8 @@ from dd_jax.errors import unknown_name
 from dd_jax.methods import UnrolledOptions
 from dd_jax.runs.experiment import Experiment
 
-_FIXED = {"num_steps": 1, "num_epochs": 3, "init": "fixed", "num_inits": 1}
-_RANDOM = {"num_steps": 10, "num_epochs": 3, "init": "random"}
+_FIXED: dict[str, Any] = {"num_steps": 1, "num_epochs": 3, "init": "fixed", "num_inits": 1}
+_RANDOM: dict[str, Any] = {"num_steps": 10, "num_epochs": 3, "init": "random"}
 
 _PAPER = UnrolledOptions(
     batch_size=1024,
@@ -27,13 +27,13 @@ _PAPER = UnrolledOptions(
     schedule="step",
     decay_every=40 * 59,
 )
-_CIFAR10_PAPER = {"init_step_size": 0.001, "decay_every": 40 * 49}
+_CIFAR10_PAPER: dict[str, Any] = {"init_step_size": 0.001, "decay_every": 40 * 49}
 
 _MNIST = Experiment(dataset="mnist", model="lenet", num_outer_steps=400 * 59)
 _CIFAR10 = Experiment(dataset="cifar10", model="alexcifarnet", num_outer_steps=400 * 49)
 
 # One known network: a rugged loss without sampling noise; long runs at a small rate.
-_OURS_FIXED = {
+_OURS_FIXED: dict[str, Any] = {
     "init_images": "mean",
     "init_step_size": 0.3,
     "init_step_decay": 1.0,
@@ -42,7 +42,7 @@ _OURS_FIXED = {
     "b2": 0.99,
 }
 # Random networks: hypergradients that are nearly all noise; many cheap steps of one network each, smoothed.
-_OURS_RANDOM = {
+_OURS_RANDOM: dict[str, Any] = {
     "num_inits": 1,
     "init_images": "kmeans",
     "init_step_size": 0.15,
@@ -52,7 +52,12 @@ _OURS_RANDOM = {
     "discount": 0.9,
     "smoothing": 1.2,
 }
-_OURS_DIGITS = {"init_images": "kmeans", "init_step_size": 1.0, "init_step_decay": 0.3, "step_size_rate": 0.5}
+_OURS_DIGITS: dict[str, Any] = {
+    "init_images": "kmeans",
+    "init_step_size": 1.0,
+    "init_step_decay": 0.3,
+    "step_size_rate": 0.5,
+}
 
 
 def _with(experiment: Experiment, method: UnrolledOptions | None = None, **changes: Any) -> Experiment:
