@@ -30,6 +30,7 @@ _DISK_ERRORS = {
     errno.ENOTDIR: ("there is a file where a directory is expected", _IN_THE_WAY),
     errno.EEXIST: ("there is a file where a directory is expected", _IN_THE_WAY),
     errno.EISDIR: ("there is a directory where a file is expected", _IN_THE_WAY),
+    errno.ENOENT: ("the directory is gone", "Put it back, or run the same command again to start anew"),
     errno.EIO: ("the disk reports an input/output error", f"Check the disk {_RESUME}"),
 }
 
