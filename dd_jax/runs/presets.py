@@ -75,7 +75,9 @@ PRESETS: Mapping[str, Experiment] = {
     "mnist-fixed-init": _with(_MNIST, **_FIXED, **_OURS_FIXED, num_outer_steps=30_000),
     "mnist-random-init": _with(_MNIST, **_RANDOM, **_OURS_RANDOM, num_outer_steps=5_000, num_eval_nets=50),
     "cifar10-fixed-init": _with(_CIFAR10, **_FIXED | {"num_steps": 10}, **_OURS_FIXED | {"init_step_size": 0.02}),
-    "cifar10-random-init": _with(_CIFAR10, **_RANDOM, **_OURS_RANDOM | {"init_step_size": 0.05}),
+    "cifar10-random-init": _with(
+        _CIFAR10, **_RANDOM, **_OURS_RANDOM | {"init_step_size": 0.05, "learning_rate": 0.0045}
+    ),
     "mnist-fixed-init-paper": _with(_MNIST, _PAPER, **_FIXED),
     "mnist-random-init-paper": _with(_MNIST, _PAPER, **_RANDOM),
     "cifar10-fixed-init-paper": _with(_CIFAR10, _PAPER, **_FIXED | {"num_steps": 10}, **_CIFAR10_PAPER),
