@@ -96,7 +96,7 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
     min over (x, eta) of E_{theta_0 ~ p} L(theta_T), theta_{t+1} = theta_t - eta_t grad l(theta_t; x_{t mod S}, y)
 
     options: hyper-parameters; overrides: single ones by name, e.g. unrolled(model, num_steps=1, init="fixed").
-    Returns a Method whose hypergradient is exact.
+    The hypergradient is exact, by reverse-mode differentiation through the scan, unless `discount` is below 1.
     Raises OptionError for options out of range or unknown names.
     """
     opts = with_overrides(options or UnrolledOptions(), overrides)
