@@ -96,5 +96,5 @@ def smoke(experiment: Experiment) -> Experiment:
     """The same experiment in small: a few outer steps and networks, to see that everything works."""
     method = dataclasses.replace(experiment.method, num_inits=1, batch_size=64)
     return dataclasses.replace(
-        experiment, method=method, num_outer_steps=4, eval_every=2, num_eval_nets=2, num_nets=4, baselines=False
+        experiment, method=method, num_outer_steps=4, eval_every=4, num_eval_nets=1, num_nets=1, baselines=False
     )

@@ -8,21 +8,27 @@ from pathlib import Path
 
 import pytest
 
-EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*_init.py"))
-
-
-def test_there_are_experiments():
-    assert len(EXPERIMENTS) == 4
+FOLDER = Path(__file__).parents[2] / "experiments"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", EXPERIMENTS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("paper", [False, True], ids=["ours", "paper"])
-def test_smoke(script, paper, tmp_path):
-    dataset = script.stem.partition("_")[0]
+@pytest.mark.parametrize(
+    ("name", "paper"),
+    [
+        ("mnist_fixed_init", False),
+        ("mnist_fixed_init", True),
+        ("mnist_random_init", False),
+        ("mnist_random_init", True),
+        ("cifar10_fixed_init", True),  # a look at a whole split takes AlexCifarNet 16 s on a core: one of each
+        ("cifar10_random_init", False),
+    ],
+)
+def test_smoke(name, paper, tmp_path):
+    script = FOLDER / f"{name}.py"
+    dataset = name.partition("_")[0]
     if not (Path(os.environ.get("TFDS_DATA_DIR", "/nowhere")) / dataset).is_dir():
         pytest.skip(f"{dataset} is not prepared in TFDS_DATA_DIR")
-    options = ["--smoke", "--num-nets", "1", "--out", str(tmp_path), *(["--paper"] if paper else [])]
+    options = ["--smoke", "--out", str(tmp_path), *(["--paper"] if paper else [])]
     subprocess.run([sys.executable, script, *options], check=True)
     row = json.loads((tmp_path / "results.json").read_text())["results"]["distilled"]
     assert 0 <= row["mean"] <= 1
