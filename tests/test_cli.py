@@ -122,7 +122,7 @@ def test_help(command, capsys):
 def test_help_shows_the_presets_own_defaults(capsys):
     with pytest.raises(SystemExit):
         main(["distill", "--preset", "mnist-fixed-init", "--help"])
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "(default: lenet)" in printed
     assert "(default: fixed)" in printed
 
