@@ -117,6 +117,7 @@ def kmeans_centres(split: Batch, num_classes: int, per_class: int, seed: int) ->
     Where a class has fewer different images than that, centres repeat.
     """
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     labels = np.asarray(split.labels)
     flat = np.asarray(split.images).reshape(len(labels), -1)
@@ -124,7 +125,8 @@ def kmeans_centres(split: Batch, num_classes: int, per_class: int, seed: int) ->
     for c in range(num_classes):
         mine = flat[labels == c]
         clusters = min(per_class, len(np.unique(mine, axis=0)))
-        found = KMeans(clusters, n_init=1, random_state=seed).fit(mine).cluster_centers_
+        with threadpool_limits(1):  # several threads add up in any order, and runs would differ in the last bits
+            found = KMeans(clusters, n_init=1, random_state=seed).fit(mine).cluster_centers_
         centres.append(found[np.arange(per_class) % clusters])
     return np.stack(centres).reshape(num_classes, per_class, *split.images.shape[1:]).astype(np.float32)
 
