@@ -12,7 +12,7 @@ from dd_jax import methods, models
 from dd_jax.data import dataset_from_arrays, load_dataset
 from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, RunError
 from dd_jax.evaluation import Evaluation, baselines, evaluate, train_on
-from dd_jax.runs import Run, distill, load_distilled, save_distilled
+from dd_jax.runs import Run, distill, load_distilled, save_distilled, use_cores
 from dd_jax.types import Batch, Dataset, DistilledData, Protocol, Transform
 
 __version__ = "0.1.0"
@@ -41,4 +41,5 @@ __all__ = [
     "models",
     "save_distilled",
     "train_on",
+    "use_cores",
 ]

@@ -1,7 +1,6 @@
 """The command line: dd-jax distill | evaluate | baselines | info."""
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -57,7 +56,7 @@ def distill(argv: Sequence[str], default: Experiment | None = None) -> None:
 def evaluate(argv: Sequence[str]) -> None:
     """dd-jax evaluate: the distilled set of a run on held-out networks, before training and after each epoch."""
     from dd_jax import models
-    from dd_jax.runs.experiment import load_run, parse_model, print_table
+    from dd_jax.runs.experiment import baseline_row, load_run, parse_model, print_table
 
     options = _parse(Evaluate, argv, "dd-jax evaluate")
     distilled, model, data = load_run(options.run)
@@ -77,7 +76,7 @@ def evaluate(argv: Sequence[str]) -> None:
     rows = [("distilled", found, "")]
     if options.baselines:
         measured = dd_jax.baselines(distilled, model, data, num_nets=options.num_nets)
-        rows += [(n, b.evaluation, _chosen(b.chosen)) for n, b in measured.items()]
+        rows += [baseline_row(*item) for item in measured.items()]
     print_table(f"{found.split.capitalize()} accuracy on {data.name}, {model.name}", rows)
     if len(found.curve):
         along = ", ".join(f"{100 * value:.1f}" for value in found.curve.mean(0))
@@ -89,7 +88,7 @@ def evaluate(argv: Sequence[str]) -> None:
 def baselines(argv: Sequence[str]) -> None:
     """dd-jax baselines: real images in the shape of an experiment's distilled set."""
     from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
-    from dd_jax.runs.experiment import load, print_table
+    from dd_jax.runs.experiment import baseline_row, load, print_table
     from dd_jax.types import Protocol
 
     experiment = _parse_experiment(
@@ -101,8 +100,10 @@ def baselines(argv: Sequence[str]) -> None:
     protocol = Protocol("as-distilled", method.init, method.init_seed)
     template = as_distilled(mean_images(data, shape.per_class), shape, method.init_step_size, protocol)
     measured = dd_jax.baselines(template, model, data, num_nets=experiment.num_nets)
-    rows = [(name, b.evaluation, _chosen(b.chosen)) for name, b in measured.items()]
-    print_table(f"Baselines on {data.name}, {shape.per_class * data.num_classes} images, {model.name}", rows)
+    print_table(
+        f"Baselines on {data.name}, {shape.per_class * data.num_classes} images, {model.name}",
+        [baseline_row(*item) for item in measured.items()],
+    )
 
 
 def info(argv: Sequence[str]) -> None:
@@ -155,8 +156,11 @@ def run_script(default: Experiment, paper: Experiment, argv: Sequence[str] | Non
 
 
 def _guarded(run: Callable[[], None]) -> int:
+    from dd_jax.runs.runtime import keep_compiled_programs, use_cores
+
     try:
         keep_compiled_programs()
+        use_cores()
         run()
     except DDJaxError as error:
         print(f"dd-jax: {error}", file=sys.stderr)
@@ -171,16 +175,6 @@ def _command(name: str) -> Callable[[Sequence[str]], None]:
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     return COMMANDS[name]
-
-
-def keep_compiled_programs() -> None:
-    """Keep compiled programs in the user's cache folder, so that the next process need not compile them again."""
-    import jax
-
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dd_jax" / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experiment | None = None) -> Experiment:
@@ -226,10 +220,6 @@ def _preset_names() -> list[str]:
 
 def _take_flag(argv: Sequence[str], name: str) -> tuple[bool, list[str]]:
     return name in argv, [word for word in argv if word != name]
-
-
-def _chosen(chosen: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in chosen.items())
 
 
 def _print_tree(value: Any, indent: int = 0, name: str = "") -> None:

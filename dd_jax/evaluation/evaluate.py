@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import DataError, OptionError, unknown_name
-from dd_jax.inner import unroll
+from dd_jax.inner import device_mesh, map_over, on_each, replicate, unroll
 from dd_jax.inner.init import INITS
 from dd_jax.inner.losses import Apply
 from dd_jax.models import Model, check_fits
@@ -72,6 +72,7 @@ def evaluate(
     seed: int = 1_000_003,
     init: str | None = None,
     num_curve_nets: int = 20,
+    devices: int | None = None,
 ) -> Evaluation:
     """Train `num_nets` networks with the learnt steps, as distilled, and measure them on a split of real data.
 
@@ -80,6 +81,7 @@ def evaluate(
     seed: of the held-out initialisations; the default is away from those that training seeds give.
     init: "random" or "fixed" in place of the protocol's own; a fixed init is one network, so n = 1.
     num_curve_nets: networks whose accuracy is also taken before training and after each epoch.
+    devices: how many devices train networks at the same time; None for all there are.
     Raises DataError if model and data don't match, OptionError for a bad option.
     Source: Wang et al. 2018, section 4 (200 held-out networks).
     """
@@ -95,16 +97,21 @@ def evaluate(
     real: Batch = getattr(dataset, split)
     if not len(real.labels):
         raise DataError(f"The {split} split of {dataset.name} is empty: load it with a validation_fraction above 0.")
-    images, labels = _chunks(real)
-    correct = functools.partial(_correct_per_class, model.init, model.apply, dataset.num_classes)
+    mesh = device_mesh(devices) if len(keys) > 1 or jax.process_count() > 1 else None
+    arguments = replicate((steps, *_chunks(real)), mesh)
+
+    def correct(keys: jax.Array, along: bool) -> np.ndarray:
+        static = model.init, model.apply, dataset.num_classes, along, mesh
+        return np.asarray(_correct_per_class(*static, replicate(keys, mesh), *arguments))
+
     curve_nets = min(num_curve_nets, len(keys)) if num_epochs else 0
-    hits = [correct(keys[curve_nets:], steps, images, labels, False)[:, -1]] if curve_nets < len(keys) else []
+    hits = [correct(keys[curve_nets:], False)[:, -1]] if curve_nets < len(keys) else []
     curve = np.zeros((0, num_epochs + 1))
     if curve_nets:
-        along = np.asarray(correct(keys[:curve_nets], steps, images, labels, True))
+        along = correct(keys[:curve_nets], True)
         curve = along.sum(-1) / len(real.labels)
         hits.insert(0, along[:, -1])
-    hits_per_net = np.concatenate([np.asarray(h) for h in hits])
+    hits_per_net = np.concatenate(hits)
     counts = np.bincount(np.asarray(real.labels), minlength=dataset.num_classes)
     per_class = hits_per_net.mean(0) / np.maximum(counts, 1)
     return Evaluation(hits_per_net.sum(-1) / len(real.labels), per_class, curve, split)
@@ -163,10 +170,13 @@ def _train(init: InitDistribution, apply: Apply, key: jax.Array, steps: Steps) -
     return unroll(apply, init(key), Batch(steps.images, steps.labels), steps.step_sizes, remat=False)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 7))
-def _correct_per_class(init, apply, num_classes, keys, steps, images, labels, along):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _correct_per_class(init, apply, num_classes, along, mesh, keys, steps, images, labels):
     """Images of each class that each network gets right: (N, 1, K) at the end, or (N, E + 1, K) `along` the way."""
+    return on_each(functools.partial(_correct, init, apply, num_classes, along), mesh)(keys, steps, images, labels)
 
+
+def _correct(init, apply, num_classes, along, keys, steps, images, labels):
     def correct(params: Params) -> jax.Array:
         def count(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
             right = apply(params, chunk[0]).argmax(-1) == chunk[1]
@@ -186,7 +196,7 @@ def _correct_per_class(init, apply, num_classes, keys, steps, images, labels, al
         return jnp.concatenate([correct(before)[None], after]) if along else correct(params)[None]
 
     at_once = None if jax.default_backend() == "cpu" else min(_NETS_AT_ONCE, keys.shape[0])
-    return lax.map(one, keys, batch_size=at_once)
+    return map_over(one, keys, at_once)
 
 
 def _chunks(split: Batch) -> tuple[jax.Array, jax.Array]:

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from dd_jax.errors import OptionError, unknown_name
-from dd_jax.inner import chunked_loss, init_distribution, unroll
+from dd_jax.inner import chunked_loss, init_distribution, mean_over, unroll
 from dd_jax.methods.base import Method, with_overrides
 from dd_jax.methods.outer import OuterState, outer_adam, smooth
 from dd_jax.models import Model
@@ -129,13 +129,13 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
         return UnrolledState(learnable, optimiser.init(learnable, num_outer_steps))
 
     def step(key: jax.Array, state: UnrolledState, real: Batch) -> tuple[UnrolledState, UnrolledInfo]:
-        def one(key: jax.Array) -> tuple[jax.Array, Learnable]:
+        def one(key: jax.Array, part: jax.Array | int, parts: int) -> tuple[jax.Array, Learnable]:
             init_key, data_key = jax.random.split(key)
-            return jax.value_and_grad(objective)(state.learnable, init_key, minibatch(data_key, real, opts.batch_size))
+            batch = minibatch(data_key, real, opts.batch_size, part, parts)
+            return jax.value_and_grad(objective)(state.learnable, init_key, batch)
 
         keys = jax.random.split(key, num_inits)
-        per_init = lax.map(one, keys) if mapped else jax.vmap(one)(keys)
-        loss, hypergradient = jax.tree.map(lambda leaf: leaf.mean(0), per_init)
+        loss, hypergradient = mean_over(one, keys, opts.batch_size, None if mapped else num_inits)
         norm = optax.global_norm(hypergradient)
         images = smooth(hypergradient.images, (opts.step_smoothing, 0.0, opts.smoothing, opts.smoothing, 0.0))
         hypergradient = hypergradient._replace(images=images)
@@ -173,9 +173,10 @@ def outer_loss(
     return objective
 
 
-def minibatch(key: jax.Array, split: Batch, size: int) -> Batch:
-    """`size` images of a split, drawn with replacement."""
+def minibatch(key: jax.Array, split: Batch, size: int, part: jax.Array | int = 0, parts: int = 1) -> Batch:
+    """`size` images of a split, drawn with replacement; of these, share number `part` of `parts` equal ones."""
     indices = jax.random.randint(key, (size,), 0, split.labels.shape[0])
+    indices = lax.dynamic_slice_in_dim(indices, part * (size // parts), size // parts) if parts > 1 else indices
     return Batch(split.images[indices], split.labels[indices])
 
 

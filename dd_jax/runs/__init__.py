@@ -2,5 +2,6 @@
 
 from dd_jax.runs.artefact import load_distilled, load_provenance, save_distilled
 from dd_jax.runs.loop import Run, RunInterrupted, distill
+from dd_jax.runs.runtime import use_cores
 
-__all__ = ["Run", "RunInterrupted", "distill", "load_distilled", "load_provenance", "save_distilled"]
+__all__ = ["Run", "RunInterrupted", "distill", "load_distilled", "load_provenance", "save_distilled", "use_cores"]

@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh
 
+from dd_jax.inner import on_each
 from dd_jax.methods.base import Info, State, StepFn
 from dd_jax.types import Batch
 
@@ -15,14 +17,21 @@ MAX_STEPS = 256  # per dispatch; rows of the buffer that the infos of a dispatch
 _SECONDS = 0.5  # aimed at per dispatch: Python's share is below 1 %, and Ctrl-C is heard in time
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
 def run_steps(
-    step: StepFn, key: jax.Array, state: State, real: Batch, first: jax.Array, count: jax.Array
+    step: StepFn, mesh: Mesh | None, key: jax.Array, state: State, real: Batch, first: jax.Array, count: jax.Array
 ) -> tuple[State, Info]:
     """The state after `count` outer steps, numbered from `first`, and their infos in the first rows of MAX_STEPS.
 
-    Step i gets the key folded with i, so that the result does not depend on how steps are dispatched.
+    Step i gets the key folded with i, so that the result does not depend on how steps are dispatched. With a mesh the
+    whole loop runs on each of its devices, and they meet where the step brings its hypergradients together.
     """
+    return on_each(functools.partial(_loop, step), mesh)(key, state, real, first, count)
+
+
+def _loop(
+    step: StepFn, key: jax.Array, state: State, real: Batch, first: jax.Array, count: jax.Array
+) -> tuple[State, Info]:
     shapes = jax.eval_shape(step, key, state, real)[1]
     infos = jax.tree.map(lambda leaf: jnp.zeros((MAX_STEPS, *leaf.shape), leaf.dtype), shapes)
 

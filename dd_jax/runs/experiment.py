@@ -10,7 +10,7 @@ import jax
 from dd_jax import models
 from dd_jax.data import load_dataset
 from dd_jax.errors import DataError, OptionError
-from dd_jax.evaluation import BASELINES, Evaluation, evaluate, iterate_baselines
+from dd_jax.evaluation import BASELINES, Baseline, Evaluation, evaluate, iterate_baselines
 from dd_jax.methods import UnrolledOptions, unrolled
 from dd_jax.models import Model
 from dd_jax.runs.artefact import load_distilled
@@ -47,6 +47,8 @@ class Experiment:
     """Held-out networks of the final evaluation, and of each baseline."""
     baselines: bool = True
     """Also measure the baselines under the same protocol."""
+    devices: int | None = None
+    """Devices (accelerators, or else CPU cores) that share the work of an outer step; None: all there are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,7 @@ def run_experiment(experiment: Experiment) -> Report:
         out=out,
         eval_every=experiment.eval_every,
         num_eval_nets=experiment.num_eval_nets,
+        devices=experiment.devices,
         record={
             "source": {"dataset": experiment.dataset, "model": experiment.model, "image_size": experiment.image_size}
         },
@@ -97,12 +100,17 @@ def judge(
         other = evaluate(distilled, model, data, num_nets=num_nets, init="random", num_curve_nets=0)
         rows.append(("distilled, other inits", other, ""))
     for name, baseline in iterate_baselines(distilled, model, data, names=names, num_nets=num_nets):
-        rows.append((name, baseline.evaluation, ", ".join(f"{k} {v}" for k, v in baseline.chosen.items())))
+        rows.append(baseline_row(name, baseline))
         note(f"  {name}: {baseline.evaluation}")
     images = distilled.images.shape[0] * distilled.images.shape[1]
     steps = len(distilled.step_sizes)
     print_table(f"Test accuracy on {data.name}: {images} images, {steps} gradient steps, {model.name}", rows)
     return Report(run, found, rows)
+
+
+def baseline_row(name: str, baseline: Baseline) -> tuple[str, Evaluation, str]:
+    """A baseline as a row of the table."""
+    return name, baseline.evaluation, ", ".join(f"{key} {value}" for key, value in baseline.chosen.items())
 
 
 def print_table(title: str, rows: list[tuple[str, Evaluation, str]]) -> None:

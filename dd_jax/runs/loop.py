@@ -13,6 +13,7 @@ import numpy as np
 
 from dd_jax.errors import DivergedError, OptionError
 from dd_jax.evaluation import Evaluation, evaluate
+from dd_jax.inner import device_mesh, on_one, replicate
 from dd_jax.methods import Method
 from dd_jax.models import check_fits
 from dd_jax.runs import checkpoint
@@ -78,6 +79,7 @@ def distill(
     num_eval_nets: int = 10,
     show_progress: bool = True,
     record: Mapping[str, Any] | None = None,
+    devices: int | None = None,
 ) -> Run:
     """Run `num_steps` outer steps of `method` on `data` and return the distilled set that was best on validation.
 
@@ -86,6 +88,8 @@ def distill(
     eval_every: outer steps between two looks at validation; None for twenty looks over the run.
     num_eval_nets: networks trained at each look.
     record: further entries for the recorded configuration; a run is resumed only where they are the same.
+    devices: how many devices share the work of an outer step; None for all there are. The result is the same but for
+        float rounding.
     Raises DataError if data and model don't match; DivergedError if the loss stops being finite (the last good
     checkpoint stays); RunError if `out` holds another configuration or can't be written; RunInterrupted on Ctrl-C,
     after a checkpoint.
@@ -107,7 +111,7 @@ def distill(
     }
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(open_run(out, config)) if out is not None else None
-        loop = _Loop(method, data, num_steps, seed, eval_every, num_eval_nets, directory)
+        loop = _Loop(method, data, num_steps, seed, eval_every, num_eval_nets, directory, device_mesh(devices))
         stop = stack.enter_context(stop_requests())
         loop.restore()
         loop.run(stack.enter_context(progress(num_steps, loop.step, show_progress)), stop)
@@ -126,15 +130,16 @@ def run_config(method: Method, data: Dataset) -> dict[str, Any]:
 class _Loop:
     """The state of the host loop; everything that a checkpoint must bring back is in `progress`."""
 
-    def __init__(self, method, data, num_steps, seed, eval_every, num_eval_nets, directory: RunDirectory | None):
-        self.method, self.data, self.directory = method, data, directory
+    def __init__(self, method, data, num_steps, seed, eval_every, num_eval_nets, directory: RunDirectory | None, mesh):
+        self.method, self.data, self.directory, self.mesh = method, data, directory, mesh
         self.num_steps, self.eval_every, self.num_eval_nets = num_steps, eval_every, num_eval_nets
         init_key, self.key = jax.random.split(jax.random.key(seed))
         state = method.init(init_key, data, num_steps)
         # Donated later on: no two leaves may share a buffer, nor with the dataset.
         state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
         best = Best(_arrays(method.distilled(state)), jnp.float32(-1), jnp.int32(0))
-        self.progress = Progress(state, best, jnp.float32(0))
+        self.progress = Progress(replicate(state, mesh), best, jnp.float32(0))
+        self.key, self.train = replicate((self.key, data.train), mesh)
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self.pending: list[Any] = []  # infos of the steps since the last row of metrics
@@ -147,13 +152,15 @@ class _Loop:
             return
         for line in self.directory.notes:
             note(line)
-        restored = checkpoint.restore_latest(self.directory.checkpoints, self.progress)
+        template = self.progress._replace(state=on_one(self.progress.state))
+        restored = checkpoint.restore_latest(self.directory.checkpoints, template)
         self.step = restored.step if restored else -1
         truncate_metrics(self.directory, self.step)
         self.step = max(self.step, 0)
         if restored is None:
             return
-        self.progress, self.before = restored.tree, float(restored.tree.seconds)
+        self.progress = restored.tree._replace(state=replicate(restored.tree.state, self.mesh))
+        self.before = float(restored.tree.seconds)
         self.history = read_metrics(self.directory.metrics_path)
         for line in restored.notes:
             note(line)
@@ -170,9 +177,8 @@ class _Loop:
                 raise RunInterrupted(self._stopped(), self.result())
             to_look = self.eval_every - self.step % self.eval_every
             count = pace.start(min(to_look, self.num_steps - self.step))
-            state, infos = run_steps(
-                self.method.step, self.key, self.progress.state, self.data.train, jnp.int32(self.step), jnp.int32(count)
-            )
+            numbers = replicate((jnp.int32(self.step), jnp.int32(count)), self.mesh)
+            state, infos = run_steps(self.method.step, self.mesh, self.key, self.progress.state, self.train, *numbers)
             infos = jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], infos)
             self.progress = self.progress._replace(state=state)
             pace.done(count)
@@ -187,7 +193,7 @@ class _Loop:
 
     def look(self, show: Callable[..., None]) -> None:
         """Evaluate on validation, keep the set if it is the best so far, and checkpoint."""
-        distilled = self.method.distilled(self.progress.state)
+        distilled = self.method.distilled(on_one(self.progress.state))
         found = evaluate(
             distilled,
             self.method.model,
@@ -224,7 +230,7 @@ class _Loop:
 
     def best(self) -> DistilledData:
         """The best set so far, with everything that a user of it needs."""
-        template = self.method.distilled(self.progress.state)
+        template = self.method.distilled(on_one(self.progress.state))
         return dataclasses.replace(
             template,
             **self.progress.best.arrays,

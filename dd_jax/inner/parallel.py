@@ -1,0 +1,128 @@
+"""Several devices as one: the same loop runs on each, on its share of the initialisations or of their real images.
+
+Work is divided by position, never by device: keys belong to initialisations, so that a result does not depend on the
+number of devices beyond float rounding. The division is explicit (`shard_map`): XLA's own partitioner gathers grouped
+convolutions that are split over the batch.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dd_jax.errors import OptionError
+
+AXIS = "devices"
+
+Part: TypeAlias = Callable[[jax.Array, jax.Array | int, int], Any]  # one(key, part, parts)
+
+
+def device_mesh(count: int | None = None) -> Mesh | None:
+    """The first `count` devices in a row, by default all there are, of every process; None if that is a single one.
+
+    Raises OptionError if there are fewer, or if other processes would be left without.
+    """
+    devices = jax.devices()
+    count = len(devices) if count is None else count
+    if not 1 <= count <= len(devices):
+        raise OptionError(f"devices must be between 1 and {len(devices)}, as many as there are; found {count}.")
+    if jax.process_count() > 1 and count != len(devices):
+        raise OptionError(f"Several processes share all of their {len(devices)} devices; leave devices unset.")
+    return None if len(devices) == 1 or count == 1 else Mesh(np.asarray(devices[:count]), (AXIS,))
+
+
+def on_each(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """`function`, run on every device of the mesh with the same arguments; its results must be the same everywhere.
+
+    Inside, `mean_over` and `map_over` divide the work and bring it together again. To be called under `jax.jit`.
+    """
+    if mesh is None:
+        return function
+    everywhere = PartitionSpec()
+    return jax.shard_map(function, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)
+
+
+def replicate(tree: Any, mesh: Mesh | None) -> Any:
+    """`tree` with a copy of every array on each device of the mesh; of several processes the first one's counts."""
+    if mesh is None:
+        return tree
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    if jax.process_count() == 1:
+        return jax.device_put(tree, everywhere)
+    return jax.tree.map(lambda leaf: _spread_from_first(leaf, everywhere), tree)
+
+
+def on_one(tree: Any) -> Any:
+    """`tree` on a single device again, out of copies on several; nothing is copied."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def mean_over(one: Part, keys: jax.Array, num_real: int, at_once: int | None) -> Any:
+    """Mean over `keys` (N,) of the pytree that `one(key, part, parts)` gives.
+
+    one: must be a mean over `num_real` real images, of which it takes share number `part` of `parts` equal ones.
+    at_once: networks under one vmap; None goes through them one by one.
+    On several devices each takes some of the keys; where there are fewer keys than devices, those that have the same
+    one share its real images.
+    """
+    devices, count = num_shares(), keys.shape[0]
+    if devices == 1:
+        return jax.tree.map(lambda leaf: leaf.mean(0), _through(lambda key: one(key, 0, 1), keys, at_once))
+    groups = max(d for d in range(1, devices + 1) if devices % d == 0 and d <= count)
+    members = devices // groups
+    parts = math.gcd(members, num_real)
+    group, member = lax.axis_index(AXIS) // members, lax.axis_index(AXIS) % members
+    mine, counts = _share(keys, group, groups)
+    found = _through(lambda key: one(key, member % parts, parts), mine, at_once)
+
+    def total(leaf: jax.Array) -> jax.Array:
+        return jnp.tensordot(counts.astype(leaf.dtype), leaf, 1)
+
+    return jax.tree.map(lambda leaf: lax.psum(total(leaf), AXIS) / (count * members), found)
+
+
+def map_over(one: Callable[[jax.Array], Any], keys: jax.Array, at_once: int | None) -> Any:
+    """`one(key)` for every key, stacked; on several devices each takes some of the keys."""
+    devices = num_shares()
+    if devices == 1:
+        return _through(one, keys, at_once)
+    mine, _ = _share(keys, lax.axis_index(AXIS), devices)
+    found = _through(one, mine, at_once)
+    return jax.tree.map(lambda leaf: lax.all_gather(leaf, AXIS, tiled=True)[: keys.shape[0]], found)
+
+
+def num_shares() -> int:
+    """How many devices divide the work of the function that is being traced; 1 outside of `on_each`."""
+    try:
+        return int(lax.axis_size(AXIS))
+    except NameError:
+        return 1
+
+
+def _share(keys: jax.Array, index: jax.Array, shares: int) -> tuple[jax.Array, jax.Array]:
+    """Share number `index` of the keys, all equally long, and which of them count: the last ones may be repeats."""
+    size = -(-keys.shape[0] // shares)
+    positions = index * size + jnp.arange(size)
+    return keys[jnp.minimum(positions, keys.shape[0] - 1)], positions < keys.shape[0]
+
+
+def _through(one: Callable[[jax.Array], Any], keys: jax.Array, at_once: int | None) -> Any:
+    if at_once is None:
+        return lax.map(one, keys)
+    return jax.vmap(one)(keys) if at_once >= keys.shape[0] else lax.map(one, keys, batch_size=at_once)
+
+
+def _spread_from_first(leaf: jax.Array, everywhere: NamedSharding) -> jax.Array:
+    """The first process's `leaf` on every device of every process."""
+    from jax.experimental import multihost_utils
+
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        bits = _spread_from_first(jax.random.key_data(leaf), everywhere)
+        return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(leaf))
+    array = multihost_utils.broadcast_one_to_all(np.asarray(leaf))
+    return jax.make_array_from_callback(array.shape, everywhere, lambda index: array[index])

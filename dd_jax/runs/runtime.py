@@ -1,0 +1,37 @@
+"""What a process asks of JAX before it starts: kept programs, CPU cores as devices."""
+
+import os
+from pathlib import Path
+
+import jax
+
+_MOST_CORES = 8  # each core as a device holds a copy of the real data
+
+
+def keep_compiled_programs() -> None:
+    """Keep compiled programs in the user's cache folder, so that the next process need not compile them again."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dd_jax" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def use_cores(count: int | None = None) -> bool:
+    """Make CPU cores devices, `count` of them or up to eight; whether that was possible.
+
+    XLA uses several cores within one operation badly, and distillation is made of small ones: networks, or real images,
+    divided over cores are 1.3 to 1.7 times faster. Call this before anything is computed. It changes nothing where
+    there is an accelerator, and leaves a number alone that was set by JAX_NUM_CPU_DEVICES or XLA_FLAGS.
+    """
+    if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return False
+    try:
+        jax.config.update("jax_num_cpu_devices", count or min(num_cores(), _MOST_CORES))
+    except RuntimeError:  # too late: devices were counted already
+        return False
+    return True
+
+
+def num_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

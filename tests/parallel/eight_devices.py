@@ -1,0 +1,110 @@
+"""Run by test_devices.py in a process of its own with eight virtual devices: prints what it finds as JSON."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dd_jax as dd
+from dd_jax.inner import device_mesh, map_over, mean_over, on_each, on_one, replicate
+from dd_jax.runs.dispatch import run_steps
+
+STEPS = 6
+
+
+def outer_steps(method, data, devices):
+    """The images, step sizes and losses after a few outer steps."""
+    mesh = device_mesh(devices)
+    state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), method.init(jax.random.key(0), data, STEPS))
+    arguments = replicate((jax.random.key(1), state, data.train, jnp.int32(0), jnp.int32(STEPS)), mesh)
+    state, info = run_steps(method.step, mesh, *arguments)
+    learnable = on_one(state).learnable
+    return np.concatenate([np.ravel(leaf) for leaf in (*learnable, np.asarray(info.loss)[:STEPS])])
+
+
+def same_steps(data, model):
+    """Largest difference to one device, by number of initialisations, size of the batch and number of devices."""
+    found = {}
+    for num_inits, batch_size, devices in [(4, 64, 2), (4, 64, 8), (3, 64, 8), (11, 64, 8), (1, 64, 8), (1, 60, 8)]:
+        method = dd.methods.unrolled(model, num_steps=2, num_epochs=2, num_inits=num_inits, batch_size=batch_size)
+        difference = np.abs(outer_steps(method, data, devices) - outer_steps(method, data, 1)).max()
+        found[f"{num_inits} inits, batch {batch_size}, {devices} devices"] = float(difference)
+    return found
+
+
+def division():
+    """Which keys and shares of the real images the devices take, and what comes together again."""
+    keys = jnp.arange(11)
+    mean = jax.jit(on_each(lambda k: mean_over(lambda key, part, parts: key * 1.0, k, 64, None), device_mesh()))
+    mapped = jax.jit(on_each(lambda k: map_over(lambda key: key * 10, k, None), device_mesh()))
+    shares = jax.jit(on_each(lambda k: mean_over(lambda key, part, parts: part + 100.0 * parts, k, 64, None),
+                             device_mesh()))  # fmt: skip
+    return {
+        "mean": float(mean(replicate(keys, device_mesh()))),
+        "mapped": np.asarray(mapped(replicate(keys, device_mesh()))).tolist(),
+        "shares of one": float(shares(replicate(keys[:1], device_mesh()))),
+        "shares of four": float(shares(replicate(keys[:4], device_mesh()))),
+    }
+
+
+def evaluations(data, model):
+    """Accuracies on one device and on eight."""
+    method = dd.methods.unrolled(model, num_steps=1, num_epochs=3, init_step_size=1.0)
+    distilled = method.distilled(method.init(jax.random.key(0), data, 1))
+    return [dd.evaluate(distilled, model, data, num_nets=11, num_curve_nets=3, devices=d).accuracies for d in (1, 8)]
+
+
+def resumed(data, model, folder):
+    """The images of a run that was cut in two, and of one that was not."""
+    method = dd.methods.unrolled(model, num_steps=2, num_epochs=2, init_step_size=1.0)
+
+    def run(name, **changes):
+        options = {"num_steps": 8, "eval_every": 4, "num_eval_nets": 2, "show_progress": False} | changes
+        return dd.distill(method, data, out=f"{folder}/{name}", **options)
+
+    from dd_jax.runs import loop
+
+    look = loop._Loop.look
+
+    def interrupted(self, show):
+        look(self, show)
+        if self.step == 4:
+            raise SystemExit
+
+    loop._Loop.look = interrupted
+    try:
+        run("cut")
+    except SystemExit:
+        loop._Loop.look = look
+    return [np.asarray(run(name).history[-1]["validation"]) for name in ("cut", "whole")] + [
+        np.asarray(dd.load_distilled(f"{folder}/{name}").images).tobytes().hex()[-4000:] for name in ("cut", "whole")
+    ]
+
+
+def main(folder):
+    data = dd.load_dataset("digits")
+    model = dd.models.mlp(data, hidden=(16,))
+    before = dd.use_cores(2)  # too late: the model was initialised
+    accuracies = evaluations(data, model)
+    cut = resumed(data, model, folder)
+    try:
+        device_mesh(9)
+        refused = ""
+    except dd.OptionError as error:
+        refused = str(error)
+    found = {
+        "devices": len(jax.devices()),
+        "use_cores": before,
+        "steps": same_steps(data, model),
+        "division": division(),
+        "evaluations": [a.tolist() for a in accuracies],
+        "resumed": [float(cut[0]) == float(cut[1]), cut[2] == cut[3]],
+        "refused": refused,
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,68 @@
+"""Several devices give what one gives."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dd_jax.runs import runtime
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    script = Path(__file__).with_name("eight_devices.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path_factory.mktemp("runs"))],
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "8", "PYTHONPATH": str(script.parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_eight_devices(found):
+    assert found["devices"] == 8
+
+
+def test_outer_steps_are_those_of_one_device(found):
+    assert len(found["steps"]) == 6
+    for case, difference in found["steps"].items():
+        assert difference < 2e-6, case
+
+
+def test_every_key_counts_once_however_unevenly_they_divide(found):
+    division = found["division"]
+    assert division["mean"] == pytest.approx(5.0)
+    assert division["mapped"] == [10 * i for i in range(11)]
+
+
+def test_devices_without_a_key_of_their_own_share_its_real_images(found):
+    assert found["division"]["shares of one"] == pytest.approx(800 + 3.5)
+    assert found["division"]["shares of four"] == pytest.approx(200 + 0.5)
+
+
+def test_evaluation_gives_the_same_accuracies_in_the_same_order(found):
+    one, eight = found["evaluations"]
+    assert len(one) == 11
+    assert eight == pytest.approx(one, abs=0.006)  # two images of 360 at a decision's edge
+    assert len(set(one)) > 3
+
+
+def test_a_run_on_several_devices_resumes_to_the_same_bits(found):
+    assert found["resumed"] == [True, True]
+
+
+def test_more_devices_than_there_are(found):
+    assert "between 1 and 8" in found["refused"]
+
+
+def test_cores_can_be_made_devices_only_before_anything_is_computed(found, monkeypatch):
+    assert found["use_cores"] is False
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "3")
+    assert runtime.use_cores() is False  # the user's own choice stands
+    assert runtime.num_cores() >= 1
