@@ -167,7 +167,7 @@ def epochs_of_steps(distilled: DistilledData, num_epochs: int | None = None) -> 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _train(init: InitDistribution, apply: Apply, key: jax.Array, steps: Steps) -> Params:
-    return unroll(apply, init(key), Batch(steps.images, steps.labels), steps.step_sizes, remat=False)
+    return unroll(apply, init(key), Batch(steps.images, steps.labels), steps.step_sizes, remat="none")
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
@@ -187,7 +187,7 @@ def _correct(init, apply, num_classes, along, keys, steps, images, labels):
     nothing = jnp.zeros(num_classes, jnp.int32)
 
     def epoch(params: Params, part: Steps) -> tuple[Params, jax.Array]:
-        params = unroll(apply, params, Batch(part.images, part.labels), part.step_sizes, remat=False)
+        params = unroll(apply, params, Batch(part.images, part.labels), part.step_sizes, remat="none")
         return params, correct(params) if along else nothing
 
     def one(key: jax.Array) -> jax.Array:

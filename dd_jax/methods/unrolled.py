@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from dd_jax.errors import OptionError, unknown_name
-from dd_jax.inner import chunked_loss, init_distribution, mean_over, unroll
+from dd_jax.inner import Remat, choose_remat, chunked_loss, init_distribution, mean_over, unroll
 from dd_jax.methods.base import Method, with_overrides
 from dd_jax.methods.outer import OuterState, outer_adam, smooth
 from dd_jax.models import Model
@@ -19,6 +19,7 @@ from dd_jax.synthetic import StepBatches, Synthetic, step_batches
 from dd_jax.types import Batch, Dataset, DistilledData, InitDistribution, Learnable, Protocol
 
 OVER_INITS = ("auto", "vmap", "map")
+REMATS = ("auto", "none", "steps", "nested")
 
 
 class UnrolledState(NamedTuple):
@@ -84,8 +85,9 @@ class UnrolledOptions:
     """Width in pixels of the Gaussian that the images' hypergradient is smoothed with; 0 for none."""
     step_smoothing: float = 0.0
     """Width, in inner steps, of the Gaussian that it is smoothed with from batch to batch; 0 for none."""
-    remat: bool = True
-    """Compute each inner step again in the reverse pass and keep its parameters only: far less memory."""
+    remat: Literal["auto", "none", "steps", "nested"] = "auto"
+    """What the reverse pass keeps: "none" (nothing is computed again), "steps" (each step's parameters), "nested" (of
+    sqrt(T) steps only) or "auto" (by the device and its memory)."""
     over_inits: Literal["auto", "vmap", "map"] = "auto"
     """How initialisations are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
 
@@ -120,9 +122,11 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
         schedule=opts.schedule,
         decay_every=opts.decay_every,
     )
-    objective = outer_loss(model, start, synthetic, opts.remat, opts.discount)
     num_inits = 1 if opts.init == "fixed" else opts.num_inits
     mapped = opts.over_inits == "map" or (opts.over_inits == "auto" and jax.default_backend() == "cpu")
+    nets = 1 if mapped else num_inits
+    remat = inner_remat(model, opts, nets) if opts.remat == "auto" else opts.remat
+    objective = outer_loss(model, start, synthetic, remat, opts.discount)
 
     def init_state(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> UnrolledState:
         learnable = synthetic.init(key, dataset)
@@ -135,7 +139,7 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
             return jax.value_and_grad(objective)(state.learnable, init_key, batch)
 
         keys = jax.random.split(key, num_inits)
-        loss, hypergradient = mean_over(one, keys, opts.batch_size, None if mapped else num_inits)
+        loss, hypergradient = mean_over(one, keys, opts.batch_size, None if mapped else nets)
         norm = optax.global_norm(hypergradient)
         images = smooth(hypergradient.images, (opts.step_smoothing, 0.0, opts.smoothing, opts.smoothing, 0.0))
         hypergradient = hypergradient._replace(images=images)
@@ -153,7 +157,7 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
 
 
 def outer_loss(
-    model: Model, start: InitDistribution, synthetic: Synthetic, remat: bool = True, discount: float = 1.0
+    model: Model, start: InitDistribution, synthetic: Synthetic, remat: Remat = "steps", discount: float = 1.0
 ) -> Callable[[Learnable, jax.Array, Batch], jax.Array]:
     """The function (learnable, key, real batch) -> L(theta_T) of one sampled initialisation.
 
@@ -171,6 +175,15 @@ def outer_loss(
         )
 
     return objective
+
+
+def inner_remat(model: Model, options: UnrolledOptions, nets: int) -> Remat:
+    """The way of `choose_remat` for the unroll that these options ask for, `nets` at once."""
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    size = model.num_classes * options.images_per_class
+    images = jax.ShapeDtypeStruct((size, *model.image_shape), jnp.float32)
+    batch = Batch(images, jax.ShapeDtypeStruct((size,), jnp.int32))
+    return choose_remat(model.apply, params, batch, options.num_steps * options.num_epochs, nets)
 
 
 def minibatch(key: jax.Array, split: Batch, size: int, part: jax.Array | int = 0, parts: int = 1) -> Batch:
@@ -194,5 +207,7 @@ def _check(options: UnrolledOptions) -> None:
     for name in ("b1", "b2"):
         if not 0.0 <= getattr(options, name) < 1.0:
             raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(options, name)}.")
+    if options.remat not in REMATS:
+        raise unknown_name("remat", options.remat, REMATS)
     if options.over_inits not in OVER_INITS:
         raise unknown_name("over_inits", options.over_inits, OVER_INITS)

@@ -1,0 +1,99 @@
+"""What an unrolled inner loop needs in memory, by what it keeps for the reverse pass, and which way to choose."""
+
+import math
+import os
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from dd_jax.errors import unknown_name
+from dd_jax.inner.losses import Apply, Loss, batch_loss, cross_entropy
+from dd_jax.types import Batch, Params
+
+Remat: TypeAlias = Literal["none", "steps", "nested"]
+
+REMATS = ("none", "steps", "nested")
+
+_SHARE = 0.5  # of a device's memory that an unroll may take when it is chosen; the rest is data, real images, XLA
+
+
+def segments(num_steps: int) -> tuple[int, int]:
+    """How many segments of how many steps "nested" keeps the starts of; what is left over makes one more."""
+    length = max(1, math.isqrt(num_steps))
+    return num_steps // length, length
+
+
+def unroll_memory(
+    apply: Apply, params: Params, batch: Batch, num_steps: int, remat: str, loss: Loss = cross_entropy
+) -> int:
+    """Bytes that the reverse pass through `num_steps` inner steps of one network keeps at its peak, estimated.
+
+    params, batch: arrays or shapes of the network and of one inner batch. Counts what differentiation saves, of which
+    XLA can do without some: up to two and a half times what it allocates, and hardly less (tested). Real data and the
+    outer loss are not in it.
+    """
+    if remat not in REMATS:
+        raise unknown_name("remat", remat, REMATS)
+    if num_steps == 0:
+        return 0
+    params, batch = jax.tree.map(_shape, (params, batch))
+    kept = _bytes(params)
+    saved = _saved_by_a_step(apply, loss, params, batch)
+    count, length = segments(num_steps)
+    return {
+        "none": num_steps * saved,
+        "steps": num_steps * kept + saved,
+        "nested": (count + 1 + length) * kept + saved + num_steps * _bytes(batch.images),
+    }[remat]
+
+
+def choose_remat(apply: Apply, params: Params, batch: Batch, num_steps: int, nets: int) -> Remat:
+    """The fastest way that fits `nets` unrolls at once into half of the device's memory; "nested" if none does.
+
+    On a CPU recomputing a step costs no more than reading it back from memory, so nothing keeps more than "steps".
+    """
+    order: tuple[Remat, ...] = ("steps",) if jax.default_backend() == "cpu" else ("none", "steps")
+    room = _SHARE * device_memory()
+    for remat in order:
+        if nets * unroll_memory(apply, params, batch, num_steps, remat) <= room:
+            return remat
+    return "nested"
+
+
+def device_memory() -> int:
+    """Bytes of memory that one device has: the accelerator's, or this CPU device's share of the machine's."""
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // jax.local_device_count()
+    return 8 * 2**30 // jax.local_device_count()
+
+
+def _saved_by_a_step(apply: Apply, loss: Loss, params: Params, batch: Batch) -> int:
+    """Bytes that the reverse pass of one inner step reads, the batch apart."""
+    gradient = jax.grad(batch_loss(apply, loss))
+
+    def saved(params: Params, images: jax.Array, step_size: jax.Array, labels: jax.Array) -> Any:
+        def descend(params: Params, images: jax.Array, step_size: jax.Array) -> Params:
+            found = gradient(params, Batch(images, labels))
+            return jax.tree.map(lambda p, g: p - step_size.astype(p.dtype) * g, params, found)
+
+        return jax.vjp(descend, params, images, step_size)[1]
+
+    step_size = jax.ShapeDtypeStruct((), jnp.float32)
+    jaxpr = jax.make_jaxpr(saved)(params, batch.images, step_size, batch.labels).jaxpr
+    num_params = len(jax.tree.leaves(params))
+    given = {id(var) for var in jaxpr.invars[num_params:]}
+    kept = {id(var): var.aval for var in jaxpr.outvars if id(var) not in given}  # the same value may be kept twice
+    return _bytes(list(kept.values()))
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
