@@ -12,7 +12,7 @@ from dd_jax import methods, models
 from dd_jax.data import dataset_from_arrays, load_dataset
 from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, RunError
 from dd_jax.evaluation import Evaluation, baselines, evaluate, train_on
-from dd_jax.runs import Run, distill, load_distilled, save_distilled, use_cores
+from dd_jax.runs import Estimate, Run, distill, estimate, load_distilled, save_distilled, use_cores
 from dd_jax.types import Batch, Dataset, DistilledData, Protocol, Transform
 
 __version__ = "0.1.0"
@@ -24,6 +24,7 @@ __all__ = [
     "Dataset",
     "DistilledData",
     "DivergedError",
+    "Estimate",
     "Evaluation",
     "OptionError",
     "Protocol",
@@ -34,6 +35,7 @@ __all__ = [
     "baselines",
     "dataset_from_arrays",
     "distill",
+    "estimate",
     "evaluate",
     "load_dataset",
     "load_distilled",

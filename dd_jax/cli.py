@@ -1,4 +1,4 @@
-"""The command line: dd-jax distill | evaluate | baselines | info."""
+"""The command line: dd-jax distill | estimate | evaluate | baselines | info."""
 
 import dataclasses
 import sys
@@ -16,6 +16,7 @@ _USAGE = """usage: dd-jax COMMAND [OPTIONS]     (dd-jax COMMAND --help tells a c
 
 commands:
   distill     learn a distilled set, compare it with every baseline, leave a run directory
+  estimate    what that will need in memory and time, without doing it
   evaluate    train fresh networks on the distilled set of a run directory
   baselines   what real images of the same number give, under the same protocol
   info        versions, devices and presets; or what a dataset, or a run directory, holds
@@ -51,6 +52,18 @@ def distill(argv: Sequence[str], default: Experiment | None = None) -> None:
 
     what = "Learn a distilled set and compare it with baselines."
     run_experiment(_parse_experiment(argv, "dd-jax distill", what, default))
+
+
+def estimate(argv: Sequence[str]) -> None:
+    """dd-jax estimate: memory and time of an experiment, from its compiled outer step and a few seconds of them."""
+    from dd_jax.runs.experiment import load
+
+    what = "Say what an experiment needs in memory and time, without doing it."
+    experiment = _parse_experiment(argv, "dd-jax estimate", what)
+    data, model = load(experiment.dataset, experiment.model, experiment.image_size)
+    method = dd_jax.methods.unrolled(model, experiment.method)
+    steps = experiment.num_outer_steps
+    print(dd_jax.estimate(method, data, num_steps=steps, devices=experiment.devices))
 
 
 def evaluate(argv: Sequence[str]) -> None:
@@ -131,6 +144,7 @@ def info(argv: Sequence[str]) -> None:
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "distill": distill,
+    "estimate": estimate,
     "evaluate": evaluate,
     "baselines": baselines,
     "info": info,

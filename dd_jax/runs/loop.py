@@ -20,6 +20,7 @@ from dd_jax.runs import checkpoint
 from dd_jax.runs.artefact import save_distilled
 from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, provenance, read_metrics, truncate_metrics
 from dd_jax.runs.dispatch import Pace, first_non_finite, run_steps
+from dd_jax.runs.estimates import check_memory
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.progress import note, progress
 from dd_jax.types import Dataset, DistilledData
@@ -90,9 +91,9 @@ def distill(
     record: further entries for the recorded configuration; a run is resumed only where they are the same.
     devices: how many devices share the work of an outer step; None for all there are. The result is the same but for
         float rounding.
-    Raises DataError if data and model don't match; DivergedError if the loss stops being finite (the last good
-    checkpoint stays); RunError if `out` holds another configuration or can't be written; RunInterrupted on Ctrl-C,
-    after a checkpoint.
+    Raises DataError if data and model don't match; OptionError, with advice, if an outer step can't fit into memory;
+    DivergedError if the loss stops being finite (the last good checkpoint stays); RunError if `out`
+    holds another configuration or can't be written; RunInterrupted on Ctrl-C, after a checkpoint.
     """
     if num_steps < 0 or num_eval_nets < 1 or (eval_every is not None and eval_every < 1):
         raise OptionError(
@@ -168,6 +169,8 @@ class _Loop:
 
     def run(self, show: Callable[..., None], stop: Callable[[], bool]) -> None:
         """Outer steps until the end, or until asked to stop."""
+        if self.step < self.num_steps:
+            check_memory(self.method, self.mesh, self.key, self.progress.state, self.train)
         pace = Pace()
         if not self.history:
             self.look(show)

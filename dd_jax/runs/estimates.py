@@ -1,0 +1,148 @@
+"""What a run will need, before it is started: memory from the compiled program, time from a few of its steps."""
+
+import dataclasses
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from dd_jax.errors import OptionError
+from dd_jax.inner import device_mesh, replicate
+from dd_jax.methods import Method
+from dd_jax.models import num_params
+from dd_jax.runs.dispatch import run_steps
+from dd_jax.types import Dataset
+
+GIB = 2**30
+
+_TIMED_SECONDS = 3.0  # spent on steps that are timed, at least
+_CGROUPS = (  # limit and use, of version 2 and of version 1
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a run takes. Memory in bytes on each device, times in seconds.
+
+    num_params: of the network. program_memory: what the compiled outer step needs besides its arguments;
+    argument_memory: its arguments, real data among them; free_memory: what each device has left for the program.
+    """
+
+    num_params: int
+    program_memory: int
+    argument_memory: int
+    free_memory: int
+    compile_seconds: float
+    seconds_per_step: float
+    total_seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_params:,} parameters; {_mib(self.program_memory)} for an outer step and "
+            f"{_mib(self.argument_memory)} for data and state on each device, {_mib(self.free_memory)} free; "
+            f"compiled in {self.compile_seconds:.0f} s; {1000 * self.seconds_per_step:.3g} ms per outer step, "
+            f"{duration(self.total_seconds)} in all"
+        )
+
+
+def estimate(method: Method, data: Dataset, *, num_steps: int, devices: int | None = None) -> Estimate:
+    """Compile the outer step and run a few, on a state that is thrown away, to say what `num_steps` will take.
+
+    Validation, checkpoints and the final evaluation are not in it.
+    Raises OptionError, with advice, if the program cannot fit into the memory that is free.
+    """
+    mesh = device_mesh(devices)
+    state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), method.init(jax.random.key(0), data, num_steps))
+    state = replicate(state, mesh)
+    key, real = replicate((jax.random.key(1), data.train), mesh)
+
+    def run(state: Any, count: int) -> Any:
+        first, steps = replicate((jnp.int32(0), jnp.int32(count)), mesh)
+        return jax.block_until_ready(run_steps(method.step, mesh, key, state, real, first, steps)[0])
+
+    started = time.perf_counter()
+    need = check_memory(method, mesh, key, state, real)
+    compile_seconds = time.perf_counter() - started
+    state, timed, spent, count = run(state, 1), 0, 0.0, 1
+    while spent < _TIMED_SECONDS and timed < num_steps:
+        started = time.perf_counter()
+        state = run(state, count)
+        spent, timed, count = spent + time.perf_counter() - started, timed + count, 2 * count
+    seconds = spent / max(timed, 1)
+    return Estimate(num_params(method.model), *need, compile_seconds, seconds, seconds * num_steps)
+
+
+def check_memory(method: Method, mesh: Mesh | None, key: jax.Array, state: Any, real: Any) -> tuple[int, int, int]:
+    """(program, arguments, free): bytes of memory on each device that compiled outer steps need, and that is free.
+
+    Raises OptionError, with advice, if they cannot fit. The compiled program is kept for the run.
+    """
+    numbers = replicate((jnp.int32(0), jnp.int32(1)), mesh)
+    found = run_steps.lower(method.step, mesh, key, state, real, *numbers).compile().memory_analysis()
+    program = int(found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes)
+    free = free_memory()
+    if program > free:
+        raise OptionError(_advice(method, program, free))
+    return program, int(found.argument_size_in_bytes), free
+
+
+def free_memory() -> int:
+    """Bytes of memory that a program on one device can still take."""
+    free = []
+    for device in jax.local_devices():
+        stats = device.memory_stats() or {}
+        if "bytes_limit" in stats:
+            free.append(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    return min(free) if free else _free_host_memory() // jax.local_device_count()
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it: 50 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _advice(method: Method, program: int, free: int) -> str:
+    options = method.hyperparameters
+    advice = []
+    if options.get("remat") not in (None, "nested"):
+        advice.append('remat "nested"')
+    if options.get("num_inits", 1) > 1:
+        advice.append("fewer num_inits" + ("" if options.get("over_inits") == "map" else ' or over_inits "map"'))
+    advice += [f"a smaller {name}" for name in ("batch_size", "num_steps", "num_epochs") if name in options]
+    return (
+        f"An outer step needs {_mib(program)} on each device, but only {_mib(free)} are free. "
+        f"Try {', '.join(advice) or 'a smaller network'}, or more devices."
+    )
+
+
+def _free_host_memory() -> int:
+    """Bytes that the operating system, and a container's limit, still give."""
+    free = [2**40]
+    meminfo = _read("/proc/meminfo")
+    if match := re.search(r"MemAvailable:\s+(\d+) kB", meminfo):
+        free.append(1024 * int(match[1]))
+    for limit, used in _CGROUPS:
+        texts = _read(limit), _read(used)
+        if all(text.strip().isdigit() for text in texts):
+            free.append(max(0, int(texts[0]) - int(texts[1])))
+    return min(free)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _mib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.1f} MiB"

@@ -1,0 +1,65 @@
+"""What a run will need is said before it starts, and refused with advice where it cannot fit."""
+
+import jax
+import pytest
+
+import dd_jax as dd
+from dd_jax.runs import estimates as estimating
+
+
+@pytest.fixture(scope="module")
+def method(digits_mlp):
+    return dd.methods.unrolled(digits_mlp, num_steps=2, num_epochs=3, num_inits=2, batch_size=32)
+
+
+def test_an_estimate(method, digits, monkeypatch):
+    monkeypatch.setattr(estimating, "_TIMED_SECONDS", 0.05)
+    found = dd.estimate(method, digits, num_steps=1000)
+    assert found.num_params == dd.models.num_params(method.model)
+    assert found.argument_memory >= digits.train.images.nbytes
+    assert 0 < found.program_memory < 2**26
+    assert 2**24 < found.free_memory < 2**45
+    assert 1e-6 < found.seconds_per_step < 1.0
+    assert found.total_seconds == pytest.approx(1000 * found.seconds_per_step)
+    assert "ms per outer step" in str(found)
+
+
+def test_longer_unrolls_need_more(digits, digits_mlp, monkeypatch):
+    monkeypatch.setattr(estimating, "_TIMED_SECONDS", 0.0)
+    need = {
+        remat: [
+            dd.estimate(
+                dd.methods.unrolled(digits_mlp, num_steps=1, num_epochs=steps, remat=remat), digits, num_steps=1
+            ).program_memory
+            for steps in (50, 200)
+        ]
+        for remat in ("none", "steps")
+    }
+    assert need["none"][1] > 3 * need["none"][0]
+    assert need["steps"][1] < need["none"][1]
+
+
+def test_what_cannot_fit_is_refused_with_advice(method, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimating, "free_memory", lambda: 1000)
+    with pytest.raises(dd.OptionError, match=r"needs .* MiB on each device, but only 0\.0 MiB") as caught:
+        dd.distill(method, digits, num_steps=3, out=tmp_path / "run", show_progress=False)
+    for remedy in ("nested", "num_inits", "batch_size", "more devices"):
+        assert remedy in str(caught.value)
+    monkeypatch.undo()
+    dd.distill(method, digits, num_steps=1, num_eval_nets=1, show_progress=False)
+
+
+def test_containers_limit_the_memory(tmp_path, monkeypatch):
+    (tmp_path / "limit").write_text("3000000\n")
+    (tmp_path / "used").write_text("1000000\n")
+    monkeypatch.setattr(estimating, "_CGROUPS", ((str(tmp_path / "limit"), str(tmp_path / "used")),))
+    assert estimating.free_memory() == 2_000_000 // jax.local_device_count()
+    (tmp_path / "limit").write_text("max\n")
+    assert estimating.free_memory() > 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (91, "2 min"), (5000, "83 min"), (12_000, "3 h 20 min")]
+)
+def test_durations(seconds, said):
+    assert estimating.duration(seconds) == said
