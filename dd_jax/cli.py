@@ -1,6 +1,7 @@
 """The command line: dd-jax distill | estimate | evaluate | baselines | info."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 import dd_jax
-from dd_jax.errors import DDJaxError, unknown_name
+from dd_jax.errors import DDJaxError, OptionError, unknown_name
 from dd_jax.runs.experiment import Experiment
 
 _USAGE = """usage: dd-jax COMMAND [OPTIONS]     (dd-jax COMMAND --help tells a command's options)
@@ -20,6 +21,10 @@ commands:
   evaluate    train fresh networks on the distilled set of a run directory
   baselines   what real images of the same number give, under the same protocol
   info        versions, devices and presets; or what a dataset, or a run directory, holds
+
+several processes, on one machine or many, as one run: every command also takes
+  --distributed                                                   started by SLURM, Open MPI or on Cloud TPU
+  --coordinator HOST:PORT --num-processes N --process-id I        started by hand
 
 Without options `dd-jax distill` distils scikit-learn's digits in well under a minute."""
 
@@ -160,29 +165,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_USAGE)
         return 0 if argv else 2
-    return _guarded(lambda: _command(argv[0])(argv[1:]))
+    return _guarded(lambda argv: _command(argv[0])(argv[1:]), argv)
 
 
 def run_script(default: Experiment, paper: Experiment, argv: Sequence[str] | None = None) -> int:
     """What an experiment script does: the options of `dd-jax distill` over its own record, --paper and --smoke."""
     wanted, rest = _take_flag(sys.argv[1:] if argv is None else argv, "--paper")
-    return _guarded(lambda: distill(rest, paper if wanted else default))
+    return _guarded(lambda argv: distill(argv, paper if wanted else default), rest)
 
 
-def _guarded(run: Callable[[], None]) -> int:
+def _guarded(run: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     from dd_jax.runs.runtime import keep_compiled_programs, use_cores
 
+    several = False
     try:
         keep_compiled_programs()
         use_cores()
-        run()
+        several, argv = _join(argv)
+        run(argv)
     except DDJaxError as error:
         print(f"dd-jax: {error}", file=sys.stderr)
-        return 2
+        status = 2
     except KeyboardInterrupt as interrupt:
         print(f"dd-jax: {interrupt or 'interrupted'}", file=sys.stderr)
-        return 130
-    return 0
+        status = 130
+    else:
+        return 0
+    if several:  # the others may be gone, and an orderly exit would wait for them
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _join(argv: Sequence[str]) -> tuple[bool, list[str]]:
+    """Join other processes if the options say so; whether they did, and the other options."""
+    from dd_jax.runs.processes import join_processes
+
+    launched, argv = _take_flag(argv, "--distributed")
+    coordinator, argv = _take_option(argv, "--coordinator")
+    count, argv = _take_option(argv, "--num-processes")
+    number, argv = _take_option(argv, "--process-id")
+    for name, value in (("--num-processes", count), ("--process-id", number)):
+        if value is not None and not value.isdigit():
+            raise OptionError(f"{name} must be a whole number, but is {value!r}.")
+    if not launched and coordinator is None and count is None and number is None:
+        return False, argv
+    join_processes(coordinator, *(None if value is None else int(value) for value in (count, number)))
+    return True, argv
 
 
 def _command(name: str) -> Callable[[Sequence[str]], None]:
@@ -222,14 +251,8 @@ def _take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]
         else:
             rest.append(word)
     if value == "":
-        raise unknown_name("preset", "", _preset_names())
+        raise OptionError(f"{name} needs a value.")
     return value, rest
-
-
-def _preset_names() -> list[str]:
-    from dd_jax.runs.presets import PRESETS
-
-    return list(PRESETS)
 
 
 def _take_flag(argv: Sequence[str], name: str) -> tuple[bool, list[str]]:

@@ -181,8 +181,7 @@ def inner_remat(model: Model, options: UnrolledOptions, nets: int) -> Remat:
     """The way of `choose_remat` for the unroll that these options ask for, `nets` at once."""
     params = jax.eval_shape(model.init, jax.random.key(0))
     size = model.num_classes * options.images_per_class
-    images = jax.ShapeDtypeStruct((size, *model.image_shape), jnp.float32)
-    batch = Batch(images, jax.ShapeDtypeStruct((size,), jnp.int32))
+    batch = jax.eval_shape(lambda: Batch(jnp.zeros((size, *model.image_shape)), jnp.zeros(size, jnp.int32)))
     return choose_remat(model.apply, params, batch, options.num_steps * options.num_epochs, nets)
 
 

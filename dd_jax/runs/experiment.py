@@ -17,6 +17,7 @@ from dd_jax.runs.artefact import load_distilled
 from dd_jax.runs.directory import provenance
 from dd_jax.runs.files import read_json, write_json
 from dd_jax.runs.loop import Run, distill
+from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note, table
 from dd_jax.types import Dataset, DistilledData
 
@@ -82,12 +83,17 @@ def run_experiment(experiment: Experiment) -> Report:
             "source": {"dataset": experiment.dataset, "model": experiment.model, "image_size": experiment.image_size}
         },
     )
-    assert run.out is not None
     note(f"Distilled in {run.seconds:.0f} s, {100 * run.validation:.1f} % on validation. Measuring on test ...")
     report = judge(run.distilled, model, data, experiment.num_nets, BASELINES if experiment.baselines else (), run)
+    on_first(lambda: leave(run, report))
+    return report
+
+
+def leave(run: Run, report: Report) -> None:
+    """Write the table and the pictures into the run directory."""
+    assert run.out is not None
     save_results(run.out / "results.json", report)
     draw(run, report)
-    return report
 
 
 def judge(

@@ -22,6 +22,7 @@ from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, proven
 from dd_jax.runs.dispatch import Pace, first_non_finite, run_steps
 from dd_jax.runs.estimates import check_memory
 from dd_jax.runs.interrupts import stop_requests
+from dd_jax.runs.processes import agree, lost_processes, on_first
 from dd_jax.runs.progress import note, progress
 from dd_jax.types import Dataset, DistilledData
 
@@ -111,7 +112,8 @@ def distill(
         **(record or {}),
     }
     with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(open_run(out, config)) if out is not None else None
+        stack.enter_context(lost_processes())
+        directory = on_first(lambda: stack.enter_context(open_run(out, config))) if out is not None else None
         loop = _Loop(method, data, num_steps, seed, eval_every, num_eval_nets, directory, device_mesh(devices))
         stop = stack.enter_context(stop_requests())
         loop.restore()
@@ -141,7 +143,7 @@ class _Loop:
         best = Best(_arrays(method.distilled(state)), jnp.float32(-1), jnp.int32(0))
         self.progress = Progress(replicate(state, mesh), best, jnp.float32(0))
         self.key, self.train = replicate((self.key, data.train), mesh)
-        self.step = 0
+        self.step, self.looked = 0, False
         self.history: list[dict[str, Any]] = []
         self.pending: list[Any] = []  # infos of the steps since the last row of metrics
         self.saved_at = self.clock = time.monotonic()
@@ -149,6 +151,15 @@ class _Loop:
 
     def restore(self) -> None:
         """Go on where the newest intact checkpoint is, if there is one."""
+        on_first(self._read_checkpoint)
+        self.step, found = agree(self.step, bool(self.history))
+        if found:
+            self.progress = self.progress._replace(state=replicate(self.progress.state, self.mesh))
+        if found and jax.process_count() > 1:
+            self.progress = self.progress._replace(best=on_one(replicate(self.progress.best, self.mesh)))
+        self.looked = bool(found)
+
+    def _read_checkpoint(self) -> None:
         if self.directory is None:
             return
         for line in self.directory.notes:
@@ -160,8 +171,7 @@ class _Loop:
         self.step = max(self.step, 0)
         if restored is None:
             return
-        self.progress = restored.tree._replace(state=replicate(restored.tree.state, self.mesh))
-        self.before = float(restored.tree.seconds)
+        self.progress, self.before = restored.tree, float(restored.tree.seconds)
         self.history = read_metrics(self.directory.metrics_path)
         for line in restored.notes:
             note(line)
@@ -172,14 +182,15 @@ class _Loop:
         if self.step < self.num_steps:
             check_memory(self.method, self.mesh, self.key, self.progress.state, self.train)
         pace = Pace()
-        if not self.history:
+        if not self.looked:
             self.look(show)
         while self.step < self.num_steps:
-            if stop():
-                self.save()
-                raise RunInterrupted(self._stopped(), self.result())
             to_look = self.eval_every - self.step % self.eval_every
             count = pace.start(min(to_look, self.num_steps - self.step))
+            count, stopping, saving = agree(count, stop(), time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS)
+            if stopping:
+                self.save()
+                raise RunInterrupted(self._stopped(), self.result())
             numbers = replicate((jnp.int32(self.step), jnp.int32(count)), self.mesh)
             state, infos = run_steps(self.method.step, self.mesh, self.key, self.progress.state, self.train, *numbers)
             infos = jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], infos)
@@ -191,7 +202,7 @@ class _Loop:
             show(self.step, loss=float(infos.loss[-1]))
             if self.step % self.eval_every == 0 or self.step == self.num_steps:
                 self.look(show)
-            elif time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS:
+            elif saving:
                 self.save()
 
     def look(self, show: Callable[..., None]) -> None:
@@ -221,11 +232,14 @@ class _Loop:
                          "validation_nets": found.n, "seconds": round(self.seconds, 3)})  # fmt: skip
         self.history += rows
         self.progress = self.progress._replace(seconds=jnp.float32(self.seconds))
+        on_first(lambda: self._write(rows))
+        self.saved_at = time.monotonic()
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
         if self.directory is not None:
             append_metrics(self.directory, rows)
             checkpoint.save(self.directory.checkpoints, self.step, self.progress)
             save_distilled(self.directory.distilled, self.best(), self._provenance())
-        self.saved_at = time.monotonic()
 
     @property
     def seconds(self) -> float:

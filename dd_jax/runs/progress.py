@@ -14,6 +14,7 @@ PLAIN_SHARE = 0.1  # of the steps between two plain lines at least, ...
 PLAIN_LONGEST = 600.0  # ... unless so many seconds have passed
 
 _PERCENTAGES = ("validation", "test", "accuracy")  # fields that hold fractions of one
+_muted = False  # in all but the first of several processes
 _consoles: list[Any] = []  # the console of the live bar, if one is shown: `note` has to write above it
 
 
@@ -26,7 +27,7 @@ def progress(total: int, initial: int = 0, enabled: bool = True) -> Iterator[Upd
     never raises because of what stderr is or has become.
     """
     clock = _clock(total)
-    if not enabled:
+    if not enabled or _muted:
         yield lambda step, **fields: None
     elif _is_terminal():
         with _bar(total, initial, clock) as update:
@@ -35,8 +36,16 @@ def progress(total: int, initial: int = 0, enabled: bool = True) -> Iterator[Upd
         yield _plain_lines(total, initial, clock)
 
 
+def mute() -> None:
+    """Show nothing from now on: another process speaks for this one."""
+    global _muted
+    _muted = True
+
+
 def note(message: str) -> None:
     """Tell the user something on stderr, above the bar if one is shown."""
+    if _muted:
+        return
     if _consoles:
         with contextlib.suppress(OSError, ValueError):
             _consoles[-1].print(message, markup=False, highlight=False, soft_wrap=True)
@@ -46,6 +55,8 @@ def note(message: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table on stdout. Where that is no terminal no column is cut short, however wide it gets."""
+    if _muted:
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
