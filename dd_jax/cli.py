@@ -61,11 +61,11 @@ def distill(argv: Sequence[str], default: Experiment | None = None) -> None:
 
 def estimate(argv: Sequence[str]) -> None:
     """dd-jax estimate: memory and time of an experiment, from its compiled outer step and a few seconds of them."""
-    from dd_jax.runs.experiment import load
+    from dd_jax.runs.experiment import load, source
 
     what = "Say what an experiment needs in memory and time, without doing it."
     experiment = _parse_experiment(argv, "dd-jax estimate", what)
-    data, model = load(experiment.dataset, experiment.model, experiment.image_size)
+    data, model = load(**source(experiment))
     method = dd_jax.methods.unrolled(model, experiment.method)
     steps = experiment.num_outer_steps
     print(dd_jax.estimate(method, data, num_steps=steps, devices=experiment.devices))
@@ -106,13 +106,13 @@ def evaluate(argv: Sequence[str]) -> None:
 def baselines(argv: Sequence[str]) -> None:
     """dd-jax baselines: real images in the shape of an experiment's distilled set."""
     from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
-    from dd_jax.runs.experiment import baseline_row, load, print_table
+    from dd_jax.runs.experiment import baseline_row, load, print_table, source
     from dd_jax.types import Protocol
 
     experiment = _parse_experiment(
         argv, "dd-jax baselines", "Measure the baselines of an experiment, without distilling."
     )
-    data, model = load(experiment.dataset, experiment.model, experiment.image_size)
+    data, model = load(**source(experiment))
     method = experiment.method
     shape = SetShape(method.num_steps, method.num_epochs, method.images_per_class)
     protocol = Protocol("as-distilled", method.init, method.init_seed)

@@ -6,7 +6,16 @@ from typing import Any
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.models.alexcifarnet import alexcifarnet
-from dd_jax.models.base import ImageSpec, Model, Shapes, check_fits, from_linen, num_params
+from dd_jax.models.base import (
+    PRECISIONS,
+    ImageSpec,
+    Model,
+    Shapes,
+    check_fits,
+    from_linen,
+    num_params,
+    with_precision,
+)
 from dd_jax.models.convnet import convnet
 from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
@@ -35,6 +44,7 @@ def make(name: str, data: ImageSpec, **settings: Any) -> Model:
 
 __all__ = [
     "MODELS",
+    "PRECISIONS",
     "ImageSpec",
     "Model",
     "Shapes",
@@ -46,4 +56,5 @@ __all__ = [
     "make",
     "mlp",
     "num_params",
+    "with_precision",
 ]

@@ -1,5 +1,6 @@
 """The contract of a network: pure functions over a plain pytree of parameters."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -8,10 +9,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from dd_jax.errors import DataError
+from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.types import Batch, Params
 
 Images: TypeAlias = Float[Array, "batch height width channels"]
+
+PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}  # and JAX's names for products
 
 
 @runtime_checkable
@@ -69,16 +72,43 @@ def from_linen(name: str, module: nn.Module, spec: ImageSpec, settings: Mapping[
     def init(key: jax.Array) -> Params:
         return module.init(key, jnp.zeros((1, *image_shape)))["params"]
 
-    def both(params: Params, images: Images) -> Any:
-        return module.apply({"params": params}, images)
+    return Model(name, init, _Forward(module, 0), _Forward(module, 1), image_shape, num_classes, dict(settings))
 
-    def apply(params: Params, images: Images) -> jax.Array:
-        return both(params, images)[0]
 
-    def features(params: Params, images: Images) -> jax.Array:
-        return both(params, images)[1]
+def with_precision(model: Model, precision: str) -> Model:
+    """`model` computing its forward and backward passes in another precision.
 
-    return Model(name, init, apply, features, image_shape, num_classes, dict(settings))
+    precision: "float32" (in full, the default), "tf32" (products of float32 numbers rounded to ten bits, on GPUs that
+        have it) or "bf16" (parameters and activations in bfloat16, products summed in float32). Parameters, logits,
+        losses and updates stay float32 in all of them.
+    Raises OptionError for an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    if not isinstance(model.apply, _Forward) or not isinstance(model.features, _Forward):
+        raise OptionError(f"The precision of {model.name} can't be chosen: it is not one of this library's networks.")
+    apply, features = (dataclasses.replace(f, precision=precision) for f in (model.apply, model.features))
+    settings = {key: value for key, value in model.settings.items() if key != "precision"}
+    if precision != "float32":
+        settings["precision"] = precision
+    return model._replace(apply=apply, features=features, settings=settings)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Forward:
+    """One output of a Linen module, in a precision."""
+
+    module: nn.Module
+    output: int
+    precision: str = "float32"
+
+    def __call__(self, params: Params, images: Images) -> Float[Array, "batch out"]:
+        given = images.dtype
+        if self.precision == "bf16":
+            params, images = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (params, images))
+        with jax.default_matmul_precision(PRECISIONS[self.precision]):
+            out: Any = self.module.apply({"params": params}, images)
+        return out[self.output].astype(given) if self.precision == "bf16" else out[self.output]
 
 
 def num_params(model: Model) -> int:

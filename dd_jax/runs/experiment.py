@@ -3,7 +3,7 @@
 import ast
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -32,6 +32,8 @@ class Experiment:
     """Resize the images to this side while reading (TFDS sets and folders)."""
     model: str = "mlp:hidden=(64,)"
     """Network, with settings after a colon: "lenet", "mlp:hidden=(64, 64)", "convnet:width=32,depth=2"."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """Of the networks' products and activations: "tf32" and "bf16" are for GPUs, faster and rougher."""
     method: UnrolledOptions = dataclasses.field(default_factory=UnrolledOptions)
     """Hyper-parameters of the method."""
     num_outer_steps: int = 1500
@@ -66,7 +68,7 @@ def run_experiment(experiment: Experiment) -> Report:
 
     Raises what `load_dataset`, `distill` and `evaluate` raise.
     """
-    data, model = load(experiment.dataset, experiment.model, experiment.image_size)
+    data, model = load(**source(experiment))
     method = unrolled(model, experiment.method)
     out = experiment.out or default_out(experiment)
     note(describe_start(experiment, data, model, out))
@@ -79,9 +81,7 @@ def run_experiment(experiment: Experiment) -> Report:
         eval_every=experiment.eval_every,
         num_eval_nets=experiment.num_eval_nets,
         devices=experiment.devices,
-        record={
-            "source": {"dataset": experiment.dataset, "model": experiment.model, "image_size": experiment.image_size}
-        },
+        record={"source": source(experiment)},
     )
     note(f"Distilled in {run.seconds:.0f} s, {100 * run.validation:.1f} % on validation. Measuring on test ...")
     report = judge(run.distilled, model, data, experiment.num_nets, BASELINES if experiment.baselines else (), run)
@@ -157,11 +157,16 @@ def draw(run: Run, report: Report) -> None:
     note(f"Pictures, metrics and the distilled set are in {run.out}.")
 
 
-def load(dataset: str, model: str, image_size: int | None = None) -> tuple[Dataset, Model]:
+def source(experiment: Experiment) -> dict[str, Any]:
+    """What `load` makes the experiment's data and network from; recorded with a run."""
+    return {name: getattr(experiment, name) for name in ("dataset", "model", "image_size", "precision")}
+
+
+def load(dataset: str, model: str, image_size: int | None = None, precision: str = "float32") -> tuple[Dataset, Model]:
     """The data and the network that their names in an experiment mean."""
     name, settings = parse_model(model)
     data = load_dataset(dataset, image_size=image_size)
-    return data, models.make(name, data, **settings)
+    return data, models.with_precision(models.make(name, data, **settings), precision)
 
 
 def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset]:
