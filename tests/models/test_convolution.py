@@ -28,6 +28,7 @@ GEOMETRIES = {
 FORMULATIONS = {
     "convolve": convolve,
     "rows": convolution._convolve_rows,
+    "patches": convolution._convolve_patches,
     "native": convolution._convolve_native,
 }
 
@@ -67,7 +68,8 @@ def expected_derivatives(geometry: str):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
-    ("formulation", "geometry"), [("convolve", "3x3 stride 2, a column left over"), *(("rows", g) for g in GEOMETRIES)]
+    ("formulation", "geometry"),
+    [("convolve", "3x3 stride 2, a column left over"), *((f, g) for f in ("rows", "patches") for g in GEOMETRIES)],
 )
 def test_equals_xla_with_first_and_second_derivatives(formulation, geometry, layout):
     _, _, padding, stride = GEOMETRIES[geometry]
