@@ -17,7 +17,7 @@ from dd_jax.models import Model, check_fits
 from dd_jax.types import Batch, Dataset, DistilledData, InitDistribution, Params, Protocol
 
 SPLITS = ("train", "validation", "test")
-_CHUNK = 128  # images per forward pass: their activations stay in cache
+_CHUNK = 32  # images per forward pass on a CPU: their activations stay in cache
 _NETS_AT_ONCE = 50  # networks under one vmap on an accelerator; on a CPU one after another is faster
 
 

@@ -1,5 +1,6 @@
 """Losses and accuracies of a network on a batch, and the loss of a large real batch in one cache-sized pass."""
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -14,7 +15,7 @@ from dd_jax.types import Batch, Labels, Params
 Apply: TypeAlias = Callable[[Params, jax.Array], jax.Array]
 Loss: TypeAlias = Callable[[jax.Array, Labels], jax.Array]
 
-_CHUNK = 32  # images whose activations stay in a CPU core's cache; LeNet's best on a shared Zen 4, 64 a tenth slower
+_SMALL = 1024  # numbers in an image
 
 
 def cross_entropy(logits: Float[Array, "*batch classes"], labels: Labels) -> Float[Array, ""]:
@@ -33,12 +34,17 @@ def batch_loss(apply: Apply, loss: Loss = cross_entropy) -> Callable[[Params, Ba
     return loss_of
 
 
-def chunk_size(num_images: int) -> int:
-    """Images per chunk: the largest divisor of `num_images` up to 32 on a CPU, else all of them."""
+def chunk_size(num_images: int, image_size: int) -> int:
+    """Images per chunk: on a CPU a divisor of `num_images` whose activations stay in a core's cache, else all of them.
+
+    image_size: numbers in an image. Of small ones (MNIST) at most 32, of larger ones (CIFAR-10) 16: LeNet and
+    AlexCifarNet are a tenth slower in chunks of 64.
+    """
     if jax.default_backend() != "cpu":
         return num_images
-    divisor = next(size for size in range(min(_CHUNK, num_images), 0, -1) if num_images % size == 0)
-    return divisor if divisor >= 16 else num_images
+    most = 32 if image_size <= _SMALL else 16
+    divisor = next(size for size in range(min(most, num_images), 0, -1) if num_images % size == 0)
+    return divisor if divisor >= 8 else num_images
 
 
 def chunked_loss(
@@ -53,7 +59,7 @@ def chunked_loss(
 
     def split(batch: Batch) -> Batch:
         num_images = batch.images.shape[0]
-        size = chunk or chunk_size(num_images)
+        size = chunk or chunk_size(num_images, math.prod(batch.images.shape[1:]))
         return jax.tree.map(lambda leaf: leaf.reshape(num_images // size, size, *leaf.shape[1:]), batch)
 
     @jax.custom_vjp

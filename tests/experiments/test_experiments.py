@@ -32,3 +32,17 @@ def test_smoke(name, options, tmp_path):
     row = json.loads((tmp_path / "results.json").read_text())["results"]["distilled"]
     assert 0 <= row["mean"] <= 1
     assert (tmp_path / "figures" / "distilled.png").is_file()
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_and_says_what_it_measured(tmp_path):
+    out = tmp_path / "benchmark.json"
+    command = [sys.executable, FOLDER / "benchmark.py", "--smoke", "--seconds", "0.5", "--no-peer", "--out", out]
+    subprocess.run(command, check=True)
+    found = json.loads(out.read_text())
+    assert found["ceilings"]["flops"] > 1e9
+    (workload,) = found["workloads"].values()
+    assert workload["1 device"]["n"] >= 3
+    assert workload["1 device"]["min"] <= workload["1 device"]["median"] <= workload["1 device"]["max"]
+    assert {row["remat"] for row in found["growth"]["inner steps"]} == {"none", "steps", "nested"}
+    assert found["made_with"]["device"]

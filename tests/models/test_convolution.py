@@ -29,6 +29,7 @@ FORMULATIONS = {
     "convolve": convolve,
     "rows": convolution._convolve_rows,
     "patches": convolution._convolve_patches,
+    "shifts": convolution._convolve_shifts,
     "native": convolution._convolve_native,
 }
 
@@ -69,7 +70,10 @@ def expected_derivatives(geometry: str):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     ("formulation", "geometry"),
-    [("convolve", "3x3 stride 2, a column left over"), *((f, g) for f in ("rows", "patches") for g in GEOMETRIES)],
+    [
+        ("convolve", "3x3 stride 2, a column left over"),
+        *((f, g) for f in ("rows", "patches", "shifts") for g in GEOMETRIES),
+    ],
 )
 def test_equals_xla_with_first_and_second_derivatives(formulation, geometry, layout):
     _, _, padding, stride = GEOMETRIES[geometry]
