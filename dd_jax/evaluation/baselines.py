@@ -4,6 +4,7 @@ Every choice (step size, which random set, k and p of the neighbours) is made on
 is read once, for the result.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -69,6 +70,7 @@ def iterate_baselines(
             raise unknown_name("baseline", name, BASELINES)
     shape = SetShape.of(distilled, dataset.num_classes)
 
+    @functools.cache
     def sets(make: MakeImages, count: int) -> list[np.ndarray]:
         if make is mean_images or (make is kmeans_images and shape.per_class == 1):
             count = 1  # there is only one such set
