@@ -1,7 +1,7 @@
 """The contract of a method: a factory closes over hyper-parameters and returns pure functions."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import jax
@@ -33,8 +33,15 @@ class DistilledFn(Protocol):
     def __call__(self, state: State) -> DistilledData: ...
 
 
+def _all(available: int) -> int:
+    return available
+
+
 class Method(NamedTuple):
-    """A distillation method as pure functions, with what is needed to record and repeat it."""
+    """A distillation method as pure functions, with what is needed to record and repeat it.
+
+    useful_devices: of so many devices, how many make an outer step faster; all of them unless the method knows better.
+    """
 
     name: str
     init: InitFn
@@ -42,6 +49,7 @@ class Method(NamedTuple):
     distilled: DistilledFn
     model: Model
     hyperparameters: Mapping[str, Any]
+    useful_devices: Callable[[int], int] = _all
 
 
 def with_overrides(options: Options, overrides: Mapping[str, Any]) -> Options:

@@ -153,7 +153,14 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
         decoded = synthetic.decode(state.learnable)
         return DistilledData(decoded.images, decoded.labels, decoded.step_sizes, protocol=protocol)
 
-    return Method("unrolled", init_state, step, distilled, model, dataclasses.asdict(opts))
+    def useful_devices(available: int) -> int:
+        # CPU cores that have no network of their own share the real images and repeat the unroll. That pays where the
+        # real images are most of the work: three passes through the network each, ten for each distilled one.
+        unrolled_images = opts.num_steps * opts.num_epochs * opts.images_per_class * model.num_classes
+        shared = 3 * opts.batch_size >= 10 * unrolled_images
+        return available if jax.default_backend() != "cpu" or shared else min(available, num_inits)
+
+    return Method("unrolled", init_state, step, distilled, model, dataclasses.asdict(opts), useful_devices)
 
 
 def outer_loss(

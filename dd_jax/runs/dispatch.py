@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
-from dd_jax.inner import on_each
-from dd_jax.methods.base import Info, State, StepFn
+from dd_jax.inner import device_mesh, on_each
+from dd_jax.methods.base import Info, Method, State, StepFn
 from dd_jax.types import Batch
 
 MAX_STEPS = 256  # per dispatch; rows of the buffer that the infos of a dispatch are written to
@@ -64,11 +65,19 @@ class Pace:
         self._warm = True
 
 
+def mesh_for(method: Method, devices: int | None = None) -> Mesh | None:
+    """The devices that an outer step of `method` is divided over: `devices`, or as many as make it faster."""
+    if devices is None and jax.process_count() == 1:
+        devices = method.useful_devices(len(jax.devices()))
+    return device_mesh(devices)
+
+
 def first_non_finite(infos: Any, count: int) -> int | None:
-    """Index of the first of `count` infos in which a number isn't finite, or None."""
-    finite = jnp.stack([
-        jnp.isfinite(leaf[:count]).reshape(count, -1).all(1)
-        for leaf in jax.tree.leaves(infos)
-        if jnp.issubdtype(leaf.dtype, jnp.floating)
-    ]).all(0)  # fmt: skip
-    return None if bool(finite.all()) else int(jnp.argmin(finite))
+    """Index of the first of `count` infos in which a number isn't finite, or None.
+
+    On the host: JAX would compile it anew for every count.
+    """
+    finite = np.ones(count, bool)
+    for leaf in jax.tree.leaves(infos):
+        finite &= np.isfinite(np.asarray(leaf)[:count]).reshape(count, -1).all(1)
+    return None if finite.all() else int(np.argmin(finite))

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from dd_jax.errors import OptionError
-from dd_jax.inner import device_mesh, replicate
+from dd_jax.inner import replicate
 from dd_jax.methods import Method
 from dd_jax.models import num_params
-from dd_jax.runs.dispatch import run_steps
+from dd_jax.runs.dispatch import mesh_for, run_steps
 from dd_jax.types import Dataset
 
 GIB = 2**30
@@ -57,7 +57,7 @@ def estimate(method: Method, data: Dataset, *, num_steps: int, devices: int | No
     Validation, checkpoints and the final evaluation are not in it.
     Raises OptionError, with advice, if the program cannot fit into the memory that is free.
     """
-    mesh = device_mesh(devices)
+    mesh = mesh_for(method, devices)
     state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), method.init(jax.random.key(0), data, num_steps))
     state = replicate(state, mesh)
     key, real = replicate((jax.random.key(1), data.train), mesh)

@@ -51,7 +51,8 @@ class Experiment:
     baselines: bool = True
     """Also measure the baselines under the same protocol."""
     devices: int | None = None
-    """Devices (accelerators, or else CPU cores) that share the work of an outer step; None: all there are."""
+    """Devices (accelerators, or else CPU cores) that share the work of an outer step; None: as many
+    as make it faster."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,13 +13,13 @@ import numpy as np
 
 from dd_jax.errors import DivergedError, OptionError
 from dd_jax.evaluation import Evaluation, evaluate
-from dd_jax.inner import device_mesh, on_one, replicate
+from dd_jax.inner import on_one, replicate
 from dd_jax.methods import Method
 from dd_jax.models import check_fits
 from dd_jax.runs import checkpoint
 from dd_jax.runs.artefact import save_distilled
 from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, provenance, read_metrics, truncate_metrics
-from dd_jax.runs.dispatch import Pace, first_non_finite, run_steps
+from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps
 from dd_jax.runs.estimates import check_memory
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.processes import agree, lost_processes, on_first
@@ -90,8 +90,8 @@ def distill(
     eval_every: outer steps between two looks at validation; None for twenty looks over the run.
     num_eval_nets: networks trained at each look.
     record: further entries for the recorded configuration; a run is resumed only where they are the same.
-    devices: how many devices share the work of an outer step; None for all there are. The result is the same but for
-        float rounding.
+    devices: how many devices share the work of an outer step; None for as many as make it faster. The result is the
+        same but for float rounding.
     Raises DataError if data and model don't match; OptionError, with advice, if an outer step can't fit into memory;
     DivergedError if the loss stops being finite (the last good checkpoint stays); RunError if `out`
     holds another configuration or can't be written; RunInterrupted on Ctrl-C, after a checkpoint.
@@ -114,7 +114,7 @@ def distill(
     with contextlib.ExitStack() as stack:
         stack.enter_context(lost_processes())
         directory = on_first(lambda: stack.enter_context(open_run(out, config))) if out is not None else None
-        loop = _Loop(method, data, num_steps, seed, eval_every, num_eval_nets, directory, device_mesh(devices))
+        loop = _Loop(method, data, num_steps, seed, eval_every, num_eval_nets, directory, mesh_for(method, devices))
         stop = stack.enter_context(stop_requests())
         loop.restore()
         loop.run(stack.enter_context(progress(num_steps, loop.step, show_progress)), stop)

@@ -252,3 +252,15 @@ def test_step_sizes_have_a_rate_of_their_own(model, tiny):
     _, whole, _ = first_step(model, tiny, step_size_rate=1.0)
     moved = [s.learnable.raw_step_sizes - before.learnable.raw_step_sizes for s in (third, whole)]
     np.testing.assert_allclose(2 * moved[0], moved[1], rtol=1e-3)
+
+
+def test_cores_are_used_where_that_is_faster(model):
+    """Cores beyond the networks only share real images: not worth it where the unroll is most of the work."""
+
+    def useful(available, **options):
+        return unrolled(model, **options).useful_devices(available)
+
+    assert useful(8, num_inits=4, num_steps=10, num_epochs=3, batch_size=64) == 4
+    assert useful(2, num_inits=4, num_steps=10, num_epochs=3, batch_size=64) == 2
+    assert useful(8, init="fixed", num_inits=4, num_steps=10, num_epochs=3, batch_size=64) == 1
+    assert useful(8, init="fixed", num_steps=1, num_epochs=3, batch_size=1024) == 8
