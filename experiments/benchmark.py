@@ -33,7 +33,7 @@ from dd_jax.methods.unrolled import outer_loss
 from dd_jax.models import Shapes
 from dd_jax.runs import arithmetic
 from dd_jax.runs.directory import provenance
-from dd_jax.runs.dispatch import MAX_STEPS, run_steps
+from dd_jax.runs.dispatch import MAX_STEPS, run_steps, start_state
 from dd_jax.runs.files import write_json
 from dd_jax.runs.progress import note, table
 from dd_jax.synthetic import StepBatches, step_batches
@@ -153,8 +153,8 @@ def noise(image_shape: tuple[int, int, int], count: int = NUM_REAL) -> dd.Datase
 def prepare(workload: Workload, devices: int) -> Prepared:
     """Compile the outer step of a workload on so many devices, and run it once."""
     method, data, mesh = method_of(workload), noise(workload.image_shape), device_mesh(devices)
-    state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), method.init(jax.random.key(0), data, 1000))
-    key, held, real = replicate((jax.random.key(1), state, data.train), mesh)
+    held = start_state(method, jax.random.key(0), data, 1000, mesh)
+    key, real = replicate((jax.random.key(1), data.train), mesh)
     first, one = replicate((jnp.int32(0), jnp.int32(1)), mesh)
     block = 1
     started = time.perf_counter()

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from dd_jax.errors import OptionError, unknown_name
-from dd_jax.inner import Remat, choose_remat, chunked_loss, init_distribution, mean_over, unroll
+from dd_jax.inner import REMATS, Remat, choose_remat, chunked_loss, init_distribution, mean_over, unroll
 from dd_jax.methods.base import Method, with_overrides
 from dd_jax.methods.outer import OuterState, outer_adam, smooth
 from dd_jax.models import Model
@@ -19,7 +19,7 @@ from dd_jax.synthetic import StepBatches, Synthetic, step_batches
 from dd_jax.types import Batch, Dataset, DistilledData, InitDistribution, Learnable, Protocol
 
 OVER_INITS = ("auto", "vmap", "map")
-REMATS = ("auto", "none", "steps", "nested")
+AUTO_REMATS = ("auto", *REMATS)
 
 
 class UnrolledState(NamedTuple):
@@ -213,7 +213,7 @@ def _check(options: UnrolledOptions) -> None:
     for name in ("b1", "b2"):
         if not 0.0 <= getattr(options, name) < 1.0:
             raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(options, name)}.")
-    if options.remat not in REMATS:
-        raise unknown_name("remat", options.remat, REMATS)
+    if options.remat not in AUTO_REMATS:
+        raise unknown_name("remat", options.remat, AUTO_REMATS)
     if options.over_inits not in OVER_INITS:
         raise unknown_name("over_inits", options.over_inits, OVER_INITS)

@@ -10,9 +10,9 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
-from dd_jax.inner import device_mesh, on_each
+from dd_jax.inner import device_mesh, on_each, replicate
 from dd_jax.methods.base import Info, Method, State, StepFn
-from dd_jax.types import Batch
+from dd_jax.types import Batch, Dataset
 
 MAX_STEPS = 256  # per dispatch; rows of the buffer that the infos of a dispatch are written to
 _SECONDS = 0.5  # aimed at per dispatch: Python's share is below 1 %, and Ctrl-C is heard in time
@@ -63,6 +63,15 @@ class Pace:
         if self._warm:
             self.count = max(1, min(MAX_STEPS, int(_SECONDS / max(seconds, 1e-6))))
         self._warm = True
+
+
+def start_state(method: Method, key: jax.Array, data: Dataset, num_steps: int, mesh: Mesh | None) -> State:
+    """The state that a run of `num_steps` starts from, on the devices of `mesh`.
+
+    It is donated at every dispatch: no two leaves may share a buffer, nor with the dataset.
+    """
+    state = method.init(key, data, num_steps)
+    return replicate(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state), mesh)
 
 
 def mesh_for(method: Method, devices: int | None = None) -> Mesh | None:

@@ -14,7 +14,7 @@ from dd_jax.errors import OptionError
 from dd_jax.inner import replicate
 from dd_jax.methods import Method
 from dd_jax.models import num_params
-from dd_jax.runs.dispatch import mesh_for, run_steps
+from dd_jax.runs.dispatch import mesh_for, run_steps, start_state
 from dd_jax.types import Dataset
 
 GIB = 2**30
@@ -58,8 +58,7 @@ def estimate(method: Method, data: Dataset, *, num_steps: int, devices: int | No
     Raises OptionError, with advice, if the program cannot fit into the memory that is free.
     """
     mesh = mesh_for(method, devices)
-    state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), method.init(jax.random.key(0), data, num_steps))
-    state = replicate(state, mesh)
+    state = start_state(method, jax.random.key(0), data, num_steps, mesh)
     key, real = replicate((jax.random.key(1), data.train), mesh)
 
     def run(state: Any, count: int) -> Any:

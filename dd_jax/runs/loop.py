@@ -19,7 +19,7 @@ from dd_jax.models import check_fits
 from dd_jax.runs import checkpoint
 from dd_jax.runs.artefact import save_distilled
 from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, provenance, read_metrics, truncate_metrics
-from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps
+from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps, start_state
 from dd_jax.runs.estimates import check_memory
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.processes import agree, lost_processes, on_first
@@ -137,11 +137,9 @@ class _Loop:
         self.method, self.data, self.directory, self.mesh = method, data, directory, mesh
         self.num_steps, self.eval_every, self.num_eval_nets = num_steps, eval_every, num_eval_nets
         init_key, self.key = jax.random.split(jax.random.key(seed))
-        state = method.init(init_key, data, num_steps)
-        # Donated later on: no two leaves may share a buffer, nor with the dataset.
-        state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state)
-        best = Best(_arrays(method.distilled(state)), jnp.float32(-1), jnp.int32(0))
-        self.progress = Progress(replicate(state, mesh), best, jnp.float32(0))
+        state = start_state(method, init_key, data, num_steps, mesh)
+        best = Best(_arrays(method.distilled(on_one(state))), jnp.float32(-1), jnp.int32(0))
+        self.progress = Progress(state, best, jnp.float32(0))
         self.key, self.train = replicate((self.key, data.train), mesh)
         self.step, self.looked = 0, False
         self.history: list[dict[str, Any]] = []

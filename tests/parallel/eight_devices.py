@@ -9,7 +9,7 @@ import numpy as np
 
 import dd_jax as dd
 from dd_jax.inner import device_mesh, map_over, mean_over, on_each, on_one, replicate
-from dd_jax.runs.dispatch import run_steps
+from dd_jax.runs.dispatch import run_steps, start_state
 
 STEPS = 6
 
@@ -17,9 +17,9 @@ STEPS = 6
 def outer_steps(method, data, devices):
     """The images, step sizes and losses after a few outer steps."""
     mesh = device_mesh(devices)
-    state = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), method.init(jax.random.key(0), data, STEPS))
-    arguments = replicate((jax.random.key(1), state, data.train, jnp.int32(0), jnp.int32(STEPS)), mesh)
-    state, info = run_steps(method.step, mesh, *arguments)
+    state = start_state(method, jax.random.key(0), data, STEPS, mesh)
+    key, real, first, count = replicate((jax.random.key(1), data.train, jnp.int32(0), jnp.int32(STEPS)), mesh)
+    state, info = run_steps(method.step, mesh, key, state, real, first, count)
     learnable = on_one(state).learnable
     return np.concatenate([np.ravel(leaf) for leaf in (*learnable, np.asarray(info.loss)[:STEPS])])
 
