@@ -4,16 +4,18 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dd_jax.data import checks
 from dd_jax.data.splits import TEST_STREAM, VALIDATION_STREAM, carve
-from dd_jax.data.transforms import fit_transform, to_model
+from dd_jax.data.transforms import WHITE, fit_transform, to_model
 from dd_jax.errors import DataError, OptionError
 from dd_jax.types import Batch, Dataset, Transform
 
 Pair: TypeAlias = tuple[Any, Any]  # images and their labels
+PIXELS = np.divide(np.arange(WHITE + 1), WHITE, dtype=np.float32)  # of the uint8 values 0 to 255
 FINGERPRINT_DIGITS = 16  # hexadecimal; 64 bits tell any collection of datasets apart
 
 
@@ -79,9 +81,8 @@ def dataset_from_arrays(
             parts[part] = _checked(pair, part, raw_images, len(names), any_range)
     parts["train"] = rest
 
-    pixels = {part: _as_pixels(pair[0]) for part, pair in parts.items()}
-    fitted = transform if isinstance(transform, Transform) else fit_transform(transform, pixels["train"])
-    batches = {part: Batch(to_model(fitted, jnp.array(pixels[part])), jnp.array(parts[part][1])) for part in parts}
+    fitted = transform if isinstance(transform, Transform) else fit_transform(transform, rest[0])
+    batches = {part: _batch(fitted, *pair) for part, pair in parts.items()}
     return Dataset(
         name=name,
         class_names=names,
@@ -127,8 +128,16 @@ def _checked(pair: Pair, part: str, train: np.ndarray, num_classes: int, any_ran
     return images, labels
 
 
-def _as_pixels(images: np.ndarray) -> np.ndarray:
-    return np.divide(images, np.float32(255)) if images.dtype == np.uint8 else images
+def _batch(transform: Transform, images: np.ndarray, labels: np.ndarray) -> Batch:
+    """One split on the device, where bytes become floats: of a large set there is never a second float copy."""
+    return Batch(_model_images(transform, jnp.array(images), jnp.asarray(PIXELS)), jnp.array(labels))
+
+
+@jax.jit
+def _model_images(transform: Transform, images: jax.Array, table: jax.Array) -> jax.Array:
+    """Bytes are looked up rather than divided, as XLA's quotients differ from NumPy's in the last bit."""
+    is_bytes = images.dtype == jnp.uint8
+    return to_model(transform, table.at[images].get(mode="promise_in_bounds") if is_bytes else images)
 
 
 def _fingerprint(parts: dict[str, Pair], class_names: tuple[str, ...], transform: Transform) -> str:

@@ -13,7 +13,7 @@ from dd_jax.data.arrays import RawData
 from dd_jax.data.npz import read_arrays
 from dd_jax.errors import DataError
 
-FORMAT = 1  # part of every key; raise it when what is written changes
+FORMAT = 2  # part of every key; raise it when what is written changes
 PARTS = ("train", "test", "validation")
 
 

@@ -42,7 +42,7 @@ def as_images(images: Any, what: str, *, any_range: bool = False) -> np.ndarray:
     _check_finite(array, what)
     if not any_range:
         _check_range(array, what)
-    return array.astype(np.float32)
+    return array.astype(np.float32, copy=False)
 
 
 def as_labels(labels: Any, count: int, what: str) -> np.ndarray:

@@ -1,27 +1,30 @@
 """Datasets as folders of image files, one folder per class."""
 
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from dd_jax.data.arrays import Pair, RawData
-from dd_jax.data.images import ImageSize, as_size, decode_image, stack_images
+from dd_jax.data.images import ImageSize, as_channels, as_size, decode_image, stack_images
 from dd_jax.errors import DataError
 
+Shape: TypeAlias = tuple[tuple[int, int] | None, int | None]  # (H, W) and channels to make of every image
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 PART_NAMES = {"test": ("test",), "validation": ("validation", "val", "valid")}
 
 
-def read_folder(path: Path, image_size: ImageSize = None) -> RawData:
+def read_folder(path: Path, image_size: ImageSize = None, channels: int | None = None) -> RawData:
     """The images below PATH/CLASS/, or below PATH/train/CLASS/ with PATH/test/CLASS/ and PATH/validation/CLASS/.
 
-    The sorted class folders are the classes. Images are grey when all of them are, else RGB; transparency
-    is dropped. Test and validation folders are optional; a validation folder without a test folder is the
-    test split, as no other part of the set could be.
+    The sorted class folders are the classes. Unless `channels` says otherwise, images are grey when all of
+    them are, else RGB; transparency is dropped. Test and validation folders are optional; a validation folder
+    without a test folder is the test split, as no other part of the set could be.
 
     Args:
         path: the folder.
         image_size: resize every image to this side, or (H, W).
+        channels: 1 makes every image grey, 3 RGB.
 
     Raises:
         DataError: no such folder, no class folders, a class without images, an unreadable image, images
@@ -33,8 +36,8 @@ def read_folder(path: Path, image_size: ImageSize = None) -> RawData:
     class_names = tuple(folder.name for folder in _subfolders(root))
     if not class_names:
         raise DataError(f"{root} has no class folders; expected one folder of images per class.")
-    size = as_size(image_size)
-    train = _read_part(root, class_names, size, complete=True)
+    shape = as_size(image_size), as_channels(channels)
+    train = _read_part(root, class_names, shape, complete=True)
     if root == path:
         return RawData(train, class_names=class_names)
 
@@ -42,7 +45,7 @@ def read_folder(path: Path, image_size: ImageSize = None) -> RawData:
     for part, names in PART_NAMES.items():
         folder = next((path / name for name in names if (path / name).is_dir()), None)
         if folder is not None:
-            parts[part] = _read_part(folder, class_names, size, complete=False)
+            parts[part] = _read_part(folder, class_names, shape, complete=False)
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
     train, parts = _same_channels(train, parts)
@@ -53,7 +56,7 @@ def _subfolders(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")) if path.is_dir() else []
 
 
-def _read_part(root: Path, class_names: tuple[str, ...], size: tuple[int, int] | None, complete: bool) -> Pair:
+def _read_part(root: Path, class_names: tuple[str, ...], shape: Shape, complete: bool) -> Pair:
     strangers = [folder.name for folder in _subfolders(root) if folder.name not in class_names]
     if strangers:
         raise DataError(f"{root} has the class {strangers[0]!r}, which is not among the training classes.")
@@ -67,7 +70,7 @@ def _read_part(root: Path, class_names: tuple[str, ...], size: tuple[int, int] |
         labels += [label] * len(members)
     if not files:
         raise DataError(f"{root} has no images in class folders.")
-    images = ((str(file), decode_image(file, str(file), size, channels=None)) for file in files)
+    images = ((str(file), decode_image(file, str(file), *shape)) for file in files)
     return stack_images(images, len(files)), np.asarray(labels, np.int32)
 
 

@@ -1,4 +1,4 @@
-"""Encoded images (files or bytes) to uint8 arrays, through pillow."""
+"""Encoded images (files or bytes) to uint8 arrays, through pillow, and the one way in which images are resized."""
 
 import io
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ import numpy as np
 from dd_jax.errors import DataError, OptionError
 
 ImageSize: TypeAlias = int | tuple[int, int] | None
+CHANNELS = (None, 1, 3)  # as they are, grey, RGB
 GREY_MODES = ("1", "L", "LA", "La")
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -28,31 +29,59 @@ def as_size(image_size: ImageSize) -> tuple[int, int] | None:
     return size[0], size[1]
 
 
+def as_channels(channels: int | None) -> int | None:
+    """A `channels` option: 1 (grey), 3 (RGB) or None.
+
+    Raises:
+        OptionError: anything else.
+    """
+    if channels not in CHANNELS:
+        raise OptionError(f"channels must be 1 (grey), 3 (RGB) or None (as they are); found {channels!r}.")
+    return channels
+
+
+def resized(image: Any, size: tuple[int, int] | None) -> Any:
+    """A pillow image at (H, W), whatever its aspect ratio was; None keeps the size.
+
+    Bicubic with antialiasing, the filter of the released code of Wang et al. 2018. It overshoots at edges:
+    8-bit images are clipped by pillow, float ones (mode "F") aren't.
+    """
+    from PIL import Image
+
+    if size is None or image.size == size[::-1]:
+        return image
+    return image.resize(size[::-1], Image.Resampling.BICUBIC)
+
+
 def decode_image(source: Path | bytes, where: str, size: tuple[int, int] | None, channels: int | None) -> np.ndarray:
-    """One image as uint8 (H, W, C).
+    """One image as uint8 (H, W, C); see `open_image` and `resized`."""
+    return to_array(resized(open_image(source, where, channels), size))
+
+
+def to_array(image: Any) -> np.ndarray:
+    """A pillow image of mode "L" or "RGB" as uint8 (H, W, C)."""
+    array = np.asarray(image)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def open_image(source: Path | bytes, where: str, channels: int | None) -> Any:
+    """One image as a pillow image of mode "L" (grey by ITU-R 601 luma) or "RGB"; transparency is dropped.
 
     Args:
         source: a file, or the bytes of one.
         where: what to call it in an error.
-        size: (H, W) to resize to, bilinear and regardless of the aspect ratio; None keeps the size.
         channels: 1 or 3; None keeps grey images at 1 and makes all others 3.
 
     Raises:
         DataError: not an image, truncated, or deeper than 8 bits.
     """
-    from PIL import Image
-
     image = _opened(source, where)
     if image.mode in DEEP_MODES:
         raise DataError(f"{where} has more than 8 bits per channel (pillow mode {image.mode}); convert it first.")
     grey = channels == 1 if channels else image.mode in GREY_MODES
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    image = image.convert("L" if grey else "RGB")
-    if size is not None and image.size != size[::-1]:
-        image = image.resize(size[::-1], Image.Resampling.BILINEAR)
-    array = np.asarray(image)
-    return array[..., None] if grey else array
+    return image.convert("L" if grey else "RGB")
 
 
 def _opened(source: Path | bytes, where: str) -> Any:

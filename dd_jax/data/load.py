@@ -6,10 +6,11 @@ from pathlib import Path
 from dd_jax.data.arrays import RawData, dataset_from_arrays
 from dd_jax.data.digits import read_digits
 from dd_jax.data.folder import read_folder
-from dd_jax.data.images import ImageSize
+from dd_jax.data.images import ImageSize, as_channels, as_size
 from dd_jax.data.npz import read_npz
+from dd_jax.data.shape import to_shape
 from dd_jax.data.tfds_sets import read_tfds
-from dd_jax.errors import OptionError
+from dd_jax.data.usps import read_usps
 from dd_jax.types import Dataset, Transform
 
 
@@ -21,6 +22,7 @@ def load_dataset(
     transform: str | Transform = "standardise",
     cache_dir: str | os.PathLike[str] | None = None,
     image_size: ImageSize = None,
+    channels: int | None = None,
 ) -> Dataset:
     """A real dataset in model space, on the default device.
 
@@ -32,7 +34,12 @@ def load_dataset(
         name: one of
             "digits": scikit-learn's 8x8 digits, always there;
             a TFDS image set that is prepared on this machine: "mnist", "cifar10", "emnist/letters",
-            "mnist:3.0.1" (looked for in TFDS_DATA_DIR, else ~/tensorflow_datasets);
+            "mnist:3.0.1" (looked for in TFDS_DATA_DIR, else ~/tensorflow_datasets); "svhn", "cub200" and
+            "voc2007" are other names of "svhn_cropped", "caltech_birds2011" and "voc/2007". Of an
+            object-detection set every annotated object is one image, cropped; its published train and
+            validation splits are one, and image_size is required;
+            "usps": the files usps.bz2 and usps.t.bz2 of libsvm in the folder `usps` inside or beside
+            TFDS_DATA_DIR, or "usps:PATH" in another one;
             "folder:PATH": one folder of images per class, or PATH/train, PATH/test and PATH/validation
             with such folders;
             "npz:PATH": arrays `images` and `labels`, optionally `test_images` and `test_labels`,
@@ -41,13 +48,21 @@ def load_dataset(
         split_seed: chooses the carved images.
         transform: "standardise", "identity", or a fitted transform.
         cache_dir: where decoded TFDS sets are kept; by default dd_jax/datasets in the user's cache folder.
-        image_size: resize images to this side, or (H, W), while reading; for TFDS sets and folders.
+        image_size: resize all images to this side, or (H, W), whatever their aspect ratio; bicubic.
+        channels: 1 makes all images grey (ITU-R 601 luma), 3 RGB (grey ones have three equal channels).
 
     Raises:
         DataError: the data is missing, not prepared, damaged or of the wrong kind; the message says what to do.
         OptionError: an unknown name or a senseless option.
     """
-    raw = _read(name, image_size, cache_dir)
+    kind, _, path = name.partition(":")
+    if kind == "folder":
+        raw = read_folder(Path(path).expanduser(), image_size, channels)
+    elif kind in ("npz", "usps") or name == "digits":
+        size, channels = as_size(image_size), as_channels(channels)
+        raw = to_shape(_read_arrays(kind, path), size, channels, any_range=transform == "identity")
+    else:
+        raw = read_tfds(name, image_size, cache_dir, channels)
     return dataset_from_arrays(
         *raw.train,
         name=name,
@@ -60,12 +75,9 @@ def load_dataset(
     )
 
 
-def _read(name: str, image_size: ImageSize, cache_dir: str | os.PathLike[str] | None) -> RawData:
-    kind, _, path = name.partition(":")
-    if kind == "folder":
-        return read_folder(Path(path).expanduser(), image_size)
-    if kind != "npz" and name != "digits":
-        return read_tfds(name, image_size, cache_dir)
-    if image_size is not None:
-        raise OptionError(f"image_size is for TFDS sets and folders; {name!r} is arrays already.")
-    return read_npz(Path(path).expanduser()) if kind == "npz" else read_digits()
+def _read_arrays(kind: str, path: str) -> RawData:
+    if kind == "npz":
+        return read_npz(Path(path).expanduser())
+    if kind == "usps":
+        return read_usps(Path(path).expanduser() if path else None)
+    return read_digits()

@@ -11,12 +11,13 @@ from dd_jax.errors import DataError, OptionError, unknown_name
 NAME = re.compile(r"(?P<set>[a-z0-9_]+)(/(?P<config>[^:/]+))?(:(?P<version>[\d.*]+))?")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 KNOWN = (
-    "beans", "caltech101", "cars196", "cats_vs_dogs", "cifar10", "cifar100", "emnist", "eurosat", "fashion_mnist",
-    "food101", "imagenet2012", "imagenet_resized", "imagenette", "kmnist", "mnist", "oxford_flowers102",
-    "oxford_iiit_pet", "patch_camelyon", "places365_small", "quickdraw_bitmap", "resisc45", "stanford_dogs", "stl10",
-    "svhn_cropped", "tf_flowers",
+    "beans", "caltech101", "caltech_birds2011", "cars196", "cats_vs_dogs", "cifar10", "cifar100", "emnist", "eurosat",
+    "fashion_mnist", "food101", "imagenet2012", "imagenet_resized", "imagenette", "kmnist", "mnist",
+    "oxford_flowers102", "oxford_iiit_pet", "patch_camelyon", "places365_small", "quickdraw_bitmap", "resisc45",
+    "stanford_dogs", "stl10", "svhn_cropped", "tf_flowers", "voc",
 )  # fmt: skip
-OTHER_NAMES = ("digits", "folder:PATH", "npz:PATH")
+ALIASES = {"cub200": "caltech_birds2011", "svhn": "svhn_cropped", "voc2007": "voc/2007"}  # as papers call them
+OTHER_NAMES = ("digits", "usps", "folder:PATH", "npz:PATH", "usps:PATH")
 
 
 def data_dir() -> Path:
@@ -28,6 +29,12 @@ def prepare_command(name: str) -> str:
     """The shell command that downloads a set and writes it so that it can be read without TensorFlow."""
     builder = f"tfds.builder('{name}', file_format='array_record')"
     return f'python -c "import tensorflow_datasets as tfds; {builder}.download_and_prepare()"'
+
+
+def tfds_name(name: str) -> str:
+    """The name that TFDS has for a set: "svhn" is "svhn_cropped", "voc2007:5.*" is "voc/2007:5.*"."""
+    base, colon, version = name.partition(":")
+    return ALIASES.get(base, base) + colon + version
 
 
 def find_prepared(name: str) -> Path:
@@ -85,9 +92,9 @@ def _is_set(name: str) -> bool:
 
 def _no_such_set(name: str) -> OptionError:
     normal = name.lower().replace("-", "_")
-    if normal != name and normal.partition(":")[0].partition("/")[0] in KNOWN:
+    if normal != name and normal.partition(":")[0].partition("/")[0] in (*KNOWN, *ALIASES, *OTHER_NAMES):
         return OptionError(f"Unknown dataset {name!r}. Did you mean {normal!r}?")
-    return unknown_name("dataset", name, (*KNOWN, *OTHER_NAMES))
+    return unknown_name("dataset", name, (*KNOWN, *ALIASES, *OTHER_NAMES))
 
 
 def _not_prepared(name: str, folder: Path, versions: list[str]) -> DataError:

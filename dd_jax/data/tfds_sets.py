@@ -14,79 +14,102 @@ import numpy as np
 
 from dd_jax.data.arrays import Pair, RawData
 from dd_jax.data.cache import cache_folder, cached, source_key
-from dd_jax.data.images import ImageSize, as_size, decode_image, stack_images
-from dd_jax.data.tfds_find import data_dir, find_prepared, prepare_command
+from dd_jax.data.detection import join_trainval, object_labels, read_crops
+from dd_jax.data.images import ImageSize, as_channels, as_size, decode_image, stack_images
+from dd_jax.data.tfds_find import data_dir, find_prepared, prepare_command, tfds_name
 from dd_jax.errors import DataError
 
 READ_CHUNK = 1000  # records read at a time
-CHANNELS = (1, 3, None)  # what the image feature may declare; None: each image decides
+DECLARED_CHANNELS = (1, 3, None)  # what the image feature may declare; None: each image decides
 
 
-def read_tfds(name: str, image_size: ImageSize = None, cache_dir: str | os.PathLike[str] | None = None) -> RawData:
+def read_tfds(
+    name: str,
+    image_size: ImageSize = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    channels: int | None = None,
+) -> RawData:
     """The published train, test and validation splits of a prepared image set, uint8, and its class names.
 
     Where a set has no labelled test split, its validation split is the test split. A set with neither
-    comes with train alone.
+    comes with train alone. Of a detection set, such as "voc/2007", every object is one image: the crop of
+    its box; its train split is the published train and validation splits, when there is a test split.
 
     Args:
-        name: "mnist", "emnist/letters", "mnist:3.0.1".
+        name: "mnist", "emnist/letters", "mnist:3.0.1", or another name out of ALIASES.
         image_size: resize every image to this side, or (H, W).
         cache_dir: where decoded arrays are kept; by default dd_jax/datasets in the user's cache folder.
+        channels: 1 makes every image grey, 3 RGB.
 
     Raises:
         DataError: not prepared (the message says how to prepare it), prepared in a format without random
-            access, or not one 8-bit image and one class label per record.
+            access, not one 8-bit image and one class label per record, or detection without image_size.
         OptionError: there is no such set.
     """
-    size = as_size(image_size)
+    size, channels = as_size(image_size), as_channels(channels)
+    name = tfds_name(name)
     directory = find_prepared(name)
     files = [file for file in directory.iterdir() if file.is_file()]
     stem = "-".join(directory.relative_to(data_dir()).parts)
-    path = cache_folder(cache_dir) / f"{stem}-{source_key(files, stem, size)}.npz"
-    return cached(path, functools.partial(_read_prepared, directory, name, size))
+    path = cache_folder(cache_dir) / f"{stem}-{source_key(files, stem, size, channels)}.npz"
+    return cached(path, functools.partial(_read_prepared, directory, name, size, channels))
 
 
-def _read_prepared(directory: Path, name: str, size: tuple[int, int] | None) -> RawData:
+def _read_prepared(directory: Path, name: str, size: tuple[int, int] | None, channels: int | None) -> RawData:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(directory)
-    features = builder.info.features
-    image_key = _only_key(builder.info, 0, tfds.features.Image, name)
-    label_key = _only_key(builder.info, 1, tfds.features.ClassLabel, name)
-    channels = features[image_key].shape[-1]
-    if features[image_key].np_dtype != np.uint8 or channels not in CHANNELS:
-        raise DataError(f"{name}: feature {image_key!r} is {features[image_key]}; expected 8-bit grey or RGB images.")
+    features = dict(builder.info.features.items())
+    image_key = _image_key(builder.info, name)
+    channels = channels or features[image_key].shape[-1]
+    label_keys = _keys(builder.info, 1, tfds.features.ClassLabel)
+    objects = object_labels(features, name) if len(label_keys) != 1 else None
+    label_key = "" if objects else _only(label_keys, builder.info, tfds.features.ClassLabel, name)
     splits = {part: part for part in ("train", "test", "validation") if part in builder.info.splits}
     if "train" not in splits:
         raise DataError(f"{name} has no train split; found {', '.join(builder.info.splits)}.")
 
     raw_bytes = {key: tfds.decode.SkipDecoding() for key, f in features.items() if isinstance(f, tfds.features.Image)}
+    read = read_crops if objects else functools.partial(_read_split, label_key=label_key)
     try:
         sources = builder.as_data_source(split=splits, decoders=raw_bytes)
-        keys = image_key, label_key
-        pairs = {part: _read_split(source, keys, f"{name} {part}", size, channels) for part, source in sources.items()}
+        pairs = {part: read(source, image_key, f"{name} {part}", size, channels) for part, source in sources.items()}
     except (NotImplementedError, ImportError, OSError, RuntimeError, IndexError) as error:
         raise _unreadable(directory, name, error) from error
-    return RawData(**_published(pairs), class_names=tuple(features[label_key].names))
+    pairs = _published(pairs, name)
+    class_names = (objects or features[label_key]).names
+    return RawData(**(join_trainval(pairs) if objects else pairs), class_names=tuple(class_names))
 
 
-def _only_key(info: Any, place: int, kind: type, name: str) -> str:
-    """The feature of this kind that the set declares as its input (place 0) or target (1), else the only one."""
+def _image_key(info: Any, name: str) -> str:
+    import tensorflow_datasets as tfds
+
+    key = _only(_keys(info, 0, tfds.features.Image), info, tfds.features.Image, name)
+    feature = info.features[key]
+    if feature.np_dtype != np.uint8 or feature.shape[-1] not in DECLARED_CHANNELS:
+        raise DataError(f"{name}: feature {key!r} is {feature}; expected 8-bit grey or RGB images.")
+    return key
+
+
+def _keys(info: Any, place: int, kind: type) -> list[str]:
+    """The feature of this kind that the set declares as its input (place 0) or target (1), else all of the kind."""
     features = dict(info.features.items())
     declared = info.supervised_keys[place] if info.supervised_keys else None
     if isinstance(declared, str) and isinstance(features.get(declared), kind):
-        return declared
-    found = [key for key, feature in features.items() if isinstance(feature, kind)]
-    if len(found) != 1:
-        listed = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in sorted(features.items()))
-        raise DataError(f"{name} must have one {kind.__name__} feature; found {len(found)} among {listed}.")
-    return found[0]
+        return [declared]
+    return [key for key, feature in features.items() if isinstance(feature, kind)]
+
+
+def _only(keys: list[str], info: Any, kind: type, name: str) -> str:
+    if len(keys) != 1:
+        listed = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in sorted(info.features.items()))
+        raise DataError(f"{name} must have one {kind.__name__} feature; found {len(keys)} among {listed}.")
+    return keys[0]
 
 
 def _read_split(
-    source: Any, keys: tuple[str, str], where: str, size: tuple[int, int] | None, channels: int | None
+    source: Any, image_key: str, where: str, size: tuple[int, int] | None, channels: int | None, label_key: str
 ) -> Pair:
-    image_key, label_key = keys
     labels = np.empty(len(source), np.int32)
 
     def images() -> Iterator[tuple[str, np.ndarray]]:
@@ -100,9 +123,11 @@ def _read_split(
     return stack_images(images(), len(source)), labels
 
 
-def _published(pairs: dict[str, Pair]) -> dict[str, Pair]:
+def _published(pairs: dict[str, Pair], name: str) -> dict[str, Pair]:
     """Without unlabelled splits (TFDS labels them -1), and with a test split if there is any to be had."""
     labelled = {part: pair for part, pair in pairs.items() if (pair[1] >= 0).any()}
+    if "train" not in labelled:
+        raise DataError(f"{name}: no image of the train split has a label.")
     if "test" not in labelled and "validation" in labelled:
         labelled["test"] = labelled.pop("validation")
     return labelled

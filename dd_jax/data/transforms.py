@@ -17,14 +17,16 @@ from dd_jax.types import Transform
 Images: TypeAlias = jax.Array | np.ndarray
 Arrays: TypeAlias = Mapping[str, Any]
 
-MIN_STD = 1 / 255  # one grey level of an 8-bit image: a channel that varies less is taken as constant
-FIT_CHUNK = 1024  # images measured at a time, so that float64 copies stay small
+WHITE = 255  # the uint8 value of pixel 1
+MIN_STD = 1 / WHITE  # one grey level of an 8-bit image: a channel that varies less is taken as constant
+FIT_VALUES = 1024 * 32 * 32 * 3  # how many are measured at a time at most, so that float64 copies stay small
+FIT_CHUNK = 1024  # images measured at a time at most
 
 
 class Kind(NamedTuple):
     """One kind of transform.
 
-    fit: pixels (N, H, W, C) -> the arrays of the transform; runs on the host, in float64.
+    fit: pixels (N, H, W, C) in [0, 1] or uint8 -> the arrays of the transform; on the host, in float64.
     forward, inverse: (arrays, images (..., H, W, C)) -> images of the same shape and dtype; traceable.
     """
 
@@ -34,7 +36,7 @@ class Kind(NamedTuple):
 
 
 def fit_transform(kind: str, pixels: Images) -> Transform:
-    """The transform of this kind fitted to pixels (N, H, W, C) in [0, 1].
+    """The transform of this kind fitted to pixels (N, H, W, C) in [0, 1], or uint8 that are divided by 255.
 
     Raises:
         OptionError: there is no such kind.
@@ -43,7 +45,7 @@ def fit_transform(kind: str, pixels: Images) -> Transform:
 
 
 def fit_standardise(pixels: Images) -> Transform:
-    """Per-channel standardisation, x -> (x - mean) / std, fitted to pixels (N, H, W, C) in [0, 1].
+    """Per-channel standardisation, x -> (x - mean) / std, fitted to pixels (N, H, W, C) in [0, 1] or uint8.
 
     Mean and std are accumulated in float64 and stored as float32 (C,); a std below one grey level
     (1/255), as of a constant channel, is raised to it.
@@ -90,8 +92,10 @@ def _per_channel(values: Any, images: jax.Array) -> jax.Array:
 def _fit_standardise(pixels: np.ndarray) -> dict[str, jax.Array]:
     channels = pixels.shape[-1]
     total, squares = np.zeros(channels), np.zeros(channels)
-    for start in range(0, len(pixels), FIT_CHUNK):
-        chunk = pixels[start : start + FIT_CHUNK].reshape(-1, channels).astype(np.float64)
+    step = min(FIT_CHUNK, max(1, FIT_VALUES // pixels[0].size))
+    for start in range(0, len(pixels), step):
+        chunk = pixels[start : start + step].reshape(-1, channels)
+        chunk = (np.divide(chunk, np.float32(WHITE)) if chunk.dtype == np.uint8 else chunk).astype(np.float64)
         total += np.einsum("nc->c", chunk)
         squares += np.einsum("nc,nc->c", chunk, chunk)
     mean = total / pixels[..., 0].size

@@ -80,6 +80,12 @@ def test_bytes_and_floats_give_the_same_pixels(images, labels, convert):
     np.testing.assert_allclose(dataset.train.images[0] * 255, images[1], atol=1e-4)
 
 
+def test_bytes_are_divided_to_the_last_bit():
+    images = np.arange(256, dtype=np.uint8).reshape(256, 1, 1, 1)
+    dataset = dataset_from_arrays(images, np.arange(256) % 2, test=(images, np.arange(256) % 2), transform="identity")
+    np.testing.assert_array_equal(dataset.test.images.ravel(), np.arange(256, dtype=np.float32) / np.float32(255))
+
+
 def test_bool_and_missing_channel_axis(images, labels):
     dataset = dataset_from_arrays(images[..., 0] > 127, labels, transform="identity")
     assert dataset.image_shape == (4, 5, 1)

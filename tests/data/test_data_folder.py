@@ -86,6 +86,15 @@ def test_image_size_resizes(tmp_path):
     assert load_dataset(f"folder:{tmp_path}", image_size=2).image_shape == (2, 2, 1)
 
 
+def test_channels_are_the_same_in_every_split_whatever_the_files_are(tmp_path):
+    fill(tmp_path / "train")
+    save(tmp_path / "test" / "ant" / "0.png", np.full((4, 6, 3), (255, 0, 0)))
+    grey = read_folder(tmp_path, channels=1)
+    assert (grey.train[0].shape, grey.test[0].shape) == ((8, 4, 6, 1), (1, 4, 6, 1))
+    assert grey.test[0][0, 0, 0, 0] == 76  # 0.299 * 255
+    assert load_dataset(f"folder:{tmp_path / 'train'}", channels=3).image_shape == (4, 6, 3)
+
+
 def test_missing_folders_and_classes(tmp_path):
     with pytest.raises(DataError, match=r"There is no folder .*nowhere"):
         load_dataset(f"folder:{tmp_path / 'nowhere'}")

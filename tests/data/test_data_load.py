@@ -45,8 +45,8 @@ def test_options_reach_the_dataset():
     dataset = load_dataset("digits", validation_fraction=0.5, transform="identity")
     assert len(dataset.validation.labels) == 719
     assert dataset.transform.kind == "identity"
-    with pytest.raises(OptionError, match="image_size is for"):
-        load_dataset("digits", image_size=28)
+    with pytest.raises(OptionError, match="image_size must be"):
+        load_dataset("digits", image_size=0)
 
 
 @needs("mnist")

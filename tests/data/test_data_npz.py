@@ -3,7 +3,7 @@ import pytest
 
 from dd_jax.data import load_dataset
 from dd_jax.data.npz import read_npz
-from dd_jax.errors import DataError, OptionError
+from dd_jax.errors import DataError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 5, 4), dtype=np.uint8)
 LABELS = np.arange(40) % 2
@@ -79,8 +79,3 @@ def test_damaged_files(path):
         np.save(file, IMAGES)
     with pytest.raises(DataError, match="a single array"):
         read_npz(path)
-
-
-def test_image_size_is_refused(path):
-    with pytest.raises(OptionError, match="image_size is for TFDS sets and folders"):
-        load_dataset(f"npz:{path}", image_size=8)

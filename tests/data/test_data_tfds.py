@@ -9,7 +9,7 @@ from PIL import Image
 
 from dd_jax.data import load_dataset
 from dd_jax.data import tfds_sets as tfds_module
-from dd_jax.data.tfds_find import KNOWN, find_prepared
+from dd_jax.data.tfds_find import KNOWN, find_prepared, tfds_name
 from dd_jax.data.tfds_sets import read_tfds
 from dd_jax.errors import DataError, OptionError
 
@@ -228,6 +228,36 @@ def test_an_unwritable_cache_only_warns(folders):
         assert len(read_tfds("tiny", cache_dir=folders / "file" / "below").train[1]) == 6
 
 
+def test_channels_convert_and_have_their_own_cache(folders):
+    colour = [{"image": np.full((4, 5, 3), (255, 0, 0), np.uint8), "label": i % 2} for i in range(10)]
+    features = {"image": image_feature(3), "label": label_feature()}
+    prepare(folders / "sets" / "tiny" / "1.0.0", {"train": colour}, features)
+    for channels, pixel in ((None, [255, 0, 0]), (1, [76]), (3, [255, 0, 0])):
+        assert read_tfds("tiny", channels=channels).train[0][0, 0, 0].tolist() == pixel
+    assert load_dataset("tiny", channels=1, image_size=7).image_shape == (7, 7, 1)
+
+
+def test_resizing_is_bicubic(folders):
+    edge = np.zeros((4, 8, 1), np.uint8)
+    edge[:, 4:] = 200
+    prepare(folders / "sets" / "tiny" / "1.0.0", {"train": [{"image": edge, "label": i} for i in range(2)]})
+    expected = Image.fromarray(edge[..., 0]).resize((16, 16), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(read_tfds("tiny", image_size=16).train[0][0, ..., 0], np.asarray(expected))
+
+
+def test_other_names_of_sets(folders):
+    prepare(folders / "sets" / "svhn_cropped" / "3.1.0", {"train": examples(20)})
+    assert load_dataset("svhn").name == "svhn"
+    for name in ("svhn", "svhn:3.*.*"):
+        assert len(read_tfds(name).train[1]) == 20
+    with pytest.raises(DataError, match=r"'svhn_cropped:1.\*.\*' is not prepared.*\(versions there: 3.1.0\)"):
+        read_tfds("svhn:1.*.*")
+    with pytest.raises(DataError, match=r"(?s)tfds.builder\('voc/2007', file.*contains 'voc'"):
+        load_dataset("voc2007")
+    assert tfds_name("cub200") == "caltech_birds2011"
+    assert tfds_name("mnist:3.0.1") == "mnist:3.0.1"
+
+
 def test_unprepared_sets_say_how_to_prepare_them(folders):
     with pytest.raises(DataError) as caught:
         load_dataset("fashion_mnist")
@@ -248,7 +278,14 @@ def test_a_set_outside_the_short_list_is_known_to_tfds():
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("fashon_mnist", "fashion_mnist"), ("digit", "digits"), ("CIFAR10", "cifar10"), ("svhn", "svhn_cropped")],
+    [
+        ("fashon_mnist", "fashion_mnist"),
+        ("digit", "digits"),
+        ("CIFAR10", "cifar10"),
+        ("SVHN", "svhn"),
+        ("VOC2007", "voc2007"),
+        ("usp", "usps"),
+    ],
 )
 def test_unknown_names(name, nearest):
     with pytest.raises(OptionError, match=f"Unknown dataset '{name}'. Did you mean '{nearest}'"):

@@ -27,6 +27,13 @@ def test_fit_agrees_with_numpy_in_float64(pixels):
     assert arrays["mean"].dtype == arrays["std"].dtype == jnp.float32
 
 
+def test_fit_to_bytes_is_the_fit_to_their_pixels(pixels):
+    images = np.rint(pixels * 255).astype(np.uint8)
+    of_bytes, of_pixels = fit_standardise(images).arrays, fit_standardise(images / np.float32(255)).arrays
+    np.testing.assert_array_equal(of_bytes["mean"], of_pixels["mean"])
+    np.testing.assert_array_equal(of_bytes["std"], of_pixels["std"])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("wrap", [np.asarray, jnp.asarray])
 def test_round_trip_keeps_pixels_and_dtype_jitted_and_not(kind, wrap, pixels):
