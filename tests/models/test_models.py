@@ -58,7 +58,7 @@ def test_number_of_parameters(model, expected):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", SMALL)
 def test_shapes_and_dtypes(name, shape):
     if name == "alexcifarnet" and shape[0] != 32:
         pytest.skip("AlexCifarNet is for 32 pixels")
@@ -73,7 +73,7 @@ def test_shapes_and_dtypes(name, shape):
     assert (model.name, model.image_shape, model.num_classes) == (name, shape, 4)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", SMALL)
 def test_params_are_plain_dicts_of_arrays(name):
     def plain(tree):
         return isinstance(tree, jax.ShapeDtypeStruct) or (type(tree) is dict and all(map(plain, tree.values())))
@@ -88,7 +88,7 @@ def test_apply_takes_its_dtype_from_params_and_images(name, x64):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize("name", SMALL)
 def test_logits_are_the_last_layer_of_the_features(name):
     model = small(name, (32, 32, 3))
     params, images = generic_params(model), images_for(model)
