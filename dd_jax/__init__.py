@@ -12,8 +12,19 @@ from dd_jax import methods, models
 from dd_jax.data import dataset_from_arrays, load_dataset
 from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, RunError
 from dd_jax.evaluation import Evaluation, baselines, evaluate, train_on
-from dd_jax.runs import Estimate, Run, distill, estimate, load_distilled, save_distilled, use_cores
-from dd_jax.types import Batch, Dataset, DistilledData, Protocol, Transform
+from dd_jax.inner import Training
+from dd_jax.runs import (
+    Estimate,
+    Run,
+    distill,
+    estimate,
+    load_distilled,
+    load_pretrained,
+    pretrain,
+    save_distilled,
+    use_cores,
+)
+from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol, Transform
 
 __version__ = "0.1.0"
 
@@ -27,9 +38,11 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "OptionError",
+    "Pretrained",
     "Protocol",
     "Run",
     "RunError",
+    "Training",
     "Transform",
     "__version__",
     "baselines",
@@ -39,8 +52,10 @@ __all__ = [
     "evaluate",
     "load_dataset",
     "load_distilled",
+    "load_pretrained",
     "methods",
     "models",
+    "pretrain",
     "save_distilled",
     "train_on",
     "use_cores",

@@ -1,4 +1,4 @@
-"""The command line: dd-jax distill | estimate | evaluate | baselines | info."""
+"""The command line: dd-jax distill | pretrain | estimate | evaluate | baselines | info."""
 
 import dataclasses
 import os
@@ -17,6 +17,7 @@ _USAGE = """usage: dd-jax COMMAND [OPTIONS]     (dd-jax COMMAND --help tells a c
 
 commands:
   distill     learn a distilled set, compare it with every baseline, leave a run directory
+  pretrain    train many networks on a dataset, for sets that adapt or attack such networks
   estimate    what that will need in memory and time, without doing it
   evaluate    train fresh networks on the distilled set of a run directory
   baselines   what real images of the same number give, under the same protocol
@@ -65,37 +66,53 @@ def estimate(argv: Sequence[str]) -> None:
 
     what = "Say what an experiment needs in memory and time, without doing it."
     experiment = _parse_experiment(argv, "dd-jax estimate", what)
-    data, model = load(**source(experiment))
-    method = dd_jax.methods.unrolled(model, experiment.method)
+    data, model, pretrained = load(**source(experiment))
+    method = dd_jax.methods.unrolled(model, experiment.method, pretrained=pretrained)
     steps = experiment.num_outer_steps
     print(dd_jax.estimate(method, data, num_steps=steps, devices=experiment.devices))
+
+
+def pretrain(argv: Sequence[str]) -> None:
+    """dd-jax pretrain: many networks on a dataset, in one file."""
+    from dd_jax.runs.networks import PRETRAININGS, Pretraining, pretraining, run_pretraining
+
+    name, argv = _take_option(argv, "--preset")
+    description = (
+        "Train many networks, and keep them in one file for `dd-jax distill --pretrained FILE`.\n\n"
+        f"--preset NAME starts from the defaults of {', '.join(PRETRAININGS)}."
+    )
+    start = pretraining(name) if name else Pretraining()
+    made = run_pretraining(_parse(tyro.conf.OmitArgPrefixes[Pretraining], argv, "dd-jax pretrain", start, description))
+    for part, accuracies in made.accuracies.items():
+        if len(accuracies):
+            print(f"{part.replace('_', '-')}: {dd_jax.evaluation.in_percent(accuracies)} on test (n={len(accuracies)})")
 
 
 def evaluate(argv: Sequence[str]) -> None:
     """dd-jax evaluate: the distilled set of a run on held-out networks, before training and after each epoch."""
     from dd_jax import models
-    from dd_jax.runs.experiment import baseline_row, load_run, parse_model, print_table
+    from dd_jax.runs.experiment import judge, load_run
 
     options = _parse(Evaluate, argv, "dd-jax evaluate")
-    distilled, model, data = load_run(options.run)
+    distilled, model, data, pretrained = load_run(options.run)
     if options.model is not None:
-        name, settings = parse_model(options.model)
+        name, settings = models.parse_model(options.model)
         model = models.make(name, data, **settings)
-    found = dd_jax.evaluate(
+        if pretrained is not None and (model.name, model.settings) != (pretrained.model, pretrained.settings):
+            raise OptionError(f"The run is for pretrained networks {pretrained.name}: leave --model unset.")
+    rows = judge(
         distilled,
         model,
         data,
-        num_nets=options.num_nets,
+        options.num_nets,
+        None if options.baselines else (),
+        pretrained,
         num_epochs=options.num_epochs,
         split=options.split,
         seed=options.seed,
         init=options.init,
     )
-    rows = [("distilled", found, "")]
-    if options.baselines:
-        measured = dd_jax.baselines(distilled, model, data, num_nets=options.num_nets)
-        rows += [baseline_row(*item) for item in measured.items()]
-    print_table(f"{found.split.capitalize()} accuracy on {data.name}, {model.name}", rows)
+    found = rows[0].evaluation
     if len(found.curve):
         along = ", ".join(f"{100 * value:.1f}" for value in found.curve.mean(0))
         print(f"before training and after each epoch (n={len(found.curve)}): {along} %")
@@ -106,18 +123,18 @@ def evaluate(argv: Sequence[str]) -> None:
 def baselines(argv: Sequence[str]) -> None:
     """dd-jax baselines: real images in the shape of an experiment's distilled set."""
     from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
+    from dd_jax.methods.unrolled import protocol_of
     from dd_jax.runs.experiment import baseline_row, load, print_table, source
-    from dd_jax.types import Protocol
 
     experiment = _parse_experiment(
         argv, "dd-jax baselines", "Measure the baselines of an experiment, without distilling."
     )
-    data, model = load(**source(experiment))
+    data, model, pretrained = load(**source(experiment))
     method = experiment.method
     shape = SetShape(method.num_steps, method.num_epochs, method.images_per_class)
-    protocol = Protocol("as-distilled", method.init, method.init_seed)
+    protocol = protocol_of(method, pretrained)
     template = as_distilled(mean_images(data, shape.per_class), shape, method.init_step_size, protocol)
-    measured = dd_jax.baselines(template, model, data, num_nets=experiment.num_nets)
+    measured = dd_jax.baselines(template, model, data, num_nets=experiment.num_nets, pretrained=pretrained)
     print_table(
         f"Baselines on {data.name}, {shape.per_class * data.num_classes} images, {model.name}",
         [baseline_row(*item) for item in measured.items()],
@@ -129,6 +146,7 @@ def info(argv: Sequence[str]) -> None:
     from dd_jax.data import describe
     from dd_jax.runs import load_provenance
     from dd_jax.runs.directory import provenance
+    from dd_jax.runs.networks import PRETRAININGS
     from dd_jax.runs.presets import PRESETS
 
     @dataclasses.dataclass(frozen=True)
@@ -140,7 +158,8 @@ def info(argv: Sequence[str]) -> None:
 
     what = _parse(Info, argv, "dd-jax info").what
     if not what:
-        _print_tree({**provenance(), "presets": list(PRESETS), "models": list(dd_jax.models.MODELS)})
+        known = {"presets": list(PRESETS), "pretrain": list(PRETRAININGS), "models": list(dd_jax.models.MODELS)}
+        _print_tree({**provenance(), **known})
     elif Path(what).is_dir():
         _print_tree(load_provenance(what))
     else:
@@ -149,6 +168,7 @@ def info(argv: Sequence[str]) -> None:
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "distill": distill,
+    "pretrain": pretrain,
     "estimate": estimate,
     "evaluate": evaluate,
     "baselines": baselines,

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 Params: TypeAlias = Any  # a plain pytree of network weights, theta
 Learnable: TypeAlias = Any  # a plain pytree of what is being learnt
-InitDistribution: TypeAlias = Callable[[jax.Array], Params]  # p(theta_0): key -> params
+Networks: TypeAlias = Any  # params of several networks: a pytree like theirs with one leading axis more
 Labels: TypeAlias = Int[Array, "*batch"] | Float[Array, "*batch classes"]
 
 
@@ -71,17 +72,45 @@ class Dataset:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """Networks that were trained beforehand: where inner training may start, in place of random weights.
+
+    name: what they were trained on and are, e.g. "mnist-lenet".
+    model, settings: the architecture, as for `dd_jax.models.make`; image_shape (H, W, C) and num_classes it is for.
+    accuracies: on the test split of what they were trained on; keys "train" (N,) and "held_out" (M,).
+    read: part -> params with a leading axis, read from the disk when asked for. "train" is what sets are distilled
+        with, "held_out" what they are judged on.
+    training: how they were trained, as plain values; empty if that isn't known.
+    fingerprint: a hash of the weights.
+    """
+
+    name: str
+    model: str
+    settings: Mapping[str, Any]
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    accuracies: Mapping[str, Float[np.ndarray, " nets"]]
+    read: Callable[[str], Networks]
+    training: Mapping[str, Any]
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How a distilled set is used to train a fresh network.
+    """How a distilled set is used to train a network.
 
     name: "as-distilled": the learnt batches in the learnt order with the learnt step sizes.
-    init: "random" (every network is drawn anew) or "fixed" (the one network drawn from `init_seed`).
-    init_seed: seed of the fixed network; unused when `init` is "random".
+    init: "random" (every network is another one) or "fixed" (always the same one).
+    init_seed: which one a fixed init is: drawn from this seed, or this number among pretrained networks.
+    pretrained: fingerprint of the pretrained networks that the set is for; empty where networks start from scratch.
+    attack: (K, T) of a set that makes networks take class K for class T; None of one that is to be learnt from.
     """
 
     name: str = "as-distilled"
     init: str = "random"
     init_seed: int = 0
+    pretrained: str = ""
+    attack: tuple[int, int] | None = None
 
 
 @jax.tree_util.register_dataclass

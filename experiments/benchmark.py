@@ -154,7 +154,7 @@ def prepare(workload: Workload, devices: int) -> Prepared:
     """Compile the outer step of a workload on so many devices, and run it once."""
     method, data, mesh = method_of(workload), noise(workload.image_shape), device_mesh(devices)
     held = start_state(method, jax.random.key(0), data, 1000, mesh)
-    key, real = replicate((jax.random.key(1), data.train), mesh)
+    key, real = replicate((jax.random.key(1), method.arrays(data)), mesh)
     first, one = replicate((jnp.int32(0), jnp.int32(1)), mesh)
     block = 1
     started = time.perf_counter()

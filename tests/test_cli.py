@@ -12,7 +12,9 @@ import pytest
 import dd_jax as dd
 from dd_jax.cli import COMMANDS, main, run_script
 from dd_jax.errors import OptionError
-from dd_jax.runs.experiment import Experiment, default_out, parse_model
+from dd_jax.models import parse_model
+from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment, default_out
+from dd_jax.runs.networks import PRETRAININGS
 from dd_jax.runs.presets import PRESETS, preset, smoke
 
 TINY = ["--num-outer-steps", "6", "--num-eval-nets", "2", "--num-nets", "4", "--num-epochs", "2", "--batch-size", "32"]
@@ -155,10 +157,13 @@ def test_ctrl_c_checkpoints_and_the_same_command_continues(tmp_path):
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid(name):
     experiment = preset(name)
-    shape = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "digits": (8, 8, 1)}[experiment.dataset]
-    model_name, settings = parse_model(experiment.model)
+    shapes = {"mnist": (28, 28, 1), "usps": (28, 28, 1), "cifar10": (32, 32, 3), "digits": (8, 8, 1)}
+    size, channels = experiment.image_size, experiment.channels
+    shape = (size, size, channels) if size and channels else shapes[experiment.dataset]
+    model_name, settings = parse_model(experiment.model or DEFAULT_MODEL)
     model = dd.models.make(model_name, dd.models.Shapes(shape, 10), **settings)
     dd.methods.unrolled(model, experiment.method)
+    assert experiment.pretrained is None or experiment.pretrained in (*PRETRAININGS, "nets/alexnet-owt-7be5be79.pth")
     assert smoke(experiment).num_outer_steps < 10
 
 

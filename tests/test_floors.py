@@ -38,6 +38,7 @@ HOMES = {
     "orbax": ("dd_jax/runs/checkpoint.py",),
     "matplotlib": ("dd_jax/runs/figures.py",),
     "rich": ("dd_jax/runs/progress.py",),
+    "safetensors": ("dd_jax/runs/weights.py", "dd_jax/runs/pretrained.py"),
     "sklearn": ("dd_jax/data/", "dd_jax/synthetic/", "dd_jax/evaluation/"),
     "tyro": ("dd_jax/cli.py", "experiments/"),
 }

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from dd_jax.errors import unknown_name
@@ -20,15 +21,19 @@ from dd_jax.evaluation.coresets import (
     mean_images,
     random_images,
 )
-from dd_jax.evaluation.evaluate import Evaluation, evaluate
+from dd_jax.evaluation.evaluate import Evaluation, evaluate, evaluate_networks, evaluation_of
+from dd_jax.inner import Training, device_mesh, fit, map_over, networks_of, on_each, replicate
 from dd_jax.models import Model
-from dd_jax.types import Batch, Dataset, DistilledData
+from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
 
 STEP_SIZES = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 BASELINES = ("random real", "best of random", "class mean", "k-means", "k-NN random", "k-NN k-means")
+FOR_PRETRAINED = ("no steps", "full training set")
 
 _NEIGHBOURS, _NORMS = (1, 3, 5), (1, 2)
 _SELECTION_SEED = 4_000_037  # networks that choices are made with: neither trained with nor reported on
+_SELECTION_NETS = 5  # pretrained networks that choices are made with, out of those that sets are distilled with
+_FULL_IMAGES = 150_000  # that networks see in training on the full set, at least: MNIST about three times
 
 MakeImages = Callable[[Dataset, int, int], np.ndarray]
 
@@ -45,29 +50,47 @@ def baselines(distilled: DistilledData, model: Model, dataset: Dataset, **option
     return dict(iterate_baselines(distilled, model, dataset, **options))
 
 
+def baseline_names(protocol: Protocol, pretrained: Pretrained | None = None) -> tuple[str, ...]:
+    """The baselines that make sense for sets of a protocol."""
+    names: tuple[str, ...] = BASELINES
+    if protocol.attack is not None:
+        names = tuple(name for name in names if not name.startswith("k-NN"))
+    if pretrained is None:
+        return names
+    full = () if protocol.attack is not None or not pretrained.training else FOR_PRETRAINED[1:]
+    return FOR_PRETRAINED[:1] + names + full
+
+
 def iterate_baselines(
     distilled: DistilledData,
     model: Model,
     dataset: Dataset,
     *,
-    names: Sequence[str] = BASELINES,
+    names: Sequence[str] | None = None,
     num_nets: int = 200,
     num_sets: int = 10,
     num_candidates: int = 20,
     seed: int = 0,
+    pretrained: Pretrained | None = None,
 ) -> Iterator[tuple[str, Baseline]]:
     """The baselines in `names` for sets of the size and protocol of `distilled`, one at a time as they are done.
 
     "random real": `num_sets` random sets, the networks spread over them. "best of random": the best of
     `num_candidates` random sets. "class mean". "k-means": centres per class. "k-NN random", "k-NN k-means": nearest
     neighbours instead of a network, with k and p chosen; their n counts sets.
+    With `pretrained` networks also "no steps", which is those networks as they are, and "full training set": trained
+    on, with Adam, on all the training images. Every set is then tried on every held-out network, and n counts both.
+    Under an attack (K, T) sets have their images of class K labelled T, and choices are made by the attack's aim.
+    names: None for all that make sense.
     num_nets: networks per baseline. Where the init is fixed there is one network, and n counts sets.
     Raises OptionError for an unknown name.
-    Source: Wang et al. 2018, section 4 (baselines).
+    Source: Wang et al. 2018, section 4 (baselines), table 2.
     """
+    known = baseline_names(distilled.protocol, pretrained)
+    names = known if names is None else names
     for name in names:
-        if name not in BASELINES:
-            raise unknown_name("baseline", name, BASELINES)
+        if name not in known:
+            raise unknown_name("baseline", name, known)
     shape = SetShape.of(distilled, dataset.num_classes)
 
     @functools.cache
@@ -77,8 +100,10 @@ def iterate_baselines(
         return [make(dataset, shape.per_class, seed + i) for i in range(count)]
 
     def trained(candidates: list[np.ndarray], step_size: float, split: str, nets: int) -> Evaluation:
+        choosing = split == "validation"
         per_set = max(1, nets // len(candidates))
-        first = _SELECTION_SEED if split == "validation" else 1_000_003
+        if pretrained is not None:
+            per_set = _SELECTION_NETS if choosing else nets
         return _concatenate(
             [
                 evaluate(
@@ -87,7 +112,9 @@ def iterate_baselines(
                     dataset,
                     num_nets=per_set,
                     split=split,
-                    seed=first + 7919 * i,
+                    seed=(_SELECTION_SEED if choosing else 1_000_003) + 7919 * i,
+                    pretrained=pretrained,
+                    part="train" if choosing else "held_out",
                     num_curve_nets=0,
                 )
                 for i, images in enumerate(candidates)
@@ -95,18 +122,25 @@ def iterate_baselines(
         )
 
     def best_size(candidates: list[np.ndarray]) -> float:
-        scores = {size: trained(candidates, size, "validation", 10).mean for size in STEP_SIZES}
+        scores = {size: trained(candidates, size, "validation", 10).score for size in STEP_SIZES}
         return max(scores, key=lambda size: scores[size])
 
     for name in names:
         chosen: dict[str, Any] = {}
-        if name.startswith("k-NN"):
+        if name == "no steps":
+            evaluation = evaluate(
+                distilled, model, dataset, num_nets=num_nets, num_epochs=0, pretrained=pretrained, num_curve_nets=0
+            )
+        elif name == "full training set":
+            assert pretrained is not None
+            evaluation = _fully_trained(pretrained, distilled.protocol, model, dataset, num_nets)
+        elif name.startswith("k-NN"):
             make = random_images if name == "k-NN random" else kmeans_images
             evaluation, chosen = _neighbours(sets(make, num_sets), dataset)
         elif name == "best of random":
             candidates = sets(random_images, num_candidates)
             size = best_size(candidates[:num_sets])
-            scores = [trained([images], size, "validation", 5).mean for images in candidates]
+            scores = [trained([images], size, "validation", 5).score for images in candidates]
             winner = int(np.argmax(scores))
             evaluation = trained([candidates[winner]], size, "test", num_nets)
             chosen = {"step_size": size, "set": winner, "of": num_candidates}
@@ -122,18 +156,38 @@ def iterate_baselines(
         yield name, Baseline(evaluation, chosen)
 
 
+def _fully_trained(
+    pretrained: Pretrained, protocol: Protocol, model: Model, dataset: Dataset, num_nets: int
+) -> Evaluation:
+    """The networks trained on with all the training images of the dataset."""
+    networks = jax.tree.map(lambda leaf: leaf[:num_nets], networks_of(pretrained, protocol, "held_out"))
+    training = Training(epochs=-(-_FULL_IMAGES // len(dataset.train.labels)))
+    keys = jax.random.split(jax.random.key(_SELECTION_SEED), jax.tree.leaves(networks)[0].shape[0])
+    mesh = device_mesh() if len(keys) > 1 else None
+    trained = _train_on_all(model.apply, training, mesh, *replicate((keys, networks, dataset.train), mesh))
+    return evaluate_networks(jax.tree.map(np.asarray, trained), model, dataset)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _train_on_all(apply, training, mesh, keys, networks, real):
+    def each(keys, networks, real):
+        at_once = None if jax.default_backend() == "cpu" else keys.shape[0]
+        return map_over(lambda item: fit(apply, item[1], item[0], real, training), (keys, networks), at_once)
+
+    return on_each(each, mesh)(keys, networks, real)
+
+
 def _neighbours(candidates: list[np.ndarray], dataset: Dataset) -> tuple[Evaluation, dict[str, Any]]:
     """Nearest neighbours on each candidate set, k and p chosen on validation over all of them."""
     options = list(itertools.product(_NEIGHBOURS, _NORMS))
     options = [(k, p) for k, p in options if k <= candidates[0].shape[0] * candidates[0].shape[1]]
     scores = [np.mean([_hits(c, dataset.validation, k, p).mean() for c in candidates]) for k, p in options]
     k, p = options[int(np.argmax(scores))]
-    hits = np.stack([_hits(c, dataset.test, k, p) for c in candidates])
     labels = np.asarray(dataset.test.labels)
-    per_class = np.array(
-        [hits[:, labels == c].mean() if (labels == c).any() else 0.0 for c in range(dataset.num_classes)]
-    )
-    return Evaluation(hits.mean(1), per_class, np.zeros((0, 1)), "test"), {"k": k, "p": p}
+    right = [labels[_hits(c, dataset.test, k, p)] for c in candidates]
+    hits = np.stack([np.bincount(mine, minlength=dataset.num_classes) for mine in right])
+    counts = np.bincount(labels, minlength=dataset.num_classes)
+    return evaluation_of(np.stack([hits, 0 * hits], 1), counts, "test"), {"k": k, "p": p}
 
 
 def _hits(images: np.ndarray, split: Batch, k: int, p: int) -> np.ndarray:
@@ -147,4 +201,7 @@ def _hits(images: np.ndarray, split: Batch, k: int, p: int) -> np.ndarray:
 
 def _concatenate(parts: list[Evaluation]) -> Evaluation:
     accuracies = np.concatenate([part.accuracies for part in parts])
-    return Evaluation(accuracies, np.mean([p.per_class for p in parts], axis=0), parts[0].curve[:0], parts[0].split)
+    per_class = np.mean([p.per_class for p in parts], axis=0)
+    attacks = [part.attacked for part in parts if part.attacked is not None]
+    attacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *attacks) if attacks else None
+    return Evaluation(accuracies, per_class, parts[0].curve[:0], parts[0].split, attacked)

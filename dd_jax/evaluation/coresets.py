@@ -49,11 +49,16 @@ def kmeans_images(dataset: Dataset, per_class: int, seed: int) -> np.ndarray:
 
 
 def as_distilled(images: np.ndarray, shape: SetShape, step_size: float, protocol: Protocol) -> DistilledData:
-    """Images (K, per_class, H, W, C) as batches in class order, with one step size throughout."""
+    """Images (K, per_class, H, W, C) as batches in class order, with one step size throughout.
+
+    Where the protocol is an attack (K, T), images of class K are labelled T.
+    """
     num_classes = len(images)
     by_step = images.reshape(num_classes, shape.num_steps, shape.images_per_class, *images.shape[2:])
     by_step = np.moveaxis(by_step, 1, 0).reshape(shape.num_steps, -1, *images.shape[2:])
     labels = np.tile(np.repeat(np.arange(num_classes, dtype=np.int32), shape.images_per_class), (shape.num_steps, 1))
+    if protocol.attack is not None:
+        labels[labels == protocol.attack[0]] = protocol.attack[1]
     sizes: Float[Array, " unrolled"] = jnp.full((shape.num_steps * shape.num_epochs,), step_size, jnp.float32)
     return DistilledData(jnp.asarray(by_step), jnp.asarray(labels), sizes, protocol=protocol)
 

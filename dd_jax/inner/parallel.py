@@ -86,14 +86,14 @@ def mean_over(one: Part, keys: jax.Array, num_real: int, at_once: int | None) ->
     return jax.tree.map(lambda leaf: lax.psum(total(leaf), AXIS) / (count * members), found)
 
 
-def map_over(one: Callable[[jax.Array], Any], keys: jax.Array, at_once: int | None) -> Any:
-    """`one(key)` for every key, stacked; on several devices each takes some of the keys."""
+def map_over(one: Callable[[Any], Any], items: Any, at_once: int | None) -> Any:
+    """`one(item)` for every item of a pytree with a leading axis, stacked; on several devices each takes some."""
     devices = num_shares()
     if devices == 1:
-        return _through(one, keys, at_once)
-    mine, _ = _share(keys, lax.axis_index(AXIS), devices)
+        return _through(one, items, at_once)
+    mine, _ = _share(items, lax.axis_index(AXIS), devices)
     found = _through(one, mine, at_once)
-    return jax.tree.map(lambda leaf: lax.all_gather(leaf, AXIS, tiled=True)[: keys.shape[0]], found)
+    return jax.tree.map(lambda leaf: lax.all_gather(leaf, AXIS, tiled=True)[: _count(items)], found)
 
 
 def num_shares() -> int:
@@ -104,17 +104,22 @@ def num_shares() -> int:
         return 1
 
 
-def _share(keys: jax.Array, index: jax.Array, shares: int) -> tuple[jax.Array, jax.Array]:
-    """Share number `index` of the keys, all equally long, and which of them count: the last ones may be repeats."""
-    size = -(-keys.shape[0] // shares)
+def _share(items: Any, index: jax.Array, shares: int) -> tuple[Any, jax.Array]:
+    """Share number `index` of the items, all equally long, and which of them count: the last ones may be repeats."""
+    count = _count(items)
+    size = -(-count // shares)
     positions = index * size + jnp.arange(size)
-    return keys[jnp.minimum(positions, keys.shape[0] - 1)], positions < keys.shape[0]
+    return jax.tree.map(lambda leaf: leaf[jnp.minimum(positions, count - 1)], items), positions < count
 
 
-def _through(one: Callable[[jax.Array], Any], keys: jax.Array, at_once: int | None) -> Any:
+def _count(items: Any) -> int:
+    return jax.tree.leaves(items)[0].shape[0]
+
+
+def _through(one: Callable[[Any], Any], items: Any, at_once: int | None) -> Any:
     if at_once is None:
-        return lax.map(one, keys)
-    return jax.vmap(one)(keys) if at_once >= keys.shape[0] else lax.map(one, keys, batch_size=at_once)
+        return lax.map(one, items)
+    return jax.vmap(one)(items) if at_once >= _count(items) else lax.map(one, items, batch_size=at_once)
 
 
 def _spread_from_first(leaf: jax.Array, everywhere: NamedSharding) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 
 from dd_jax.errors import unknown_name
 from dd_jax.models import Model
-from dd_jax.types import Batch, Dataset, DistilledData
+from dd_jax.types import Batch, Dataset, DistilledData, Pretrained
 
 State: TypeAlias = Any  # a NamedTuple named after its method: carried from step to step and checkpointed
 Options = TypeVar("Options")
@@ -22,9 +22,9 @@ class InitFn(Protocol):
 
 
 class StepFn(Protocol):
-    """(key, state, real training arrays) -> (State, Info); pure, to be jitted by the caller."""
+    """(key, state, arrays as `Method.arrays` gives them) -> (State, Info); pure, to be jitted by the caller."""
 
-    def __call__(self, key: jax.Array, state: State, real: Batch) -> tuple[State, Info]: ...
+    def __call__(self, key: jax.Array, state: State, arrays: Any) -> tuple[State, Info]: ...
 
 
 class DistilledFn(Protocol):
@@ -37,10 +37,16 @@ def _all(available: int) -> int:
     return available
 
 
+def _train(dataset: Dataset) -> Batch:
+    return dataset.train
+
+
 class Method(NamedTuple):
     """A distillation method as pure functions, with what is needed to record and repeat it.
 
     useful_devices: of so many devices, how many make an outer step faster; all of them unless the method knows better.
+    arrays: what every step reads besides its state, out of a dataset: its training split and, say, pretrained networks.
+    pretrained: the networks that it distils for, if they don't start from scratch.
     """
 
     name: str
@@ -50,6 +56,8 @@ class Method(NamedTuple):
     model: Model
     hyperparameters: Mapping[str, Any]
     useful_devices: Callable[[int], int] = _all
+    arrays: Callable[[Dataset], Any] = _train
+    pretrained: Pretrained | None = None
 
 
 def with_overrides(options: Options, overrides: Mapping[str, Any]) -> Options:

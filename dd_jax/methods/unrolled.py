@@ -11,12 +11,24 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from dd_jax.errors import OptionError, unknown_name
-from dd_jax.inner import REMATS, Remat, choose_remat, chunked_loss, init_distribution, mean_over, unroll
+from dd_jax.inner import (
+    AUGMENTS,
+    REMATS,
+    InitDistribution,
+    Remat,
+    augment,
+    choose_remat,
+    chunked_loss,
+    init_distribution,
+    mean_over,
+    networks_of,
+    unroll,
+)
 from dd_jax.methods.base import Method, with_overrides
 from dd_jax.methods.outer import OuterState, outer_adam, smooth
-from dd_jax.models import Model
+from dd_jax.models import Model, check_attack, check_pretrained
 from dd_jax.synthetic import StepBatches, Synthetic, step_batches
-from dd_jax.types import Batch, Dataset, DistilledData, InitDistribution, Learnable, Protocol
+from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Networks, Pretrained, Protocol
 
 OVER_INITS = ("auto", "vmap", "map")
 AUTO_REMATS = ("auto", *REMATS)
@@ -27,6 +39,13 @@ class UnrolledState(NamedTuple):
 
     learnable: Learnable
     outer: OuterState
+
+
+class RealAndNetworks(NamedTuple):
+    """What a step reads where networks are pretrained: real images, and the networks (leading axis N) to draw from."""
+
+    real: Batch
+    networks: Networks
 
 
 class UnrolledInfo(NamedTuple):
@@ -52,13 +71,19 @@ class UnrolledOptions:
     images_per_class: int = 1
     """Images of each class in each batch."""
     init: Literal["random", "fixed"] = "random"
-    """Where inner training starts: "random" (a new network every time) or "fixed" (always the same one)."""
+    """Where inner training starts: "random" (another network every time) or "fixed" (always the same one)."""
     init_seed: int = 0
-    """Seed of the one network of a fixed init."""
+    """Seed of the one network of a fixed init, or its number among pretrained networks."""
     num_inits: int = 4
     """Initialisations per outer step, each with real images of its own; 1 when the init is fixed."""
     batch_size: int = 256
     """Real images per initialisation, drawn with replacement."""
+    augment: Literal["none", "crop_flip", "resized_crop_flip"] = "none"
+    """Random changes to the real images."""
+    attack_class: int | None = None
+    """Class that networks are to take for `target_class` after training on the set; None to teach what is true."""
+    target_class: int | None = None
+    """What the attacked class is to be taken for."""
     init_images: Literal["noise", "real", "mean", "kmeans"] = "kmeans"
     """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
     init_step_size: float = 0.15
@@ -92,19 +117,27 @@ class UnrolledOptions:
     """How initialisations are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
 
 
-def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: Any) -> Method:
+def unrolled(
+    model: Model, options: UnrolledOptions | None = None, *, pretrained: Pretrained | None = None, **overrides: Any
+) -> Method:
     """Learn images and step sizes so that a few inner gradient steps on them minimise the loss on real data.
 
     min over (x, eta) of E_{theta_0 ~ p} L(theta_T), theta_{t+1} = theta_t - eta_t grad l(theta_t; x_{t mod S}, y)
 
     options: hyper-parameters; overrides: single ones by name, e.g. unrolled(model, num_steps=1, init="fixed").
+    pretrained: networks to start from in place of random weights: the images adapt them to other data, or attack them.
+    With attack_class K and target_class T the real images of class K count as T in L, and nothing else is changed.
     The hypergradient is exact, by reverse-mode differentiation through the scan, unless `discount` is below 1.
-    Raises OptionError for options out of range or unknown names.
+    Raises OptionError for options out of range or unknown names, DataError if `pretrained` is of another architecture.
+    Source: Wang et al. 2018, Algorithm 1; section 3.5 (initialisations), 3.6 (attack).
     """
     opts = with_overrides(options or UnrolledOptions(), overrides)
-    _check(opts)
-    protocol = Protocol("as-distilled", opts.init, opts.init_seed)
+    protocol = protocol_of(opts, pretrained)
+    check_attack(protocol.attack, model.num_classes)
+    if pretrained is not None:
+        check_pretrained(pretrained, model)
     start = init_distribution(model, protocol)
+    to_learn = relabelling(protocol.attack)
     synthetic = step_batches(
         model.num_classes,
         opts.num_steps,
@@ -132,11 +165,15 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
         learnable = synthetic.init(key, dataset)
         return UnrolledState(learnable, optimiser.init(learnable, num_outer_steps))
 
-    def step(key: jax.Array, state: UnrolledState, real: Batch) -> tuple[UnrolledState, UnrolledInfo]:
+    def step(
+        key: jax.Array, state: UnrolledState, arrays: Batch | RealAndNetworks
+    ) -> tuple[UnrolledState, UnrolledInfo]:
+        real, networks = arrays if isinstance(arrays, RealAndNetworks) else (arrays, None)
+
         def one(key: jax.Array, part: jax.Array | int, parts: int) -> tuple[jax.Array, Learnable]:
             init_key, data_key = jax.random.split(key)
-            batch = minibatch(data_key, real, opts.batch_size, part, parts)
-            return jax.value_and_grad(objective)(state.learnable, init_key, batch)
+            batch = minibatch(data_key, real, opts.batch_size, part, parts, opts.augment)
+            return jax.value_and_grad(objective)(state.learnable, init_key, to_learn(batch), networks)
 
         keys = jax.random.split(key, num_inits)
         loss, hypergradient = mean_over(one, keys, opts.batch_size, None if mapped else nets)
@@ -160,26 +197,54 @@ def unrolled(model: Model, options: UnrolledOptions | None = None, **overrides: 
         shared = 3 * opts.batch_size >= 10 * unrolled_images
         return available if jax.default_backend() != "cpu" or shared else min(available, num_inits)
 
-    return Method("unrolled", init_state, step, distilled, model, dataclasses.asdict(opts), useful_devices)
+    def arrays(dataset: Dataset) -> Batch | RealAndNetworks:
+        if pretrained is None:
+            return dataset.train
+        return RealAndNetworks(dataset.train, jax.tree.map(jnp.asarray, networks_of(pretrained, protocol)))
+
+    hyperparameters = dataclasses.asdict(opts)
+    if pretrained is not None:
+        hyperparameters["pretrained"] = pretrained.fingerprint
+    return Method("unrolled", init_state, step, distilled, model, hyperparameters, useful_devices, arrays, pretrained)
+
+
+def protocol_of(options: UnrolledOptions, pretrained: Pretrained | None = None) -> Protocol:
+    """How a set that is learnt with these options is to be used; OptionError for options out of range."""
+    _check(options)
+    attack = None
+    if options.attack_class is not None and options.target_class is not None:
+        attack = options.attack_class, options.target_class
+    fingerprint = pretrained.fingerprint if pretrained else ""
+    return Protocol("as-distilled", options.init, options.init_seed, fingerprint, attack)
+
+
+def relabelling(attack: tuple[int, int] | None) -> Callable[[Batch], Batch]:
+    """Real images with the labels that networks are to learn: class K's become T under the attack (K, T)."""
+    if attack is None:
+        return lambda batch: batch
+
+    def relabel(batch: Batch) -> Batch:
+        return batch._replace(labels=jnp.where(batch.labels == attack[0], attack[1], batch.labels))
+
+    return relabel
 
 
 def outer_loss(
     model: Model, start: InitDistribution, synthetic: Synthetic, remat: Remat = "steps", discount: float = 1.0
-) -> Callable[[Learnable, jax.Array, Batch], jax.Array]:
-    """The function (learnable, key, real batch) -> L(theta_T) of one sampled initialisation.
+) -> Callable[..., jax.Array]:
+    """The function (learnable, key, real batch, networks=None) -> L(theta_T) of one sampled initialisation.
 
     Source: Wang et al. 2018, equation 5 (equation 3 for one step).
     """
     real_loss = chunked_loss(model.apply)
 
-    def objective(learnable: Learnable, key: jax.Array, real: Batch) -> jax.Array:
+    def objective(learnable: Learnable, key: jax.Array, real: Batch, networks: Networks | None = None) -> jax.Array:
         init_key, batch_key = jax.random.split(key)
         steps = jnp.arange(synthetic.num_inner_steps)
         batches = jax.vmap(lambda t: synthetic.batch(learnable, batch_key, t))(steps)
         step_sizes = synthetic.decode(learnable).step_sizes
-        return real_loss(
-            unroll(model.apply, start(init_key), batches, step_sizes, remat=remat, discount=discount), real
-        )
+        params = start(init_key, networks)
+        return real_loss(unroll(model.apply, params, batches, step_sizes, remat=remat, discount=discount), real)
 
     return objective
 
@@ -192,11 +257,22 @@ def inner_remat(model: Model, options: UnrolledOptions, nets: int) -> Remat:
     return choose_remat(model.apply, params, batch, options.num_steps * options.num_epochs, nets)
 
 
-def minibatch(key: jax.Array, split: Batch, size: int, part: jax.Array | int = 0, parts: int = 1) -> Batch:
-    """`size` images of a split, drawn with replacement; of these, share number `part` of `parts` equal ones."""
-    indices = jax.random.randint(key, (size,), 0, split.labels.shape[0])
-    indices = lax.dynamic_slice_in_dim(indices, part * (size // parts), size // parts) if parts > 1 else indices
-    return Batch(split.images[indices], split.labels[indices])
+def minibatch(
+    key: jax.Array, split: Batch, size: int, part: jax.Array | int = 0, parts: int = 1, change: str = "none"
+) -> Batch:
+    """`size` images of a split, drawn with replacement; of these, share number `part` of `parts` equal ones.
+
+    change: a kind of `inner.augment`.
+    """
+
+    def mine(array: jax.Array) -> jax.Array:
+        return lax.dynamic_slice_in_dim(array, part * (size // parts), size // parts) if parts > 1 else array
+
+    indices = mine(jax.random.randint(key, (size,), 0, split.labels.shape[0]))
+    images = split.images[indices]
+    if change != "none":
+        images = augment(mine(jax.random.split(jax.random.fold_in(key, 1), size)), images, change)
+    return Batch(images, split.labels[indices])
 
 
 def _check(options: UnrolledOptions) -> None:
@@ -215,5 +291,9 @@ def _check(options: UnrolledOptions) -> None:
             raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(options, name)}.")
     if options.remat not in AUTO_REMATS:
         raise unknown_name("remat", options.remat, AUTO_REMATS)
+    if options.augment not in AUGMENTS:
+        raise unknown_name("augment", options.augment, AUGMENTS)
+    if (options.attack_class is None) != (options.target_class is None):
+        raise OptionError("attack_class and target_class belong together: give both, or neither.")
     if options.over_inits not in OVER_INITS:
         raise unknown_name("over_inits", options.over_inits, OVER_INITS)

@@ -1,16 +1,22 @@
 """Networks as pure (init, apply) pairs over plain pytrees; Flax stays behind this door."""
 
+import ast
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dd_jax.errors import OptionError, unknown_name
+import jax
+import jax.numpy as jnp
+
+from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.models.alexcifarnet import alexcifarnet
+from dd_jax.models.alexnet import alexnet, alexnet_from_torchvision
 from dd_jax.models.base import (
     PRECISIONS,
     ImageSpec,
     Model,
     Shapes,
+    check_attack,
     check_fits,
     from_linen,
     num_params,
@@ -19,9 +25,11 @@ from dd_jax.models.base import (
 from dd_jax.models.convnet import convnet
 from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
+from dd_jax.types import Pretrained
 
 MODELS: Mapping[str, Callable[..., Model]] = {
     "alexcifarnet": alexcifarnet,
+    "alexnet": alexnet,
     "convnet": convnet,
     "lenet": lenet,
     "mlp": mlp,
@@ -42,6 +50,45 @@ def make(name: str, data: ImageSpec, **settings: Any) -> Model:
         raise OptionError(f"A setting of {name} has a value of the wrong type: {settings} ({error}).") from error
 
 
+def parse_model(spec: str) -> tuple[str, dict[str, Any]]:
+    """The name and the settings in "convnet:width=32,norm='none'"; bare words are strings.
+
+    Raises OptionError if it can't be read.
+    """
+    name, _, rest = spec.partition(":")
+    try:
+        call = ast.parse(f"f({rest})", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError("not a list of SETTING=VALUE")
+        values = {str(k.arg): k.value for k in call.keywords}
+        return name, {k: v.id if isinstance(v, ast.Name) else ast.literal_eval(v) for k, v in values.items()}
+    except (SyntaxError, ValueError) as error:
+        raise OptionError(
+            f"Can't read the settings in model {spec!r}: expected NAME or NAME:SETTING=VALUE,..., e.g. "
+            "'convnet:width=32,depth=2' or 'mlp:hidden=(64, 64)'."
+        ) from error
+
+
+def check_pretrained(pretrained: Pretrained, model: Model) -> None:
+    """Raise DataError unless the pretrained networks are of the architecture `model`, with weights of its shapes.
+
+    Their images may have another size where that makes no difference to the weights (LeNet at 28 and 32 pixels).
+    """
+    settings = {key: value for key, value in model.settings.items() if key != "precision"}
+    theirs: Any = pretrained.model, dict(pretrained.settings), pretrained.num_classes
+    ours: Any = model.name, settings, model.num_classes
+    if theirs == ours:
+        built = make(pretrained.model, Shapes(pretrained.image_shape, pretrained.num_classes), **pretrained.settings)
+        theirs, ours = (jax.eval_shape(m.init, jax.random.key(0)) for m in (built, model))
+        if jax.tree.map(jnp.shape, theirs) == jax.tree.map(jnp.shape, ours):
+            return
+        theirs, ours = (f"images {tuple(shape)}" for shape in (pretrained.image_shape, model.image_shape))
+    raise DataError(
+        f"The pretrained networks {pretrained.name} are of another architecture: {theirs}, but the model is {ours}. "
+        "Build the same model, and load the data with the networks' image_size and channels."
+    )
+
+
 __all__ = [
     "MODELS",
     "PRECISIONS",
@@ -49,12 +96,17 @@ __all__ = [
     "Model",
     "Shapes",
     "alexcifarnet",
+    "alexnet",
+    "alexnet_from_torchvision",
+    "check_attack",
     "check_fits",
+    "check_pretrained",
     "convnet",
     "from_linen",
     "lenet",
     "make",
     "mlp",
     "num_params",
+    "parse_model",
     "with_precision",
 ]

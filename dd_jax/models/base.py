@@ -127,3 +127,11 @@ def check_fits(model: Model, images: Batch | jax.Array, num_classes: int, what: 
             f"has images {shape} in {num_classes} classes. Build the model from the same data: "
             f"dd_jax.models.{model.name}(data)."
         )
+
+
+def check_attack(attack: tuple[int, int] | None, num_classes: int) -> None:
+    """Raise OptionError unless the attack (K, T) names two different classes."""
+    if attack is not None and not (all(0 <= c < num_classes for c in attack) and attack[0] != attack[1]):
+        raise OptionError(
+            f"attack_class and target_class must be two different classes from 0 to {num_classes - 1}; found {attack}."
+        )

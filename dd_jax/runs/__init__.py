@@ -3,6 +3,8 @@
 from dd_jax.runs.artefact import load_distilled, load_provenance, save_distilled
 from dd_jax.runs.estimates import Estimate, estimate
 from dd_jax.runs.loop import Run, RunInterrupted, distill
+from dd_jax.runs.pretrain import pretrain
+from dd_jax.runs.pretrained import load_pretrained, save_pretrained
 from dd_jax.runs.runtime import use_cores
 
 __all__ = [
@@ -12,7 +14,10 @@ __all__ = [
     "distill",
     "estimate",
     "load_distilled",
+    "load_pretrained",
     "load_provenance",
+    "pretrain",
     "save_distilled",
+    "save_pretrained",
     "use_cores",
 ]

@@ -150,9 +150,10 @@ def _read_arrays(file: Path, sha256: str) -> dict[str, np.ndarray]:
 
 
 def _protocol(fields: Mapping[str, Any], file: Path) -> Protocol:
+    attack = fields.get("attack")
     try:
-        return Protocol(**fields)
-    except TypeError as error:
+        return Protocol(**{**fields, "attack": None if attack is None else tuple(map(int, attack))})
+    except (TypeError, ValueError) as error:
         raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {error}.") from error
 
 

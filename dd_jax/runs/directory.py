@@ -224,23 +224,22 @@ def _claim(path: Path, config: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
 
 
 def _refuse_difference(path: Path, there: Any, asked: Any) -> None:
-    differences = _differences(there, asked)
-    if differences:
-        listing = "\n".join(f"  {line}" for line in differences)
+    if different := differences(there, asked):
+        listing = "\n".join(f"  {line}" for line in different)
         raise RunError(
             f"{path} holds a run with another configuration:\n{listing}\n"
             "Choose another directory, or delete this one to start anew."
         )
 
 
-def _differences(there: Any, asked: Any, prefix: str = "") -> list[str]:
+def differences(there: Any, asked: Any, prefix: str = "") -> list[str]:
     """One line for every key that differs, nested ones dotted: "method.num_steps: 10 there, 20 asked for"."""
     if isinstance(there, dict) and isinstance(asked, dict):
         keys = {**there, **asked}
         pairs = [
             (f"{prefix}.{key}" if prefix else key, there.get(key, _ABSENT), asked.get(key, _ABSENT)) for key in keys
         ]
-        return [line for name, left, right in pairs for line in _differences(left, right, name)]
+        return [line for name, left, right in pairs for line in differences(left, right, name)]
     if there == asked:  # 1 and 1.0 are the same
         return []
     shown = ["absent" if value is _ABSENT else json.dumps(value) for value in (there, asked)]

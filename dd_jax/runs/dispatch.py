@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from dd_jax.inner import device_mesh, on_each, replicate
 from dd_jax.methods.base import Info, Method, State, StepFn
-from dd_jax.types import Batch, Dataset
+from dd_jax.types import Dataset
 
 MAX_STEPS = 256  # per dispatch; rows of the buffer that the infos of a dispatch are written to
 _SECONDS = 0.5  # aimed at per dispatch: Python's share is below 1 %, and Ctrl-C is heard in time
@@ -20,25 +20,25 @@ _SECONDS = 0.5  # aimed at per dispatch: Python's share is below 1 %, and Ctrl-C
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
 def run_steps(
-    step: StepFn, mesh: Mesh | None, key: jax.Array, state: State, real: Batch, first: jax.Array, count: jax.Array
+    step: StepFn, mesh: Mesh | None, key: jax.Array, state: State, arrays: Any, first: jax.Array, count: jax.Array
 ) -> tuple[State, Info]:
     """The state after `count` outer steps, numbered from `first`, and their infos in the first rows of MAX_STEPS.
 
     Step i gets the key folded with i, so that the result does not depend on how steps are dispatched. With a mesh the
     whole loop runs on each of its devices, and they meet where the step brings its hypergradients together.
     """
-    return on_each(functools.partial(_loop, step), mesh)(key, state, real, first, count)
+    return on_each(functools.partial(_loop, step), mesh)(key, state, arrays, first, count)
 
 
 def _loop(
-    step: StepFn, key: jax.Array, state: State, real: Batch, first: jax.Array, count: jax.Array
+    step: StepFn, key: jax.Array, state: State, arrays: Any, first: jax.Array, count: jax.Array
 ) -> tuple[State, Info]:
-    shapes = jax.eval_shape(step, key, state, real)[1]
+    shapes = jax.eval_shape(step, key, state, arrays)[1]
     infos = jax.tree.map(lambda leaf: jnp.zeros((MAX_STEPS, *leaf.shape), leaf.dtype), shapes)
 
     def body(i: jax.Array, carry: tuple[State, Info]) -> tuple[State, Info]:
         state, infos = carry
-        state, info = step(jax.random.fold_in(key, first + i), state, real)
+        state, info = step(jax.random.fold_in(key, first + i), state, arrays)
         return state, jax.tree.map(lambda rows, leaf: rows.at[i].set(leaf), infos, info)
 
     return lax.fori_loop(0, count, body, (state, infos))

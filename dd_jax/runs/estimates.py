@@ -59,7 +59,7 @@ def estimate(method: Method, data: Dataset, *, num_steps: int, devices: int | No
     """
     mesh = mesh_for(method, devices)
     state = start_state(method, jax.random.key(0), data, num_steps, mesh)
-    key, real = replicate((jax.random.key(1), data.train), mesh)
+    key, real = replicate((jax.random.key(1), method.arrays(data)), mesh)
 
     def run(state: Any, count: int) -> Any:
         first, steps = replicate((jnp.int32(0), jnp.int32(count)), mesh)

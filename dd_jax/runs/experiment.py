@@ -1,25 +1,33 @@
 """A whole experiment from one record: load, distil, evaluate, compare, draw."""
 
-import ast
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 
 from dd_jax import models
 from dd_jax.data import load_dataset
-from dd_jax.errors import DataError, OptionError
-from dd_jax.evaluation import BASELINES, Baseline, Evaluation, evaluate, iterate_baselines
+from dd_jax.errors import DataError
+from dd_jax.evaluation import Baseline, Evaluation, evaluate, in_percent, iterate_baselines
 from dd_jax.methods import UnrolledOptions, unrolled
-from dd_jax.models import Model
+from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_distilled
 from dd_jax.runs.directory import provenance
 from dd_jax.runs.files import read_json, write_json
 from dd_jax.runs.loop import Run, distill
+from dd_jax.runs.networks import networks_file
+from dd_jax.runs.pretrained import load_pretrained, read_about, save_pretrained
 from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note, table
-from dd_jax.types import Dataset, DistilledData
+from dd_jax.types import Dataset, DistilledData, Pretrained, Protocol
+
+DEFAULT_MODEL = "mlp:hidden=(64,)"
+NETWORKS = "networks.safetensors"  # in a run directory: what is needed to judge it again
+
+_KEPT_NETS = 5  # networks kept with a run of those it was distilled with, for choices on validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +37,15 @@ class Experiment:
     dataset: str = "digits"
     """"digits", a TFDS image set such as "mnist", "folder:PATH" or "npz:PATH"."""
     image_size: int | None = None
-    """Resize the images to this side while reading (TFDS sets and folders)."""
-    model: str = "mlp:hidden=(64,)"
-    """Network, with settings after a colon: "lenet", "mlp:hidden=(64, 64)", "convnet:width=32,depth=2"."""
+    """Resize the images to this side while reading; None: as they are, or as the pretrained networks need them."""
+    channels: Literal[1, 3] | None = None
+    """Make the images grey (1) or colour (3); None: as they are, or as the pretrained networks need them."""
+    model: str | None = None
+    """Network, with settings after a colon: "lenet", "mlp:hidden=(64, 64)", "convnet:width=32,depth=2"; None: what the
+    pretrained networks are, or a small mlp."""
+    pretrained: str | None = None
+    """Networks to start from in place of random weights: a file that `dd-jax pretrain` made, the name of one of its
+    presets (the file is made where it is missing), or torchvision's weights of an AlexNet (with --model alexnet)."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Of the networks' products and activations: "tf32" and "bf16" are for GPUs, faster and rougher."""
     method: UnrolledOptions = dataclasses.field(default_factory=UnrolledOptions)
@@ -41,7 +55,7 @@ class Experiment:
     seed: int = 0
     """Of everything random in the distillation."""
     out: str | None = None
-    """Run directory; the same command with the same directory resumes. None: runs/DATASET-MODEL-INIT."""
+    """Run directory; the same command with the same directory resumes. None: a name under runs/."""
     eval_every: int | None = None
     """Outer steps between two looks at validation; None for twenty looks."""
     num_eval_nets: int = 10
@@ -55,24 +69,32 @@ class Experiment:
     as make it faster."""
 
 
+class Row(NamedTuple):
+    """A line of the table. chosen: what validation chose, in words."""
+
+    name: str
+    evaluation: Evaluation
+    chosen: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What an experiment found. rows: (name, accuracy mean, std, n, what was chosen on validation), best first."""
+    """What an experiment found. evaluation: of the distilled set, which is also the first of the rows."""
 
     run: Run
     evaluation: Evaluation
-    rows: list[tuple[str, Evaluation, str]]
+    rows: list[Row]
 
 
 def run_experiment(experiment: Experiment) -> Report:
     """Do it all, or what is left of it, in the experiment's run directory, and print the table.
 
-    Raises what `load_dataset`, `distill` and `evaluate` raise.
+    Raises what `load_dataset`, `load_pretrained`, `distill` and `evaluate` raise.
     """
-    data, model = load(**source(experiment))
-    method = unrolled(model, experiment.method)
+    data, model, pretrained = load(**source(experiment))
+    method = unrolled(model, experiment.method, pretrained=pretrained)
     out = experiment.out or default_out(experiment)
-    note(describe_start(experiment, data, model, out))
+    note(describe_start(experiment, data, model, pretrained, out))
     run = distill(
         method,
         data,
@@ -85,7 +107,11 @@ def run_experiment(experiment: Experiment) -> Report:
         record={"source": source(experiment)},
     )
     note(f"Distilled in {run.seconds:.0f} s, {100 * run.validation:.1f} % on validation. Measuring on test ...")
-    report = judge(run.distilled, model, data, experiment.num_nets, BASELINES if experiment.baselines else (), run)
+    if pretrained is not None:
+        on_first(lambda: keep_networks(Path(out) / NETWORKS, pretrained, run.distilled.protocol))
+    names = None if experiment.baselines else ()
+    rows = judge(run.distilled, model, data, experiment.num_nets, names, pretrained)
+    report = Report(run, rows[0].evaluation, rows)
     on_first(lambda: leave(run, report))
     return report
 
@@ -98,32 +124,59 @@ def leave(run: Run, report: Report) -> None:
 
 
 def judge(
-    distilled: DistilledData, model: Model, data: Dataset, num_nets: int, names: tuple[str, ...], run: Run
-) -> Report:
-    """The distilled set and the baselines on the test split, printed as one table."""
-    found = evaluate(distilled, model, data, num_nets=num_nets)
-    rows = [("distilled", found, "")]
-    if distilled.protocol.init == "fixed":
-        other = evaluate(distilled, model, data, num_nets=num_nets, init="random", num_curve_nets=0)
-        rows.append(("distilled, other inits", other, ""))
-    for name, baseline in iterate_baselines(distilled, model, data, names=names, num_nets=num_nets):
+    distilled: DistilledData,
+    model: Model,
+    data: Dataset,
+    num_nets: int,
+    names: Sequence[str] | None = None,
+    pretrained: Pretrained | None = None,
+    **options: Any,
+) -> list[Row]:
+    """The distilled set and the baselines in `names` (None: all that make sense), printed as one table.
+
+    options: of `evaluate`, for the distilled set alone.
+    """
+    options = {"num_nets": num_nets, "pretrained": pretrained, **options}
+    found = evaluate(distilled, model, data, **options)
+    rows = [Row("distilled", found)]
+    if distilled.protocol.init == "fixed" and options.get("init") != "random":
+        several = pretrained is None or len(pretrained.accuracies["held_out"])
+        if several:
+            other = evaluate(distilled, model, data, **{**options, "init": "random", "num_curve_nets": 0})
+            rows.append(Row("distilled, other networks", other))
+    measured = iterate_baselines(distilled, model, data, names=names, num_nets=num_nets, pretrained=pretrained)
+    for name, baseline in measured:
         rows.append(baseline_row(name, baseline))
         note(f"  {name}: {baseline.evaluation}")
     images = distilled.images.shape[0] * distilled.images.shape[1]
-    steps = len(distilled.step_sizes)
-    print_table(f"Test accuracy on {data.name}: {images} images, {steps} gradient steps, {model.name}", rows)
-    return Report(run, found, rows)
+    steps = distilled.num_steps * (distilled.num_epochs if options.get("num_epochs") is None else options["num_epochs"])
+    title = f"{found.split.capitalize()} accuracy on {data.name}: {images} images, {steps} gradient steps, {model.name}"
+    if pretrained is not None:
+        title += f", networks {pretrained.name}"
+    if distilled.protocol.attack is not None:
+        attacked, target = (data.class_names[c] for c in distilled.protocol.attack)
+        title += f", attack: {attacked} taken for {target}"
+    print_table(title, rows)
+    return rows
 
 
-def baseline_row(name: str, baseline: Baseline) -> tuple[str, Evaluation, str]:
+def baseline_row(name: str, baseline: Baseline) -> Row:
     """A baseline as a row of the table."""
-    return name, baseline.evaluation, ", ".join(f"{key} {value}" for key, value in baseline.chosen.items())
+    return Row(name, baseline.evaluation, ", ".join(f"{key} {value}" for key, value in baseline.chosen.items()))
 
 
-def print_table(title: str, rows: list[tuple[str, Evaluation, str]]) -> None:
-    """The accuracies of `rows` on stdout."""
-    cells = [(name, e.percent, str(e.n), chosen) for name, e, chosen in rows]
-    table(title, ("training set", "accuracy", "n", "chosen on validation"), cells)
+def print_table(title: str, rows: list[Row]) -> None:
+    """The accuracies of `rows` on stdout; of attacks also how far they succeed."""
+    attacks = bool(rows) and rows[0].evaluation.attacked is not None
+    measured = ("attack succeeds", "other classes") if attacks else ("accuracy",)
+
+    def cells(e: Evaluation) -> tuple[str, ...]:
+        if e.attacked is None:
+            return (e.percent,)
+        return in_percent(e.attacked.success), in_percent(e.attacked.others)
+
+    lines = [(name, *cells(e), str(e.n), chosen) for name, e, chosen in rows]
+    table(title, ("training set", *measured, "n", "chosen on validation"), lines)
 
 
 def save_results(path: Path, report: Report) -> None:
@@ -138,6 +191,7 @@ def save_results(path: Path, report: Report) -> None:
             "per_class": e.per_class,
             "curve": e.curve,
             "chosen": chosen,
+            **({} if e.attacked is None else {"attacked": dataclasses.asdict(e.attacked)}),
         }
         for name, e, chosen in report.rows
     }
@@ -159,19 +213,51 @@ def draw(run: Run, report: Report) -> None:
 
 
 def source(experiment: Experiment) -> dict[str, Any]:
-    """What `load` makes the experiment's data and network from; recorded with a run."""
-    return {name: getattr(experiment, name) for name in ("dataset", "model", "image_size", "precision")}
+    """What `load` makes the experiment's data, network and pretrained networks from; recorded with a run."""
+    names = ("dataset", "model", "image_size", "channels", "precision", "pretrained")
+    return {name: getattr(experiment, name) for name in names}
 
 
-def load(dataset: str, model: str, image_size: int | None = None, precision: str = "float32") -> tuple[Dataset, Model]:
-    """The data and the network that their names in an experiment mean."""
-    name, settings = parse_model(model)
-    data = load_dataset(dataset, image_size=image_size)
-    return data, models.with_precision(models.make(name, data, **settings), precision)
+def load(
+    dataset: str,
+    model: str | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    precision: str = "float32",
+    pretrained: str | Path | None = None,
+) -> tuple[Dataset, Model, Pretrained | None]:
+    """The data, the network and the pretrained networks that their names in an experiment mean."""
+    path = None if pretrained is None else networks_file(str(pretrained))
+    about = None if path is None else read_about(path)
+    if about is not None:
+        height, _, depth = about["image_shape"]
+        image_size, channels = image_size or height, channels or depth
+    data = load_dataset(dataset, image_size=image_size, channels=channels)
+    if model is None:
+        name, settings = (about["model"], about["settings"]) if about else parse_model(DEFAULT_MODEL)
+    else:
+        name, settings = parse_model(model)
+    made = models.make(name, data, **settings)
+    networks = None if path is None else load_pretrained(path, made)
+    return data, models.with_precision(made, precision), networks
 
 
-def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset]:
-    """What is needed to evaluate the run in `out` again: its distilled set, and its network and data, rebuilt.
+def keep_networks(path: Path, pretrained: Pretrained, protocol: Protocol) -> None:
+    """Keep in `path` what is needed to judge a run again: held-out networks, and some or the one it distilled with."""
+    train = protocol.init_seed + 1 if protocol.init == "fixed" else _KEPT_NETS
+    counts = {"train": train, "held_out": None}
+    networks = {
+        part: jax.tree.map(lambda leaf, count=count: np.asarray(leaf[:count]), pretrained.read(part))
+        for part, count in counts.items()
+    }
+    accuracies = {part: pretrained.accuracies[part][:count] for part, count in counts.items()}
+    save_pretrained(path, networks, dataclasses.replace(pretrained, accuracies=accuracies))
+
+
+def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
+    """What is needed to evaluate the run in `out` again: its distilled set, network, data and pretrained networks.
+
+    The networks come from the run directory itself or, as long as it isn't finished, from the file they were in.
 
     Raises DataError if there is no run, or if its dataset is no longer the one that it was made from.
     """
@@ -182,47 +268,42 @@ def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset]:
     config = read_json(path / "config.json")["config"]
     if "source" not in config:
         raise DataError(f"The run in {path} was made from arrays in memory: evaluate it with dd_jax.evaluate instead.")
-    data, model = load(**config["source"])
+    kept = path / NETWORKS
+    networks = {"pretrained": kept} if kept.is_file() else {}
+    data, model, pretrained = load(**{**config["source"], **networks})
     if data.fingerprint != config["dataset"]["fingerprint"]:
         raise DataError(
             f"The dataset {data.name!r} is no longer the one that {path} was distilled from "
             f"(fingerprint {data.fingerprint}, then {config['dataset']['fingerprint']})."
         )
-    return distilled, model, data
-
-
-def parse_model(spec: str) -> tuple[str, dict[str, Any]]:
-    """The name and the settings in "convnet:width=32,norm='none'"; bare words are strings.
-
-    Raises OptionError if it can't be read.
-    """
-    name, _, rest = spec.partition(":")
-    try:
-        call = ast.parse(f"f({rest})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError("not a list of SETTING=VALUE")
-        values = {str(k.arg): k.value for k in call.keywords}
-        return name, {k: v.id if isinstance(v, ast.Name) else ast.literal_eval(v) for k, v in values.items()}
-    except (SyntaxError, ValueError) as error:
-        raise OptionError(
-            f"Can't read the settings in model {spec!r}: expected NAME or NAME:SETTING=VALUE,..., e.g. "
-            "'convnet:width=32,depth=2' or 'mlp:hidden=(64, 64)'."
-        ) from error
+    return distilled, model, data, pretrained
 
 
 def default_out(experiment: Experiment) -> str:
-    """runs/DATASET-MODEL-INIT."""
+    """runs/DATASET-MODEL-INIT, or runs/DATASET-from-NETWORKS-INIT; of an attack with its classes."""
     dataset = experiment.dataset.partition(":")[2] if ":" in experiment.dataset else experiment.dataset
-    stem = "-".join([Path(dataset).stem, experiment.model.partition(":")[0], experiment.method.init])
-    return str(Path("runs") / stem)
+    method = experiment.method
+    network = (experiment.model or DEFAULT_MODEL).partition(":")[0]
+    if experiment.pretrained is not None:
+        network = f"from-{Path(experiment.pretrained).stem}"
+    words = [Path(dataset).stem, network, method.init]
+    if method.attack_class is not None:
+        words.append(f"attack-{method.attack_class}-{method.target_class}")
+    return str(Path("runs") / "-".join(words))
 
 
-def describe_start(experiment: Experiment, data: Dataset, model: Model, out: str) -> str:
+def describe_start(experiment: Experiment, data: Dataset, model: Model, pretrained: Pretrained | None, out: str) -> str:
     """One line on what is about to happen."""
     method = experiment.method
     images = method.num_steps * method.images_per_class * data.num_classes
+    start = f"{method.init} init"
+    if pretrained is not None:
+        count = len(pretrained.accuracies["train"])
+        start = f"{'one' if method.init == 'fixed' else count} of {count} networks {pretrained.name}"
+    if method.attack_class is not None:
+        start += f", attack on class {method.attack_class} (to be taken for {method.target_class})"
     return (
         f"Distilling {len(data.train.labels):,} images of {data.name} into {images} for {model.name} "
         f"({models.num_params(model):,} parameters), {method.num_steps * method.num_epochs} inner steps, "
-        f"{method.init} init, on {jax.devices()[0].device_kind}; run directory {out}"
+        f"{start}, on {jax.devices()[0].device_kind}; run directory {out}"
     )

@@ -33,7 +33,8 @@ _ROWS = 200  # lines of training metrics that a run writes, about
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished run. distilled: the set that was best on validation; validation: its accuracy there.
+    """A finished run. distilled: the set that was best on validation; validation: its accuracy there (of an attack:
+    counting the attacked class as the target).
 
     history: the rows of the metrics; seconds: time spent distilling, over all the sessions of the run.
     out: the run directory, or None.
@@ -140,7 +141,7 @@ class _Loop:
         state = start_state(method, init_key, data, num_steps, mesh)
         best = Best(_arrays(method.distilled(on_one(state))), jnp.float32(-1), jnp.int32(0))
         self.progress = Progress(state, best, jnp.float32(0))
-        self.key, self.train = replicate((self.key, data.train), mesh)
+        self.key, self.arrays = replicate((self.key, method.arrays(data)), mesh)
         self.step, self.looked = 0, False
         self.history: list[dict[str, Any]] = []
         self.pending: list[Any] = []  # infos of the steps since the last row of metrics
@@ -178,7 +179,7 @@ class _Loop:
     def run(self, show: Callable[..., None], stop: Callable[[], bool]) -> None:
         """Outer steps until the end, or until asked to stop."""
         if self.step < self.num_steps:
-            check_memory(self.method, self.mesh, self.key, self.progress.state, self.train)
+            check_memory(self.method, self.mesh, self.key, self.progress.state, self.arrays)
         pace = Pace()
         if not self.looked:
             self.look(show)
@@ -190,7 +191,7 @@ class _Loop:
                 self.save()
                 raise RunInterrupted(self._stopped(), self.result())
             numbers = replicate((jnp.int32(self.step), jnp.int32(count)), self.mesh)
-            state, infos = run_steps(self.method.step, self.mesh, self.key, self.progress.state, self.train, *numbers)
+            state, infos = run_steps(self.method.step, self.mesh, self.key, self.progress.state, self.arrays, *numbers)
             infos = jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], infos)
             self.progress = self.progress._replace(state=state)
             pace.done(count)
@@ -213,12 +214,14 @@ class _Loop:
             num_nets=self.num_eval_nets,
             split="validation" if len(self.data.validation.labels) else "train",
             seed=_VALIDATION_SEED,
+            pretrained=self.method.pretrained,
+            part="train",  # the held-out ones are for the report
             num_curve_nets=0,
         )
-        if found.mean > float(self.progress.best.accuracy):
-            best = Best(_arrays(distilled), jnp.float32(found.mean), jnp.int32(self.step))
+        if found.score > float(self.progress.best.accuracy):
+            best = Best(_arrays(distilled), jnp.float32(found.score), jnp.int32(self.step))
             self.progress = self.progress._replace(best=best)
-        show(self.step, validation=found.mean)
+        show(self.step, validation=found.score)
         self.save(found)
 
     def save(self, found: Evaluation | None = None) -> None:
@@ -226,8 +229,7 @@ class _Loop:
         rows = _training_rows(self.step, self.pending, max(1, self.num_steps // _ROWS))
         self.pending = []
         if found is not None:
-            rows.append({"step": self.step, "validation": found.mean, "validation_std": found.std,
-                         "validation_nets": found.n, "seconds": round(self.seconds, 3)})  # fmt: skip
+            rows.append(_validation_row(self.step, found, self.seconds))
         self.history += rows
         self.progress = self.progress._replace(seconds=jnp.float32(self.seconds))
         on_first(lambda: self._write(rows))
@@ -289,6 +291,22 @@ def _arrays(distilled: DistilledData) -> dict[str, jax.Array]:
     """The learnt arrays, in buffers of their own: those of the state are donated at the next step."""
     fields = {"images": distilled.images, "labels": distilled.labels, "step_sizes": distilled.step_sizes}
     return {name: jnp.array(array, copy=True) for name, array in fields.items()}
+
+
+def _validation_row(step: int, found: Evaluation, seconds: float) -> dict[str, Any]:
+    """What a look at validation found; of an attack (K, T) "validation" is the accuracy where class K counts as T."""
+    values: np.ndarray = found.accuracies
+    attack: dict[str, float] = {}
+    if found.attacked is not None:
+        values, attack = found.attacked.fooled, {"attack_success": float(found.attacked.success.mean())}
+    return {
+        "step": step,
+        "validation": float(values.mean()),
+        "validation_std": float(values.std()),
+        "validation_nets": found.n,
+        **attack,
+        "seconds": round(seconds, 3),
+    }
 
 
 def _training_rows(step: int, pending: list[Any], every: int) -> list[dict[str, Any]]:

@@ -29,6 +29,49 @@ _PAPER = UnrolledOptions(
 )
 _CIFAR10_PAPER: dict[str, Any] = {"init_step_size": 0.001, "decay_every": 40 * 49}
 
+# Networks that are good already and adapt: few steps, images that start as k-means centres of the new set.
+_ADAPT: dict[str, Any] = {
+    "num_steps": 10,
+    "num_epochs": 3,
+    "num_inits": 1,
+    "init_images": "kmeans",
+    "init_step_size": 0.05,
+    "init_step_decay": 0.3,
+    "learning_rate": 0.01,
+    "step_size_rate": 0.3,
+    "smoothing": 1.0,
+}
+_ADAPT_PAPER: dict[str, Any] = {"num_steps": 10, "num_epochs": 3, "num_inits": 4}
+
+# One step: a hundred images, ten of each class.
+_ATTACK: dict[str, Any] = {
+    "num_steps": 1,
+    "num_epochs": 1,
+    "images_per_class": 10,
+    "num_inits": 4,
+    "attack_class": 0,
+    "target_class": 1,
+    "init_images": "mean",
+    "init_step_size": 0.02,
+    "learning_rate": 0.02,
+    "b1": 0.5,
+    "clip_norm": None,
+    "schedule": "cosine",
+}
+_ATTACK_PAPER: dict[str, Any] = {"num_steps": 1, "num_epochs": 1, "images_per_class": 10, "num_inits": 4,
+                                 "attack_class": 0, "target_class": 1, "learning_rate": 0.02}  # fmt: skip
+
+# One image of each class in each of three steps on a known AlexNet with a new, empty last layer.
+_ALEXNET: dict[str, Any] = {
+    "num_steps": 1,
+    "num_epochs": 3,
+    "init": "fixed",
+    "num_inits": 1,
+    "init_step_size": 0.001,
+    "augment": "resized_crop_flip",
+}
+_ALEXNET_WEIGHTS = "nets/alexnet-owt-7be5be79.pth"
+
 _MNIST = Experiment(dataset="mnist", model="lenet", num_outer_steps=400 * 59)
 _CIFAR10 = Experiment(dataset="cifar10", model="alexcifarnet", num_outer_steps=400 * 49)
 
@@ -71,6 +114,39 @@ def _with(experiment: Experiment, method: UnrolledOptions | None = None, **chang
     return dataclasses.replace(experiment, method=dataclasses.replace(method or UnrolledOptions(), **changes), **own)
 
 
+_USPS = Experiment(dataset="usps", model="lenet", pretrained="mnist-lenet", num_outer_steps=3000)
+_FROM_USPS = Experiment(dataset="mnist", model="lenet", pretrained="usps-lenet", num_outer_steps=3000)
+_FROM_SVHN = Experiment(
+    dataset="mnist", channels=3, image_size=28, model="lenet", pretrained="svhn-lenet", num_outer_steps=3000
+)
+_VOC = Experiment(dataset="voc2007", image_size=224, channels=3, model="alexnet", pretrained=_ALEXNET_WEIGHTS)
+_CUB = dataclasses.replace(_VOC, dataset="cub200")
+_MNIST_ATTACK = Experiment(dataset="mnist", model="lenet", pretrained="mnist-lenet", num_outer_steps=1500)
+_CIFAR10_ATTACK = Experiment(
+    dataset="cifar10", model="alexcifarnet", pretrained="cifar10-alexcifarnet", num_outer_steps=3000
+)
+
+
+def _adaptations(name: str, experiment: Experiment, epoch: int) -> dict[str, Experiment]:
+    """An adaptation to networks that are not known and to one that is, with our settings and with the paper's.
+
+    epoch: outer steps in an epoch of 1,024-image batches.
+    """
+    paper = dataclasses.replace(experiment, num_outer_steps=400 * epoch, pretrained=f"{experiment.pretrained}-paper")
+    fixed = {"init": "fixed", "num_inits": 1}
+    return {
+        name: _with(experiment, **_ADAPT),
+        f"{name}-fixed": _with(experiment, **_ADAPT | fixed),
+        f"{name}-paper": _with(paper, _PAPER, **_ADAPT_PAPER, decay_every=40 * epoch),
+        f"{name}-fixed-paper": _with(paper, _PAPER, **_ADAPT_PAPER | fixed, decay_every=40 * epoch),
+    }
+
+
+def _alexnet_paper(experiment: Experiment, epoch: int) -> Experiment:
+    experiment = dataclasses.replace(experiment, num_outer_steps=200 * epoch)
+    return _with(experiment, _PAPER, **_ALEXNET | {"decay_every": 30 * epoch})
+
+
 PRESETS: Mapping[str, Experiment] = {
     "digits": _with(Experiment(num_outer_steps=1000), num_steps=1, num_epochs=10, **_OURS_DIGITS),
     "mnist-fixed-init": _with(_MNIST, **_FIXED, **_OURS_FIXED, num_outer_steps=80_000),
@@ -83,6 +159,25 @@ PRESETS: Mapping[str, Experiment] = {
     "mnist-random-init-paper": _with(_MNIST, _PAPER, **_RANDOM),
     "cifar10-fixed-init-paper": _with(_CIFAR10, _PAPER, **_FIXED | {"num_steps": 10}, **_CIFAR10_PAPER),
     "cifar10-random-init-paper": _with(_CIFAR10, _PAPER, **_RANDOM, **_CIFAR10_PAPER),
+    **_adaptations("mnist-to-usps", _USPS, 8),
+    **_adaptations("usps-to-mnist", _FROM_USPS, 59),
+    **_adaptations("svhn-to-mnist", _FROM_SVHN, 59),
+    "voc-alexnet": _with(_VOC, **_ALEXNET, init_images="mean", num_outer_steps=1000),
+    "cub200-alexnet": _with(_CUB, **_ALEXNET, init_images="mean", num_outer_steps=1000),
+    "voc-alexnet-paper": _alexnet_paper(_VOC, 16),
+    "cub200-alexnet-paper": _alexnet_paper(_CUB, 6),
+    "mnist-attack": _with(_MNIST_ATTACK, **_ATTACK),
+    "cifar10-attack": _with(_CIFAR10_ATTACK, **_ATTACK),
+    "mnist-attack-paper": _with(
+        dataclasses.replace(_MNIST_ATTACK, pretrained="mnist-lenet-paper", num_outer_steps=400 * 59),
+        _PAPER,
+        **_ATTACK_PAPER,
+    ),
+    "cifar10-attack-paper": _with(
+        dataclasses.replace(_CIFAR10_ATTACK, pretrained="cifar10-alexcifarnet-paper", num_outer_steps=400 * 49),
+        _PAPER,
+        **_ATTACK_PAPER | {"decay_every": 40 * 49, "augment": "crop_flip"},
+    ),
 }
 
 

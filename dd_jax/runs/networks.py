@@ -1,0 +1,123 @@
+"""Pretrained networks by name: how they are made, and where they are kept.
+
+The settings of the paper (names ending in -paper) are those of the released code of Wang et al. 2018, docs/advanced.md,
+"Recommended settings to train pre-trained weights".
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+from dd_jax import models
+from dd_jax.data import load_dataset
+from dd_jax.errors import DataError, unknown_name
+from dd_jax.inner import Training
+from dd_jax.models import parse_model
+from dd_jax.runs.pretrain import pretrain
+from dd_jax.runs.progress import note
+from dd_jax.types import Pretrained
+
+FOLDER = Path("nets")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretraining:
+    """Networks to be trained: on what, which, how many, how."""
+
+    dataset: str = "mnist"
+    """What the networks are trained on: as for `dd-jax distill`."""
+    image_size: int | None = None
+    """Resize the images to this side while reading."""
+    channels: int | None = None
+    """Make the images grey (1) or colour (3)."""
+    model: str = "lenet"
+    """Network, with settings after a colon."""
+    num_nets: int = 200
+    """Networks to distil with."""
+    num_held_out: int = 20
+    """Others, to judge on."""
+    training: Training = dataclasses.field(default_factory=Training)
+    """How they are trained."""
+    seed: int = 0
+    """Of their weights and minibatches."""
+    out: str | None = None
+    """File; the same command with the same file continues, or adds networks. None: nets/DATASET-MODEL.safetensors."""
+    devices: int | None = None
+    """Devices that train networks at the same time; None: all there are."""
+
+
+def _paper(wanted: Pretraining, epochs: int, decay_epochs: int, learning_rate: float) -> Pretraining:
+    training = Training(epochs, 1024, learning_rate, 0.5, "step", decay_epochs, wanted.training.augment)
+    return dataclasses.replace(wanted, num_nets=2000, num_held_out=200, training=training)
+
+
+_USPS = Pretraining("usps", image_size=28, training=Training(epochs=20))
+_SVHN = Pretraining("svhn", training=Training(epochs=5))
+_CIFAR10 = Pretraining("cifar10", model="alexcifarnet", training=Training(epochs=15, augment="crop_flip"))
+
+PRETRAININGS: Mapping[str, Pretraining] = {
+    "digits-mlp": Pretraining("digits", model="mlp:hidden=(64,)", training=Training(epochs=30, batch_size=32)),
+    "mnist-lenet": Pretraining(),
+    "usps-lenet": _USPS,
+    "svhn-lenet": _SVHN,
+    "cifar10-alexcifarnet": _CIFAR10,
+    "mnist-lenet-paper": _paper(Pretraining(), 40, 20, 2e-4),
+    "usps-lenet-paper": _paper(_USPS, 130, 40, 2e-4),
+    "svhn-lenet-paper": _paper(_SVHN, 65, 20, 2e-4),
+    "cifar10-alexcifarnet-paper": _paper(_CIFAR10, 50, 7, 1e-3),
+}
+
+
+def pretraining(name: str) -> Pretraining:
+    """The networks called `name`; OptionError for an unknown name."""
+    if name not in PRETRAININGS:
+        raise unknown_name("preset of networks", name, PRETRAININGS)
+    wanted = PRETRAININGS[name]
+    return dataclasses.replace(wanted, out=str(FOLDER / f"{name}.safetensors"))
+
+
+def run_pretraining(wanted: Pretraining) -> Pretrained:
+    """Train the networks, or what is left of them, and keep them in their file.
+
+    Raises what `load_dataset` and `pretrain` raise.
+    """
+    name, settings = parse_model(wanted.model)
+    data = load_dataset(wanted.dataset, image_size=wanted.image_size, channels=wanted.channels)
+    model = models.make(name, data, **settings)
+    out = wanted.out or str(
+        FOLDER / f"{Path(wanted.dataset.partition(':')[2] or wanted.dataset).stem}-{name}.safetensors"
+    )
+    note(
+        f"Training {wanted.num_nets} + {wanted.num_held_out} networks {model.name} ({models.num_params(model):,} "
+        f"parameters each) for {wanted.training.epochs} epochs on {len(data.train.labels):,} images of {data.name}, "
+        f"into {out}"
+    )
+    return pretrain(
+        model,
+        data,
+        num_nets=wanted.num_nets,
+        num_held_out=wanted.num_held_out,
+        training=wanted.training,
+        seed=wanted.seed,
+        out=out,
+        devices=wanted.devices,
+    )
+
+
+def networks_file(networks: str) -> Path:
+    """The file that `networks` means: its path, or that of a preset's networks, which are made where they are missing.
+
+    Raises what `run_pretraining` raises, and DataError where several processes would have to make them.
+    """
+    path = Path(networks).expanduser()
+    if networks not in PRETRAININGS or path.is_file():
+        return path
+    made = Path(str(pretraining(networks).out))
+    if not made.is_file():
+        if jax.process_count() > 1:
+            raise DataError(f"{made} is missing. Make it first, in one process: dd-jax pretrain --preset {networks}")
+        note(f"The networks {networks} are not there yet: making them.")
+        run_pretraining(pretraining(networks))
+    return made

@@ -1,0 +1,206 @@
+"""Train many networks on real data and keep them in one file, to start inner training from."""
+
+import dataclasses
+import functools
+import io
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from dd_jax.errors import DivergedError, OptionError, RunError
+from dd_jax.evaluation import evaluate_networks
+from dd_jax.inner import Trainer, Training, device_mesh, map_over, on_each, replicate, trainer
+from dd_jax.models import Model, check_fits
+from dd_jax.runs.directory import differences, open_run, provenance
+from dd_jax.runs.files import disk_errors, plain, write_bytes
+from dd_jax.runs.interrupts import stop_requests
+from dd_jax.runs.pretrained import PARTS, load_pretrained, save_pretrained
+from dd_jax.runs.progress import note, progress
+from dd_jax.types import Batch, Dataset, Networks, Pretrained
+
+_AT_ONCE = 50  # networks under one vmap on an accelerator
+
+
+def pretrain(
+    model: Model,
+    data: Dataset,
+    *,
+    num_nets: int = 200,
+    num_held_out: int = 20,
+    training: Training | None = None,
+    seed: int = 0,
+    out: str | Path,
+    devices: int | None = None,
+    show_progress: bool = True,
+) -> Pretrained:
+    """Train networks from random weights on the training split of `data`, and keep them in the file `out`.
+
+    num_nets, num_held_out: networks to distil with, and others to judge on, each with its own weights and minibatches.
+    training: how; None for three epochs of Adam.
+    out: a .safetensors file; the same call continues what was cut short, network by network, and adds to a file that
+        has fewer networks of the same kind.
+    devices: how many devices train networks at the same time; None for all there are.
+    Raises DataError if data and model don't match, OptionError for bad options, RunError if `out` holds other networks
+    or can't be written, DivergedError if a network's weights stop being finite, KeyboardInterrupt when asked to stop.
+    """
+    training = training or Training()
+    if num_nets < 1 or num_held_out < 0:
+        raise OptionError(f"num_nets must be at least 1 and num_held_out at least 0; found {num_nets}, {num_held_out}.")
+    check_fits(model, data.train, data.num_classes)
+    train = trainer(model.apply, training)
+    out = Path(out).expanduser().absolute()
+    config = plain(
+        {
+            "dataset": {"name": data.name, "fingerprint": data.fingerprint},
+            "model": {"name": model.name, **model.settings},
+            "training": dataclasses.asdict(training),
+            "seed": seed,
+        }
+    )
+    wanted = [(part, i) for part, count in zip(PARTS, (num_nets, num_held_out), strict=True) for i in range(count)]
+    there = _already(out, config)
+    if there is not None and all(i < len(there.accuracies[part]) for part, i in wanted):
+        note(f"{out} has the networks already.")
+        return there
+    folder = out.with_name(out.name + ".parts")
+    with open_run(folder, {"pretrain": config}), stop_requests() as stop:
+        _split_up(there, folder)
+        missing = [job for job in wanted if not _file(folder, *job).is_file()]
+        if len(missing) < len(wanted):
+            note(f"{len(wanted) - len(missing)} of {len(wanted)} networks are there; training the others.")
+        crew = _Crew(model, data, train, training, seed, device_mesh(devices))
+        with progress(len(wanted), len(wanted) - len(missing), show_progress) as show:
+            done = len(wanted) - len(missing)
+            for start in range(0, len(missing), crew.size):
+                jobs = missing[start : start + crew.size]
+                networks, accuracies = crew.train(jobs, stop, folder)
+                for i, job in enumerate(jobs):
+                    _keep(_file(folder, *job), jax.tree.map(lambda leaf, i=i: leaf[i], networks), accuracies[i])
+                done += len(jobs)
+                show(done, accuracy=float(accuracies[: len(jobs)].mean()))
+        made = _join(folder, wanted, model, data, config, out)
+    shutil.rmtree(folder)
+    return made
+
+
+class _Crew:
+    """Trains networks in groups of `size`."""
+
+    def __init__(self, model: Model, data: Dataset, train: Trainer, training: Training, seed: int, mesh: Mesh | None):
+        self.model, self.data, self.mesh = model, data, mesh
+        self.trainer, self.training, self.key = train, training, jax.random.key(seed)
+        per_device = 1 if jax.default_backend() == "cpu" else _AT_ONCE
+        self.size = per_device * (1 if mesh is None else mesh.size)
+        self.real = replicate(data.train, mesh)
+
+    def train(self, jobs: list[tuple[str, int]], stop, folder: Path) -> tuple[Networks, np.ndarray]:
+        """The networks of `jobs` after training, and their accuracies on test; whatever fills the group comes after."""
+        keys = jnp.stack([self._key(*jobs[min(i, len(jobs) - 1)]) for i in range(self.size)])
+        keys = replicate(keys, self.mesh)
+        states = _begin(self.model.init, self.trainer.init, self.mesh, keys)
+        for _ in range(self.training.epochs):
+            if stop():
+                raise KeyboardInterrupt(f"stopped; the same command continues ({folder})")
+            states = _epoch(self.trainer.epoch, self.mesh, keys, states, self.real)
+            jax.block_until_ready(states.epoch)
+        networks = jax.tree.map(np.asarray, states.params)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(networks)):
+            raise DivergedError("The weights of a network are not finite: try a smaller learning_rate.", 0)
+        devices = None if self.mesh is None else self.mesh.size
+        return networks, evaluate_networks(networks, self.model, self.data, devices=devices).accuracies
+
+    def _key(self, part: str, index: int) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(self.key, PARTS.index(part)), index)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _begin(init, first, mesh, keys):
+    def one(key):
+        return first(init(jax.random.fold_in(key, 0)))
+
+    return on_each(lambda keys: map_over(one, keys, _at_once(keys)), mesh)(keys)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
+def _epoch(epoch, mesh, keys, states, real: Batch):
+    def each(keys, states, real):
+        def one(item):
+            key, state = item
+            return epoch(jax.random.fold_in(key, 1), state, real)
+
+        return map_over(one, (keys, states), _at_once(keys))
+
+    return on_each(each, mesh)(keys, states, real)
+
+
+def _at_once(keys: jax.Array) -> int | None:
+    return None if jax.default_backend() == "cpu" else min(_AT_ONCE, keys.shape[0])
+
+
+def _already(out: Path, config: Mapping[str, Any]) -> Pretrained | None:
+    """The networks that `out` has, if there is such a file; RunError if they are others than asked for."""
+    if not out.exists():
+        return None
+    found = load_pretrained(out)
+    there = {key: found.training.get(key) for key in config}
+    if different := differences(there, dict(config)):
+        listing = "\n".join(f"  {line}" for line in different)
+        raise RunError(f"{out} holds other networks:\n{listing}\nChoose another file, or delete this one.")
+    return found
+
+
+def _split_up(there: Pretrained | None, folder: Path) -> None:
+    """The networks of a finished file as parts again, so that others can be added."""
+    if there is None:
+        return
+    for part in PARTS:
+        networks = there.read(part)
+        for i, accuracy in enumerate(there.accuracies[part]):
+            _keep(_file(folder, part, i), jax.tree.map(lambda leaf, i=i: leaf[i], networks), accuracy)
+
+
+def _file(folder: Path, part: str, index: int) -> Path:
+    return folder / f"{part}-{index:06d}.npz"
+
+
+def _keep(path: Path, params: Any, accuracy: float) -> None:
+    buffer = io.BytesIO()
+    leaves = {f"{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(params))}
+    np.savez(buffer, accuracy=np.float32(accuracy), **leaves)  # type: ignore[arg-type]
+    with disk_errors("keep a trained network", path.parent):
+        write_bytes(path, buffer.getvalue())
+
+
+def _join(folder, wanted, model, data, config, out) -> Pretrained:
+    """All the parts as one file."""
+    template = jax.eval_shape(model.init, jax.random.key(0))
+    structure, count = jax.tree.structure(template), len(jax.tree.leaves(template))
+    networks, accuracies = {}, {}
+    for part in PARTS:
+        files = [_file(folder, *job) for job in wanted if job[0] == part]
+        stored = [dict(np.load(file)) for file in files]
+        shapes = [leaf.shape for leaf in jax.tree.leaves(template)]
+        leaves = [
+            np.stack([s[str(i)] for s in stored]) if stored else np.zeros((0, *shapes[i]), np.float32)
+            for i in range(count)
+        ]
+        networks[part] = jax.tree.unflatten(structure, leaves)
+        accuracies[part] = np.array([s["accuracy"] for s in stored], np.float32)
+    about = Pretrained(
+        f"{data.name}-{model.name}",
+        model.name,
+        {key: value for key, value in model.settings.items() if key != "precision"},
+        model.image_shape,
+        model.num_classes,
+        accuracies,
+        networks.__getitem__,
+        {**config, "made_with": provenance()},
+        "",
+    )
+    return save_pretrained(out, networks, about)

@@ -1,0 +1,214 @@
+"""Pretrained networks on disk: one safetensors file of stacked weights, with what is known of them beside.
+
+Tensors are named PART/LAYER/WEIGHT, PART being "train" or "held_out", each with a leading axis over networks, and
+PART.accuracy. Opening reads the header alone; weights are read when asked for.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dd_jax import models
+from dd_jax.errors import DataError, DDJaxError
+from dd_jax.models import Model, Shapes
+from dd_jax.runs.files import disk_errors, plain, write_bytes
+from dd_jax.types import Networks, Params, Pretrained
+
+PARTS = ("train", "held_out")
+FORMAT = 1
+
+_KEY = "dd_jax"  # of our entry in the file's metadata
+_FIELDS = {
+    "format": int,
+    "name": str,
+    "model": str,
+    "settings": dict,
+    "image_shape": list,
+    "num_classes": int,
+    "training": dict,
+    "fingerprint": str,
+}
+
+
+def save_pretrained(path: str | Path, networks: Mapping[str, Networks], pretrained: Pretrained) -> Pretrained:
+    """Write the parts of `networks` (leaves with a leading axis) and what `pretrained` says of them to `path`.
+
+    Returns what `load_pretrained` gives; its fingerprint is that of the weights. The file appears in one go.
+    Raises RunError if the disk refuses.
+    """
+    from safetensors.numpy import save
+
+    path = Path(path).expanduser()
+    tensors: dict[str, np.ndarray] = {}
+    for part in PARTS:
+        for name, leaf in _named(networks[part]).items():
+            tensors[f"{part}/{name}"] = np.ascontiguousarray(leaf, np.float32)
+        tensors[f"{part}.accuracy"] = np.asarray(pretrained.accuracies[part], np.float32)
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensors[name]))
+    about = {
+        "format": FORMAT,
+        "name": pretrained.name,
+        "model": pretrained.model,
+        "settings": dict(pretrained.settings),
+        "image_shape": list(pretrained.image_shape),
+        "num_classes": pretrained.num_classes,
+        "training": dict(pretrained.training),
+        "fingerprint": digest.hexdigest()[:16],
+    }
+    with disk_errors("save the networks", path):
+        write_bytes(path, save(tensors, {_KEY: json.dumps(plain(about))}))
+    return load_pretrained(path)
+
+
+def load_pretrained(path: str | Path, model: Model | None = None) -> Pretrained:
+    """The networks in `path`: a file that `dd-jax pretrain` wrote, or torchvision's weights of an AlexNet.
+
+    model: what torchvision's weights (.pth or .safetensors) are for; they say neither classes nor image size. Their
+        last layer is replaced: zero weights, unit biases. They are one network, in the part "train".
+    Nothing in any file is executed.
+    Raises DataError if there is no such file, or if it is damaged, holds another architecture or anything but weights.
+    """
+    path = Path(path).expanduser()
+    about = read_about(path)
+    if about is None:
+        return _from_torchvision(path, model)
+    accuracies = {part: _tensor(path, f"{part}.accuracy") for part in PARTS}
+    template = _template(path, about)
+    _check_tensors(path, template, accuracies)
+
+    @functools.cache
+    def read(part: str) -> Networks:
+        names = _named(template)
+        leaves = [_tensor(path, f"{part}/{name}") for name in names]
+        if not all(np.isfinite(leaf).all() for leaf in leaves):
+            raise DataError(f"{path} holds weights that are not finite. Make it anew with dd-jax pretrain.")
+        return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+    shape = tuple(about["image_shape"])
+    return Pretrained(
+        about["name"],
+        about["model"],
+        about["settings"],
+        shape,
+        about["num_classes"],
+        accuracies,
+        read,
+        about["training"],
+        about["fingerprint"],
+    )
+
+
+def read_about(path: Path) -> dict[str, Any] | None:
+    """What the file `path` says of its networks; None if it is no file of ours, but perhaps one of torchvision's.
+
+    Raises DataError if there is no file, or if what it says is damaged.
+    """
+    if not path.is_file():
+        raise DataError(
+            f"There is no file of pretrained networks at {path}: make one with dd-jax pretrain. (ImageNet weights of "
+            "AlexNet: https://download.pytorch.org/models/alexnet-owt-7be5be79.pth.)"
+        )
+    metadata = _metadata(path)
+    if metadata is None or _KEY not in metadata:
+        return None
+    try:
+        about = json.loads(metadata[_KEY])
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: its description is not JSON ({error}).") from error
+    for field, kind in _FIELDS.items():
+        if not isinstance(about, dict) or not isinstance(about.get(field), kind):
+            raise DataError(f"{path}: its description should have {field!r}, a {kind.__name__}; found {about}.")
+    if about["format"] != FORMAT:
+        raise DataError(f"{path} has format {about['format']}; this version of dd_jax reads {FORMAT}.")
+    return about
+
+
+def _metadata(path: Path) -> dict[str, str] | None:
+    """The metadata of a safetensors file; None if it isn't one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.metadata() or {}
+    except SafetensorError:
+        return None
+
+
+def _tensor(path: Path, name: str) -> np.ndarray:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: can't read {name!r}: {error}.") from error
+
+
+def _template(path: Path, about: Mapping[str, Any]) -> Params:
+    """Shapes and dtypes of one network's parameters."""
+    spec = Shapes(tuple(about["image_shape"]), about["num_classes"])
+    try:
+        model = models.make(about["model"], spec, **about["settings"])
+        return jax.eval_shape(model.init, jax.random.key(0))
+    except (DDJaxError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is for a network that can't be built: {error}") from error
+
+
+def _check_tensors(path: Path, template: Params, accuracies: Mapping[str, np.ndarray]) -> None:
+    from safetensors import safe_open
+
+    expected = {
+        f"{part}/{name}": [len(accuracies[part]), *leaf.shape]
+        for part in PARTS
+        for name, leaf in _named(template).items()
+    } | {f"{part}.accuracy": [len(accuracies[part])] for part in PARTS}
+    with safe_open(path, framework="np") as file:
+        found = {name: (file.get_slice(name).get_shape(), file.get_slice(name).get_dtype()) for name in file.keys()}  # noqa: SIM118
+    for name, shape in expected.items():
+        if name not in found:
+            raise DataError(f"{path} lacks the weights {name!r}; it has {', '.join(sorted(found)[:4])}, ...")
+        if found[name] != (shape, "F32"):
+            raise DataError(f"{path}: {name!r} should be float32 {tuple(shape)}; found {found[name][1]} "
+                            f"{tuple(found[name][0])}.")  # fmt: skip
+    if strangers := sorted(set(found) - set(expected)):
+        raise DataError(f"{path} has {strangers[0]!r}, which its architecture doesn't know.")
+
+
+def _from_torchvision(path: Path, model: Model | None) -> Pretrained:
+    from dd_jax.runs.weights import read_state_dict
+
+    state = read_state_dict(path)
+    if model is None:
+        raise DataError(f"{path} holds weights without a description: say which model they are for (alexnet).")
+    params = models.alexnet_from_torchvision(state, model)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    train = jax.tree.map(lambda leaf: np.asarray(leaf)[None], params)
+    networks = {"train": train, "held_out": jax.tree.map(lambda leaf: leaf[:0], train)}
+    accuracies = {"train": np.full(1, np.nan, np.float32), "held_out": np.zeros(0, np.float32)}
+    settings = {key: value for key, value in model.settings.items() if key != "precision"}
+    return Pretrained(
+        f"{path.stem}-{model.name}",
+        model.name,
+        settings,
+        model.image_shape,
+        model.num_classes,
+        accuracies,
+        networks.__getitem__,
+        {},
+        digest,
+    )
+
+
+def _named(params: Params) -> dict[str, Any]:
+    """The leaves of nested dicts by their path, "Conv_0/kernel", in the order of the tree."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return {"/".join(str(key.key) for key in keys): leaf for keys, leaf in leaves}

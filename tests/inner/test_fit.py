@@ -1,0 +1,132 @@
+"""Ordinary training: one step by hand, schedules, and that it learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import dd_jax as dd
+from dd_jax.errors import OptionError
+from dd_jax.inner import Training, augment, batch_loss, fit, trainer
+from dd_jax.types import Batch
+
+SIDE = 6
+
+
+@pytest.fixture(scope="module")
+def real() -> Batch:
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(50, SIDE, SIDE, 1)).astype(np.float32)
+    return Batch(jnp.asarray(images), jnp.asarray(generator.integers(0, 3, 50), jnp.int32))
+
+
+@pytest.fixture(scope="module")
+def model() -> dd.models.Model:
+    return dd.models.mlp(dd.models.Shapes((SIDE, SIDE, 1), 3), hidden=(5,))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", [0.1, 0.1, 0.1, 0.1]),
+        ("step", [0.1, 0.1, 0.05, 0.05]),  # halved after one epoch of two steps
+        ("cosine", [0.1 * 0.5 * (1 + np.cos(np.pi * i / 4)) for i in range(4)]),
+    ],
+)
+def test_equals_optax_in_a_loop_over_the_same_minibatches(real, model, schedule, rates):
+    training = Training(epochs=2, batch_size=20, learning_rate=0.1, b1=0.5, schedule=schedule, decay_epochs=1)
+    seen = []
+    params = model.init(jax.random.key(1))
+    key = jax.random.key(2)
+    for epoch in range(2):
+        order = jax.random.permutation(jax.random.split(jax.random.fold_in(key, epoch))[0], 50)
+        seen += [order[:20], order[20:40]]
+    gradient = jax.jit(jax.grad(batch_loss(model.apply)))
+    expected, adam = params, optax.adam(1.0, b1=0.5)
+    moments = adam.init(params)
+    for rate, chosen in zip(rates, seen, strict=True):
+        updates, moments = adam.update(gradient(expected, Batch(*(leaf[chosen] for leaf in real))), moments)
+        expected = jax.tree.map(lambda p, u, rate=rate: p + rate * u, expected, updates)
+    found = jax.jit(lambda params, real: fit(model.apply, params, key, real, training))(params, real)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), found, expected)
+
+
+def test_epochs_one_by_one_are_the_whole(real, model):
+    training = Training(epochs=3, batch_size=16)
+    init, epoch = trainer(model.apply, training)
+    state, key = init(model.init(jax.random.key(0))), jax.random.key(5)
+    step = jax.jit(epoch)
+    for _ in range(3):
+        state = step(key, state, real)
+    whole = jax.jit(lambda real: fit(model.apply, model.init(jax.random.key(0)), key, real, training))(real)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state.params, whole)
+    assert int(state.epoch) == 3
+
+
+def test_each_image_once_an_epoch(real, model):
+    """The gradient of a linear loss sums over the images of an epoch, whatever their order."""
+    init, epoch = trainer(model.apply, Training(epochs=1, batch_size=50))
+    one = jax.jit(epoch)(jax.random.key(0), init(model.init(jax.random.key(0))), real)
+    other = jax.jit(epoch)(jax.random.key(9), init(model.init(jax.random.key(0))), real)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one.params, other.params)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}, {"b1": 1.0}]
+)
+def test_bad_settings_are_refused(model, bad):
+    with pytest.raises(OptionError, match=next(iter(bad))):
+        trainer(model.apply, Training(**bad))
+
+
+def test_unknown_names_are_refused(model):
+    for name in ("schedule", "augment"):
+        training = Training()
+        object.__setattr__(training, name, "cosin")
+        with pytest.raises(OptionError, match="Unknown"):
+            trainer(model.apply, training)
+
+
+def test_no_augmentation_is_the_identity(real):
+    keys = jax.random.split(jax.random.key(0), 50)
+    assert augment(keys, real.images, "none") is real.images
+    with pytest.raises(OptionError, match="crop_flip"):
+        augment(keys, real.images, "crop_flop")
+
+
+def test_crop_flip_gives_windows_of_the_reflected_image():
+    image = jnp.arange(64.0).reshape(1, 8, 8, 1)
+    padded = np.pad(np.asarray(image[0, :, :, 0]), 4, mode="reflect")
+    windows = {
+        change.tobytes()
+        for y in range(9) for x in range(9)
+        for change in (padded[y : y + 8, x : x + 8].copy(), padded[y : y + 8, x : x + 8][:, ::-1].copy())
+    }  # fmt: skip
+    keys = jax.random.split(jax.random.key(3), 300)
+    found = np.asarray(jax.jit(augment, static_argnums=2)(keys, jnp.repeat(image, 300, 0), "crop_flip"))[..., 0]
+    assert all(one.tobytes() in windows for one in found)
+    assert len({one.tobytes() for one in found}) > 100, "each image is changed in its own way"
+
+
+def test_resized_crops_keep_the_shape_and_the_range_of_a_ramp():
+    ramp = jnp.broadcast_to(jnp.linspace(0.0, 1.0, 32)[None, None, :, None], (40, 32, 32, 3))
+    keys = jax.random.split(jax.random.key(0), 40)
+    found = np.asarray(jax.jit(augment, static_argnums=2)(keys, ramp, "resized_crop_flip"))
+    assert found.shape == (40, 32, 32, 3)
+    slopes = np.abs(np.diff(found[:, 16, 4:-4, 0], axis=1)).mean(1) * 31
+    assert (slopes < 1.02).all(), "crops are enlarged, never shrunk"
+    assert slopes.min() < 0.5
+    assert (found.min(), found.max()) == (pytest.approx(0, abs=0.05), pytest.approx(1, abs=0.05))
+    signs = np.sign(np.diff(found[:, 16, 10:20, 0], axis=1).mean(1))
+    assert 5 < (signs > 0).sum() < 35, "about half are mirrored"
+
+
+def test_it_learns(digits):
+    model = dd.models.mlp(digits, hidden=(32,))
+    training = Training(epochs=15, batch_size=32)
+    params = jax.jit(lambda r: fit(model.apply, model.init(jax.random.key(0)), jax.random.key(1), r, training))(
+        digits.train
+    )
+    right = model.apply(params, digits.test.images).argmax(-1) == digits.test.labels
+    assert float(right.mean()) > 0.85
