@@ -257,7 +257,7 @@ def agreement(workload: Workload, peer: Peer) -> dict[str, float]:
         raw = jnp.full(3, -3.0, jnp.float64)
         real = dd.Batch(jax.random.normal(keys[2], (32, *workload.image_shape), jnp.float64),
                         jax.random.randint(keys[3], (32,), 0, 10))  # fmt: skip
-        objective = outer_loss(model, lambda key: params, step_batches(10, 3, 1))
+        objective = outer_loss(model, lambda key, networks=None: params, step_batches(10, 3, 1))
         loss, gradient = jax.jit(jax.value_and_grad(objective))(StepBatches(images, raw), keys[0], real)
         path = f"{folder}/given.npz"
         given: dict[str, Any] = {

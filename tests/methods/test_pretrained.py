@@ -158,7 +158,7 @@ def test_baselines_of_pretrained_networks(nets, digits, digits_mlp, monkeypatch)
     protocol = Protocol(pretrained=nets.fingerprint)
     distilled = as_distilled(mean_images(digits, 1), SetShape(1, 1, 1), 0.1, protocol)
     found = dd.baselines(distilled, digits_mlp, digits, pretrained=nets, num_sets=2, num_candidates=2)
-    assert list(found)[0] == "no steps"
+    assert next(iter(found)) == "no steps"
     assert list(found)[-1] == "full training set"
     np.testing.assert_allclose(found["no steps"].evaluation.accuracies, nets.accuracies["held_out"], atol=1e-6)
     assert found["full training set"].evaluation.mean > found["no steps"].evaluation.mean
