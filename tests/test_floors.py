@@ -40,7 +40,7 @@ HOMES = {
     "rich": ("dd_jax/runs/progress.py",),
     "safetensors": ("dd_jax/runs/weights.py", "dd_jax/runs/pretrained.py"),
     "sklearn": ("dd_jax/data/", "dd_jax/synthetic/", "dd_jax/evaluation/"),
-    "tyro": ("dd_jax/cli.py", "experiments/"),
+    "tyro": ("dd_jax/cli/", "experiments/"),
 }
 TOP_LEVEL = ("flax", "tyro")  # paid for by every import of their homes, and meant to be
 CLOCKS = ("time", "datetime")
@@ -175,7 +175,7 @@ def test_a_breach_is_found(path, source, words):
         ("dd_jax/methods/x.py", "from dd_jax.inner import unroll\nfrom dd_jax import models\nimport optax"),
         ("dd_jax/evaluation/x.py", "def f():\n    from sklearn.cluster import KMeans"),
         ("dd_jax/data/x.py", "def f():\n    from PIL import Image\n    return open('a')"),
-        ("dd_jax/cli.py", "import tyro\nimport dd_jax\nfrom dd_jax.runs import distill"),
+        ("dd_jax/cli/commands.py", "import tyro\nimport dd_jax\nfrom dd_jax.runs import distill"),
         ("experiments/x.py", "from dd_jax import cli\nfrom dd_jax.cli import main\nimport tyro"),
         ("dd_jax/types.py", "from dd_jax.errors import DataError"),
         ("dd_jax/__init__.py", "from dd_jax import methods\nfrom dd_jax.runs import distill"),

@@ -1,8 +1,6 @@
-"""The command line: dd-jax distill | pretrain | estimate | evaluate | baselines | info."""
+"""What each command does."""
 
 import dataclasses
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,24 +8,9 @@ from typing import Annotated, Any
 import tyro
 
 import dd_jax
-from dd_jax.errors import DDJaxError, OptionError, unknown_name
+from dd_jax.cli.options import parse, parse_experiment, take_option
+from dd_jax.errors import OptionError
 from dd_jax.runs.experiment import Experiment
-
-_USAGE = """usage: dd-jax COMMAND [OPTIONS]     (dd-jax COMMAND --help tells a command's options)
-
-commands:
-  distill     learn a distilled set, compare it with every baseline, leave a run directory
-  pretrain    train many networks on a dataset, for sets that adapt or attack such networks
-  estimate    what that will need in memory and time, without doing it
-  evaluate    train fresh networks on the distilled set of a run directory
-  baselines   what real images of the same number give, under the same protocol
-  info        versions, devices and presets; or what a dataset, or a run directory, holds
-
-several processes, on one machine or many, as one run: every command also takes
-  --distributed                                                   started by SLURM, Open MPI or on Cloud TPU
-  --coordinator HOST:PORT --num-processes N --process-id I        started by hand
-
-Without options `dd-jax distill` distils scikit-learn's digits in well under a minute."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +40,7 @@ def distill(argv: Sequence[str], default: Experiment | None = None) -> None:
     from dd_jax.runs.experiment import run_experiment
 
     what = "Learn a distilled set and compare it with baselines."
-    run_experiment(_parse_experiment(argv, "dd-jax distill", what, default))
+    run_experiment(parse_experiment(argv, "dd-jax distill", what, default))
 
 
 def estimate(argv: Sequence[str]) -> None:
@@ -65,7 +48,7 @@ def estimate(argv: Sequence[str]) -> None:
     from dd_jax.runs.experiment import load, source
 
     what = "Say what an experiment needs in memory and time, without doing it."
-    experiment = _parse_experiment(argv, "dd-jax estimate", what)
+    experiment = parse_experiment(argv, "dd-jax estimate", what)
     data, model, pretrained = load(**source(experiment))
     method = dd_jax.methods.unrolled(model, experiment.method, pretrained=pretrained)
     steps = experiment.num_outer_steps
@@ -76,13 +59,13 @@ def pretrain(argv: Sequence[str]) -> None:
     """dd-jax pretrain: many networks on a dataset, in one file."""
     from dd_jax.runs.networks import PRETRAININGS, Pretraining, pretraining, run_pretraining
 
-    name, argv = _take_option(argv, "--preset")
+    name, argv = take_option(argv, "--preset")
     description = (
         "Train many networks, and keep them in one file for `dd-jax distill --pretrained FILE`.\n\n"
         f"--preset NAME starts from the defaults of {', '.join(PRETRAININGS)}."
     )
     start = pretraining(name) if name else Pretraining()
-    made = run_pretraining(_parse(tyro.conf.OmitArgPrefixes[Pretraining], argv, "dd-jax pretrain", start, description))
+    made = run_pretraining(parse(tyro.conf.OmitArgPrefixes[Pretraining], argv, "dd-jax pretrain", start, description))
     for part, accuracies in made.accuracies.items():
         if len(accuracies):
             print(f"{part.replace('_', '-')}: {dd_jax.evaluation.in_percent(accuracies)} on test (n={len(accuracies)})")
@@ -93,7 +76,7 @@ def evaluate(argv: Sequence[str]) -> None:
     from dd_jax import models
     from dd_jax.runs.experiment import judge, load_run
 
-    options = _parse(Evaluate, argv, "dd-jax evaluate")
+    options = parse(Evaluate, argv, "dd-jax evaluate")
     distilled, model, data, pretrained = load_run(options.run)
     if options.model is not None:
         name, settings = models.parse_model(options.model)
@@ -126,7 +109,7 @@ def baselines(argv: Sequence[str]) -> None:
     from dd_jax.methods.unrolled import protocol_of
     from dd_jax.runs.experiment import baseline_row, load, print_table, source
 
-    experiment = _parse_experiment(
+    experiment = parse_experiment(
         argv, "dd-jax baselines", "Measure the baselines of an experiment, without distilling."
     )
     data, model, pretrained = load(**source(experiment))
@@ -156,7 +139,7 @@ def info(argv: Sequence[str]) -> None:
         what: Annotated[str, tyro.conf.Positional] = ""
         """Name of a dataset (see `dd-jax distill --help`), or a run directory."""
 
-    what = _parse(Info, argv, "dd-jax info").what
+    what = parse(Info, argv, "dd-jax info").what
     if not what:
         known = {"presets": list(PRESETS), "pretrain": list(PRETRAININGS), "models": list(dd_jax.models.MODELS)}
         _print_tree({**provenance(), **known})
@@ -176,109 +159,6 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit status: 0, 2 for a mistake that has a message, 130 when interrupted."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["--version"]:
-        print(dd_jax.__version__)
-        return 0
-    if not argv or argv[0] in ("-h", "--help"):
-        print(_USAGE)
-        return 0 if argv else 2
-    return _guarded(lambda argv: _command(argv[0])(argv[1:]), argv)
-
-
-def run_script(default: Experiment, paper: Experiment, argv: Sequence[str] | None = None) -> int:
-    """What an experiment script does: the options of `dd-jax distill` over its own record, --paper and --smoke."""
-    wanted, rest = _take_flag(sys.argv[1:] if argv is None else argv, "--paper")
-    return _guarded(lambda argv: distill(argv, paper if wanted else default), rest)
-
-
-def _guarded(run: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
-    from dd_jax.runs.runtime import keep_compiled_programs, use_cores
-
-    several = False
-    try:
-        keep_compiled_programs()
-        use_cores()
-        several, argv = _join(argv)
-        run(argv)
-    except DDJaxError as error:
-        print(f"dd-jax: {error}", file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt as interrupt:
-        print(f"dd-jax: {interrupt or 'interrupted'}", file=sys.stderr)
-        status = 130
-    else:
-        return 0
-    if several:  # the others may be gone, and an orderly exit would wait for them
-        sys.stderr.flush()
-        os._exit(status)
-    return status
-
-
-def _join(argv: Sequence[str]) -> tuple[bool, list[str]]:
-    """Join other processes if the options say so; whether they did, and the other options."""
-    from dd_jax.runs.processes import join_processes
-
-    launched, argv = _take_flag(argv, "--distributed")
-    coordinator, argv = _take_option(argv, "--coordinator")
-    count, argv = _take_option(argv, "--num-processes")
-    number, argv = _take_option(argv, "--process-id")
-    for name, value in (("--num-processes", count), ("--process-id", number)):
-        if value is not None and not value.isdigit():
-            raise OptionError(f"{name} must be a whole number, but is {value!r}.")
-    if not launched and coordinator is None and count is None and number is None:
-        return False, argv
-    join_processes(coordinator, *(None if value is None else int(value) for value in (count, number)))
-    return True, argv
-
-
-def _command(name: str) -> Callable[[Sequence[str]], None]:
-    if name not in COMMANDS:
-        raise unknown_name("command", name, COMMANDS)
-    return COMMANDS[name]
-
-
-def _parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experiment | None = None) -> Experiment:
-    from dd_jax.runs.presets import PRESETS, preset, smoke
-
-    name, argv = _take_option(argv, "--preset")
-    small, argv = _take_flag(argv, "--smoke")
-    start = preset(name) if name else default or preset("digits")
-    description = (
-        f"{what}\n\n--preset NAME starts from the defaults of {', '.join(PRESETS)}; the defaults below are those of "
-        "the preset that is named beside --help. --smoke makes the experiment tiny."
-    )
-    flat = tyro.conf.OmitArgPrefixes[Experiment]
-    experiment = _parse(flat, argv, prog, start, description)
-    return smoke(experiment) if small else experiment
-
-
-def _parse(kind: Any, argv: Sequence[str], prog: str, default: Any = None, description: str | None = None) -> Any:
-    extra = {} if default is None else {"default": default}
-    return tyro.cli(kind, prog=prog, args=list(argv), description=description, **extra)
-
-
-def _take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
-    """The value of `name VALUE` or `name=VALUE`, and the rest."""
-    rest, value, words = [], None, iter(argv)
-    for word in words:
-        if word == name:
-            value = next(words, "")
-        elif word.startswith(name + "="):
-            value = word.partition("=")[2]
-        else:
-            rest.append(word)
-    if value == "":
-        raise OptionError(f"{name} needs a value.")
-    return value, rest
-
-
-def _take_flag(argv: Sequence[str], name: str) -> tuple[bool, list[str]]:
-    return name in argv, [word for word in argv if word != name]
-
-
 def _print_tree(value: Any, indent: int = 0, name: str = "") -> None:
     if isinstance(value, Mapping):
         if name:
@@ -288,7 +168,3 @@ def _print_tree(value: Any, indent: int = 0, name: str = "") -> None:
     else:
         shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
         print(f"{' ' * indent}{name}: {shown}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

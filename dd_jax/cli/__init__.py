@@ -1,0 +1,111 @@
+"""The command line, dd-jax COMMAND, and what experiment scripts do."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import dd_jax
+from dd_jax.cli.commands import COMMANDS, distill
+from dd_jax.cli.options import join, take_flag, take_option
+from dd_jax.errors import DDJaxError, unknown_name
+from dd_jax.runs.experiment import Experiment
+
+__all__ = ["COMMANDS", "main", "run_script", "run_table"]
+
+_INTERRUPTED = 130  # exit status
+_USAGE = """usage: dd-jax COMMAND [OPTIONS]     (dd-jax COMMAND --help tells a command's options)
+
+commands:
+  distill     learn a distilled set, compare it with every baseline, leave a run directory
+  pretrain    train many networks on a dataset, for sets that adapt or attack such networks
+  estimate    what that will need in memory and time, without doing it
+  evaluate    train fresh networks on the distilled set of a run directory
+  baselines   what real images of the same number give, under the same protocol
+  info        versions, devices and presets; or what a dataset, or a run directory, holds
+
+several processes, on one machine or many, as one run: every command also takes
+  --distributed                                                   started by SLURM, Open MPI or on Cloud TPU
+  --coordinator HOST:PORT --num-processes N --process-id I        started by hand
+
+Without options `dd-jax distill` distils scikit-learn's digits in well under a minute."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit status: 0, 2 for a mistake that has a message, 130 when interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["--version"]:
+        print(dd_jax.__version__)
+        return 0
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0 if argv else 2
+    return _guarded(lambda argv: _command(argv[0])(argv[1:]), argv)
+
+
+def run_script(default: Experiment, paper: Experiment, argv: Sequence[str] | None = None) -> int:
+    """What an experiment script does: the options of `dd-jax distill` over its own record, --paper and --smoke."""
+    wanted, rest = take_flag(sys.argv[1:] if argv is None else argv, "--paper")
+    return _guarded(lambda argv: distill(argv, paper if wanted else default), rest)
+
+
+def run_table(
+    experiments: Mapping[str, Experiment], paper: Mapping[str, Experiment], argv: Sequence[str] | None = None
+) -> int:
+    """What a script of several experiments does: those that are named, or all, one after another, whatever fails.
+
+    Options are those of `run_script`, for every one of them; with --out FOLDER each has its folder in it, by its name.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    names = []
+    while argv and not argv[0].startswith("-"):
+        names.append(argv.pop(0))
+    if unknown := [name for name in names if name not in experiments]:
+        print(f"dd-jax: {unknown_name('experiment', unknown[0], experiments)}", file=sys.stderr)
+        return 2
+    wanted, argv = take_flag(argv, "--paper")
+    status = 0
+    for name in names or experiments:
+        experiment = (paper if wanted else experiments)[name]
+
+        def run(argv: Sequence[str], name: str = name, experiment: Experiment = experiment) -> None:
+            folder, argv = take_option(argv, "--out")
+            if folder is not None:
+                experiment = dataclasses.replace(experiment, out=str(Path(folder) / name))
+            distill(argv, experiment)
+
+        print(f"{name}:", flush=True)
+        status = max(status, _guarded(run, argv))
+        if status == _INTERRUPTED:
+            break
+    return status
+
+
+def _guarded(run: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+    from dd_jax.runs.runtime import keep_compiled_programs, use_cores
+
+    several = False
+    try:
+        keep_compiled_programs()
+        use_cores()
+        several, argv = join(argv)
+        run(argv)
+    except DDJaxError as error:
+        print(f"dd-jax: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt as interrupt:
+        print(f"dd-jax: {interrupt or 'interrupted'}", file=sys.stderr)
+        status = _INTERRUPTED
+    else:
+        return 0
+    if several:  # the others may be gone, and an orderly exit would wait for them
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _command(name: str) -> Callable[[Sequence[str]], None]:
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    return COMMANDS[name]

@@ -1,0 +1,68 @@
+"""The words of a command line: options of experiments, presets, and those that join several processes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+
+from dd_jax.errors import OptionError
+from dd_jax.runs.experiment import Experiment
+
+
+def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experiment | None = None) -> Experiment:
+    """The experiment that the options describe, over a preset or `default`."""
+    from dd_jax.runs.presets import PRESETS, preset, smoke
+
+    name, argv = take_option(argv, "--preset")
+    small, argv = take_flag(argv, "--smoke")
+    start = preset(name) if name else default or preset("digits")
+    description = (
+        f"{what}\n\n--preset NAME starts from the defaults of {', '.join(PRESETS)}; the defaults below are those of "
+        "the preset that is named beside --help. --smoke makes the experiment tiny."
+    )
+    flat = tyro.conf.OmitArgPrefixes[Experiment]
+    experiment = parse(flat, argv, prog, start, description)
+    return smoke(experiment) if small else experiment
+
+
+def parse(kind: Any, argv: Sequence[str], prog: str, default: Any = None, description: str | None = None) -> Any:
+    """A record of this kind out of options; its fields' docstrings are the help."""
+    extra = {} if default is None else {"default": default}
+    return tyro.cli(kind, prog=prog, args=list(argv), description=description, **extra)
+
+
+def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    """The value of `name VALUE` or `name=VALUE`, and the rest."""
+    rest, value, words = [], None, iter(argv)
+    for word in words:
+        if word == name:
+            value = next(words, "")
+        elif word.startswith(name + "="):
+            value = word.partition("=")[2]
+        else:
+            rest.append(word)
+    if value == "":
+        raise OptionError(f"{name} needs a value.")
+    return value, rest
+
+
+def take_flag(argv: Sequence[str], name: str) -> tuple[bool, list[str]]:
+    """Whether the word `name` is there, and the rest."""
+    return name in argv, [word for word in argv if word != name]
+
+
+def join(argv: Sequence[str]) -> tuple[bool, list[str]]:
+    """Join other processes if the options say so; whether they did, and the other options."""
+    from dd_jax.runs.processes import join_processes
+
+    launched, argv = take_flag(argv, "--distributed")
+    coordinator, argv = take_option(argv, "--coordinator")
+    count, argv = take_option(argv, "--num-processes")
+    number, argv = take_option(argv, "--process-id")
+    for name, value in (("--num-processes", count), ("--process-id", number)):
+        if value is not None and not value.isdigit():
+            raise OptionError(f"{name} must be a whole number, but is {value!r}.")
+    if not launched and coordinator is None and count is None and number is None:
+        return False, argv
+    join_processes(coordinator, *(None if value is None else int(value) for value in (count, number)))
+    return True, argv

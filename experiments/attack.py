@@ -1,0 +1,17 @@
+"""Malicious images: one gradient step on 100 of them makes good networks take class 0 for class 1.
+
+Paper:     Wang, Zhu, Torralba & Efros 2018, section 4.3, on networks that are not known
+Command:   python experiments/attack.py mnist-attack         also cifar10-attack (on a GPU); all without a name
+Options:   those of dd-jax distill; --paper for the paper's own settings; --smoke to see it run
+Networks:  trained first where nets/ doesn't have them yet
+"""
+
+import sys
+
+from dd_jax.cli import run_table
+from dd_jax.runs.presets import PRESETS
+
+NAMES = ("mnist-attack", "cifar10-attack")
+
+if __name__ == "__main__":
+    sys.exit(run_table({n: PRESETS[n] for n in NAMES}, paper={n: PRESETS[f"{n}-paper"] for n in NAMES}))
