@@ -1,5 +1,6 @@
 """The command line: what it prints, what it leaves, and what it says of mistakes."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 import dd_jax as dd
-from dd_jax.cli import COMMANDS, main, run_script
+from dd_jax.cli import COMMANDS, main, run_script, run_table
 from dd_jax.errors import OptionError
 from dd_jax.models import parse_model
+from dd_jax.runs import networks
 from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment, default_out
 from dd_jax.runs.networks import PRETRAININGS
 from dd_jax.runs.presets import PRESETS, preset, smoke
@@ -201,3 +203,78 @@ def test_scripts_take_the_same_options(tmp_path):
     argv = ["--smoke", "--out", str(tmp_path)]
     assert run_script(PRESETS["digits"], PRESETS["digits"], argv) == 0
     assert (tmp_path / "results.json").is_file()
+
+
+NETS = ["--dataset", "digits", "--model", "mlp:hidden=(16,)", "--num-nets", "6", "--num-held-out", "3"]
+NETS += ["--epochs", "20", "--batch-size", "64", "--learning-rate", "0.005"]
+
+
+@pytest.fixture(scope="module")
+def nets(tmp_path_factory):
+    path = tmp_path_factory.mktemp("nets") / "digits.safetensors"
+    assert main(["pretrain", *NETS, "--out", str(path)]) == 0
+    return path
+
+
+def rows_of(printed):
+    """The lines of the printed table, as lists of words."""
+    lines = [line.split() for line in printed.splitlines()]
+    return [line for line in lines if "%" in line]
+
+
+def test_a_run_for_pretrained_networks_can_be_judged_again_from_its_directory_alone(nets, tmp_path, capsys):
+    copy, out = tmp_path / "digits.safetensors", tmp_path / "run"
+    copy.write_bytes(nets.read_bytes())
+    # Standardised pixels of a smaller dataset in the same form: the digits themselves, halved in brightness.
+    digits = dd.load_dataset("digits", transform="identity")
+    np.savez(tmp_path / "dim.npz", images=digits.train.images * 0.5, labels=digits.train.labels)
+    options = ["--num-outer-steps", "4", "--num-nets", "3", "--num-eval-nets", "2", "--num-epochs", "1",
+               "--batch-size", "16", "--attack-class", "3", "--target-class", "5"]  # fmt: skip
+    source = ["--dataset", f"npz:{tmp_path / 'dim.npz'}", "--pretrained", str(copy)]
+    assert main(["distill", *source, *options, "--out", str(out)]) == 0
+    table = rows_of(capsys.readouterr().out)
+    assert [row[0] for row in table] == ["distilled", "no", "random", "best", "class", "k-means"]
+    results = json.loads((out / "results.json").read_text())["results"]
+    assert len(results["no steps"]["attacked"]["success"]) == 3
+    copy.unlink()
+    assert main(["evaluate", str(out), "--num-nets", "3", "--baselines"]) == 0
+    assert rows_of(capsys.readouterr().out)[: len(table)] == table
+
+
+def test_images_are_fitted_to_the_networks(nets, tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 255, (60, 12, 10, 3), np.uint8)
+    np.savez(tmp_path / "photos.npz", images=images, labels=np.arange(60) % 10)
+    argv = ["--dataset", f"npz:{tmp_path / 'photos.npz'}", "--pretrained", str(nets), "--smoke"]
+    assert main(["distill", *argv, "--out", str(tmp_path / "run")]) == 0
+    assert dd.load_distilled(tmp_path / "run").images.shape[-3:] == (8, 8, 1)
+    capsys.readouterr()
+    assert main(["distill", *argv, "--model", "mlp", "--out", str(tmp_path / "other")]) == 2
+    assert "another architecture" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_another_network_for_pretrained_ones(nets, tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert main(["distill", "--pretrained", str(nets), "--smoke", "--out", out]) == 0
+    assert main(["evaluate", out, "--model", "mlp"]) == 2
+    assert "leave --model unset" in capsys.readouterr().err
+
+
+def test_networks_of_a_preset_are_made_where_they_are_missing(tmp_path, monkeypatch, capsys):
+    tiny = dataclasses.replace(PRETRAININGS["digits-mlp"], num_nets=2, num_held_out=1, training=dd.Training(epochs=1))
+    monkeypatch.setitem(networks.PRETRAININGS, "digits-mlp", tiny)
+    monkeypatch.chdir(tmp_path)
+    assert main(["distill", "--pretrained", "digits-mlp", "--smoke"]) == 0
+    assert (tmp_path / "nets" / "digits-mlp.safetensors").is_file()
+    assert (tmp_path / "runs" / "digits-from-digits-mlp-random" / "networks.safetensors").is_file()
+    assert main(["pretrain", "--preset", "digits-mlp"]) == 0
+    assert "train: " in capsys.readouterr().out
+
+
+def test_a_table_goes_on_after_what_fails(tmp_path, capsys):
+    there = PRESETS["digits"]
+    table = {"gone": dataclasses.replace(there, dataset=f"npz:{tmp_path}/none.npz"), "here": there}
+    assert run_table(table, table, ["--smoke", "--out", str(tmp_path)]) == 2
+    assert "none.npz" in capsys.readouterr().err
+    assert (tmp_path / "here" / "results.json").is_file()
+    assert run_table(table, table, ["heer"]) == 2
+    assert "Did you mean 'here'" in capsys.readouterr().err

@@ -131,13 +131,14 @@ def info(argv: Sequence[str]) -> None:
     from dd_jax.runs.directory import provenance
     from dd_jax.runs.networks import PRETRAININGS
     from dd_jax.runs.presets import PRESETS
+    from dd_jax.runs.pretrained import describe_networks
 
     @dataclasses.dataclass(frozen=True)
     class Info:
-        """What a dataset or a run directory holds; without either: versions, devices and presets."""
+        """What a dataset, a run directory or a file of networks holds; without any: versions, devices and presets."""
 
         what: Annotated[str, tyro.conf.Positional] = ""
-        """Name of a dataset (see `dd-jax distill --help`), or a run directory."""
+        """Name of a dataset (see `dd-jax distill --help`), a run directory, or a file of pretrained networks."""
 
     what = parse(Info, argv, "dd-jax info").what
     if not what:
@@ -145,6 +146,8 @@ def info(argv: Sequence[str]) -> None:
         _print_tree({**provenance(), **known})
     elif Path(what).is_dir():
         _print_tree(load_provenance(what))
+    elif Path(what).is_file():
+        _print_tree(describe_networks(dd_jax.load_pretrained(what)))
     else:
         _print_tree(describe(dd_jax.load_dataset(what)))
 

@@ -21,6 +21,8 @@ from dd_jax.types import Pretrained
 
 FOLDER = Path("nets")
 
+_SMOKE = "-smoke"
+
 
 @dataclasses.dataclass(frozen=True)
 class Pretraining:
@@ -34,7 +36,7 @@ class Pretraining:
     """Make the images grey (1) or colour (3)."""
     model: str = "lenet"
     """Network, with settings after a colon."""
-    num_nets: int = 200
+    num_nets: int = 100
     """Networks to distil with."""
     num_held_out: int = 20
     """Others, to judge on."""
@@ -53,12 +55,13 @@ def _paper(wanted: Pretraining, epochs: int, decay_epochs: int, learning_rate: f
     return dataclasses.replace(wanted, num_nets=2000, num_held_out=200, training=training)
 
 
+_DIGITS = Pretraining("digits", model="mlp:hidden=(64,)", num_nets=20, training=Training(epochs=30, batch_size=32))
 _USPS = Pretraining("usps", image_size=28, training=Training(epochs=20))
 _SVHN = Pretraining("svhn", training=Training(epochs=5))
 _CIFAR10 = Pretraining("cifar10", model="alexcifarnet", training=Training(epochs=15, augment="crop_flip"))
 
 PRETRAININGS: Mapping[str, Pretraining] = {
-    "digits-mlp": Pretraining("digits", model="mlp:hidden=(64,)", training=Training(epochs=30, batch_size=32)),
+    "digits-mlp": _DIGITS,
     "mnist-lenet": Pretraining(),
     "usps-lenet": _USPS,
     "svhn-lenet": _SVHN,
@@ -71,11 +74,20 @@ PRETRAININGS: Mapping[str, Pretraining] = {
 
 
 def pretraining(name: str) -> Pretraining:
-    """The networks called `name`; OptionError for an unknown name."""
-    if name not in PRETRAININGS:
-        raise unknown_name("preset of networks", name, PRETRAININGS)
-    wanted = PRETRAININGS[name]
-    return dataclasses.replace(wanted, out=str(FOLDER / f"{name}.safetensors"))
+    """The networks called `name`, or a few barely trained ones for NAME-smoke; OptionError for an unknown name."""
+    known = name.removesuffix(_SMOKE)
+    if known not in PRETRAININGS:
+        raise unknown_name("preset of networks", known, PRETRAININGS)
+    wanted = dataclasses.replace(PRETRAININGS[known], out=str(FOLDER / f"{name}.safetensors"))
+    if known == name:
+        return wanted
+    training = dataclasses.replace(wanted.training, epochs=1)
+    return dataclasses.replace(wanted, num_nets=1, num_held_out=1, training=training)
+
+
+def smoke_networks(networks: str | None) -> str | None:
+    """What a smoke run takes in place of `networks`: a file as it is, of a preset a few networks."""
+    return f"{networks}{_SMOKE}" if networks in PRETRAININGS else networks
 
 
 def run_pretraining(wanted: Pretraining) -> Pretrained:
@@ -112,7 +124,7 @@ def networks_file(networks: str) -> Path:
     Raises what `run_pretraining` raises, and DataError where several processes would have to make them.
     """
     path = Path(networks).expanduser()
-    if networks not in PRETRAININGS or path.is_file():
+    if networks.removesuffix(_SMOKE) not in PRETRAININGS or path.is_file():
         return path
     made = Path(str(pretraining(networks).out))
     if not made.is_file():

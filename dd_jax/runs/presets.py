@@ -11,6 +11,7 @@ from typing import Any
 from dd_jax.errors import unknown_name
 from dd_jax.methods import UnrolledOptions
 from dd_jax.runs.experiment import Experiment
+from dd_jax.runs.networks import smoke_networks
 
 _FIXED: dict[str, Any] = {"num_steps": 1, "num_epochs": 3, "init": "fixed", "num_inits": 1}
 _RANDOM: dict[str, Any] = {"num_steps": 10, "num_epochs": 3, "init": "random"}
@@ -191,6 +192,6 @@ def preset(name: str) -> Experiment:
 def smoke(experiment: Experiment) -> Experiment:
     """The same experiment in small: a few outer steps and networks, to see that everything works."""
     method = dataclasses.replace(experiment.method, num_inits=1, batch_size=64)
-    return dataclasses.replace(
-        experiment, method=method, num_outer_steps=4, eval_every=4, num_eval_nets=1, num_nets=1, baselines=False
-    )
+    counts: dict[str, Any] = {"num_outer_steps": 4, "eval_every": 4, "num_eval_nets": 1, "num_nets": 1}
+    pretrained = smoke_networks(experiment.pretrained)
+    return dataclasses.replace(experiment, method=method, pretrained=pretrained, baselines=False, **counts)

@@ -132,6 +132,17 @@ def read_about(path: Path) -> dict[str, Any] | None:
     return about
 
 
+def describe_networks(pretrained: Pretrained) -> dict[str, Any]:
+    """What is known of pretrained networks, as plain values."""
+    accuracies = {
+        part: {"networks": len(a), "accuracy": float(a.mean()), "std": float(a.std())}
+        for part, a in pretrained.accuracies.items()
+        if len(a)
+    }
+    about = {field: getattr(pretrained, field) for field in _FIELDS if field != "format"}
+    return plain({**about, "accuracies on test": accuracies})
+
+
 def _metadata(path: Path) -> dict[str, str] | None:
     """The metadata of a safetensors file; None if it isn't one."""
     from safetensors import SafetensorError, safe_open

@@ -46,3 +46,19 @@ def test_the_benchmark_runs_and_says_what_it_measured(tmp_path):
     assert workload["1 device"]["min"] <= workload["1 device"]["median"] <= workload["1 device"]["max"]
     assert {row["remat"] for row in found["growth"]["inner steps"]} == {"none", "steps", "nested"}
     assert found["made_with"]["device"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [("adapt_digits", "mnist-to-usps"), ("attack", "mnist-attack"), ("steps_and_epochs", "mnist-1-steps")],
+)
+def test_smoke_of_a_table(script, name, tmp_path):
+    data = Path(os.environ.get("TFDS_DATA_DIR", "/nowhere"))
+    if not (data / "mnist").is_dir() or (name == "mnist-to-usps" and not (data.parent / "usps").is_dir()):
+        pytest.skip("mnist is not prepared in TFDS_DATA_DIR, or usps is not beside it")
+    command = [sys.executable, FOLDER / f"{script}.py", name, "--smoke", "--out", str(tmp_path / "runs")]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    row = json.loads((tmp_path / "runs" / name / "results.json").read_text())["results"]["distilled"]
+    assert 0 <= row["mean"] <= 1
+    assert ("attacked" in row) == (script == "attack")
