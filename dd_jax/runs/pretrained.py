@@ -207,7 +207,7 @@ def _from_torchvision(path: Path, model: Model | None) -> Pretrained:
     accuracies = {"train": np.full(1, np.nan, np.float32), "held_out": np.zeros(0, np.float32)}
     settings = {key: value for key, value in model.settings.items() if key != "precision"}
     return Pretrained(
-        f"{path.stem}-{model.name}",
+        path.stem,
         model.name,
         settings,
         model.image_shape,
