@@ -36,10 +36,10 @@ _ADAPT: dict[str, Any] = {
     "num_epochs": 3,
     "num_inits": 1,
     "init_images": "kmeans",
-    "init_step_size": 0.05,
-    "init_step_decay": 0.3,
-    "learning_rate": 0.01,
-    "step_size_rate": 0.3,
+    "init_step_size": 0.02,
+    "init_step_decay": 1.0,
+    "learning_rate": 0.02,
+    "step_size_rate": 0.1,
     "smoothing": 1.0,
 }
 _ADAPT_PAPER: dict[str, Any] = {"num_steps": 10, "num_epochs": 3, "num_inits": 4}
