@@ -78,10 +78,10 @@ class Pretrained:
     name: what they were trained on and are, e.g. "mnist-lenet".
     model, settings: the architecture, as for `dd_jax.models.make`; image_shape (H, W, C) and num_classes it is for.
     accuracies: on the test split of what they were trained on; keys "train" (N,) and "held_out" (M,).
-    read: part -> params with a leading axis, read from the disk when asked for. "train" is what sets are distilled
-        with, "held_out" what they are judged on.
+    read: (part, first, last) -> params of those networks, with a leading axis, read from the disk when asked for.
+        "train" is what sets are distilled with, "held_out" what they are judged on.
     training: how they were trained, as plain values; empty if that isn't known.
-    fingerprint: a hash of the weights.
+    fingerprint: a hash of the weights of "train".
     """
 
     name: str
@@ -90,7 +90,7 @@ class Pretrained:
     image_shape: tuple[int, int, int]
     num_classes: int
     accuracies: Mapping[str, Float[np.ndarray, " nets"]]
-    read: Callable[[str], Networks]
+    read: Callable[[str, int, int], Networks]
     training: Mapping[str, Any]
     fingerprint: str
 

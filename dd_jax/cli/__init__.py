@@ -41,13 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_USAGE)
         return 0 if argv else 2
-    return _guarded(lambda argv: _command(argv[0])(argv[1:]), argv)
+    return _guarded([lambda argv: _command(argv[0])(argv[1:])], argv)
 
 
 def run_script(default: Experiment, paper: Experiment, argv: Sequence[str] | None = None) -> int:
     """What an experiment script does: the options of `dd-jax distill` over its own record, --paper and --smoke."""
     wanted, rest = take_flag(sys.argv[1:] if argv is None else argv, "--paper")
-    return _guarded(lambda argv: distill(argv, paper if wanted else default), rest)
+    return _guarded([lambda argv: distill(argv, paper if wanted else default)], rest)
 
 
 def run_table(
@@ -55,7 +55,8 @@ def run_table(
 ) -> int:
     """What a script of several experiments does: those that are named, or all, one after another, whatever fails.
 
-    Options are those of `run_script`, for every one of them; with --out FOLDER each has its folder in it, by its name.
+    Options are those of `run_script`, for every one of them; each has its run directory, by its name, in runs/ or in
+    what --out says.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     names = []
@@ -65,44 +66,52 @@ def run_table(
         print(f"dd-jax: {unknown_name('experiment', unknown[0], experiments)}", file=sys.stderr)
         return 2
     wanted, argv = take_flag(argv, "--paper")
-    status = 0
-    for name in names or experiments:
-        experiment = (paper if wanted else experiments)[name]
 
-        def run(argv: Sequence[str], name: str = name, experiment: Experiment = experiment) -> None:
+    def run(name: str) -> Callable[[Sequence[str]], None]:
+        def one(argv: Sequence[str]) -> None:
+            print(f"{name}:", flush=True)
             folder, argv = take_option(argv, "--out")
-            if folder is not None:
-                experiment = dataclasses.replace(experiment, out=str(Path(folder) / name))
-            distill(argv, experiment)
+            out = Path(folder or "runs") / (f"{name}-paper" if wanted else name)
+            distill(argv, dataclasses.replace((paper if wanted else experiments)[name], out=str(out)))
 
-        print(f"{name}:", flush=True)
-        status = max(status, _guarded(run, argv))
-        if status == _INTERRUPTED:
-            break
-    return status
+        return one
+
+    return _guarded([run(name) for name in names or experiments], argv)
 
 
-def _guarded(run: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+def _guarded(commands: Sequence[Callable[[Sequence[str]], None]], argv: Sequence[str]) -> int:
+    """Run the commands with the same options, one after another, whatever fails; the worst exit status."""
     from dd_jax.runs.runtime import keep_compiled_programs, use_cores
 
     several = False
-    try:
+
+    def start(words: Sequence[str]) -> None:
+        nonlocal several, argv
         keep_compiled_programs()
         use_cores()
-        several, argv = join(argv)
-        run(argv)
-    except DDJaxError as error:
-        print(f"dd-jax: {error}", file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt as interrupt:
-        print(f"dd-jax: {interrupt or 'interrupted'}", file=sys.stderr)
-        status = _INTERRUPTED
-    else:
-        return 0
-    if several:  # the others may be gone, and an orderly exit would wait for them
+        several, argv = join(words)
+
+    status = _caught(start, argv)
+    for command in [] if status else commands:
+        status = max(status, _caught(command, argv))
+        if status == _INTERRUPTED:
+            break
+    if status and several:  # the others may be gone, and an orderly exit would wait for them
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _caught(run: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+    try:
+        run(argv)
+    except DDJaxError as error:
+        print(f"dd-jax: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"dd-jax: {interrupt or 'interrupted'}", file=sys.stderr)
+        return _INTERRUPTED
+    return 0
 
 
 def _command(name: str) -> Callable[[Sequence[str]], None]:

@@ -49,7 +49,7 @@ def estimate(argv: Sequence[str]) -> None:
 
     what = "Say what an experiment needs in memory and time, without doing it."
     experiment = parse_experiment(argv, "dd-jax estimate", what)
-    data, model, pretrained = load(**source(experiment))
+    data, model, pretrained = load(**source(experiment), make=False)
     method = dd_jax.methods.unrolled(model, experiment.method, pretrained=pretrained)
     steps = experiment.num_outer_steps
     print(dd_jax.estimate(method, data, num_steps=steps, devices=experiment.devices))
@@ -80,9 +80,12 @@ def evaluate(argv: Sequence[str]) -> None:
     distilled, model, data, pretrained = load_run(options.run)
     if options.model is not None:
         name, settings = models.parse_model(options.model)
-        model = models.make(name, data, **settings)
-        if pretrained is not None and (model.name, model.settings) != (pretrained.model, pretrained.settings):
-            raise OptionError(f"The run is for pretrained networks {pretrained.name}: leave --model unset.")
+        model = models.with_precision(models.make(name, data, **settings), model.settings.get("precision", "float32"))
+    unlike_the_run = (options.num_epochs, options.init) != (None, None) or options.split != "test"
+    if options.baselines and unlike_the_run:
+        raise OptionError(
+            "--baselines are measured on test, as the run was made: leave --num-epochs, --init and --split unset."
+        )
     rows = judge(
         distilled,
         model,
@@ -96,7 +99,7 @@ def evaluate(argv: Sequence[str]) -> None:
         init=options.init,
     )
     found = rows[0].evaluation
-    if len(found.curve):
+    if len(found.curve) and found.attacked is None:
         along = ", ".join(f"{100 * value:.1f}" for value in found.curve.mean(0))
         print(f"before training and after each epoch (n={len(found.curve)}): {along} %")
     classes = ", ".join(f"{name} {100 * a:.1f}" for name, a in zip(data.class_names, found.per_class, strict=True))

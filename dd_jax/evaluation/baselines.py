@@ -22,7 +22,7 @@ from dd_jax.evaluation.coresets import (
     random_images,
 )
 from dd_jax.evaluation.evaluate import Evaluation, evaluate, evaluate_networks, evaluation_of
-from dd_jax.inner import Training, device_mesh, fit, map_over, networks_of, on_each, replicate
+from dd_jax.inner import Training, device_mesh, fit, map_over, nets_at_once, networks_of, on_each, replicate
 from dd_jax.models import Model
 from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
 
@@ -32,7 +32,7 @@ FOR_PRETRAINED = ("no steps", "full training set")
 
 _NEIGHBOURS, _NORMS = (1, 3, 5), (1, 2)
 _SELECTION_SEED = 4_000_037  # networks that choices are made with: neither trained with nor reported on
-_SELECTION_NETS = 5  # pretrained networks that choices are made with, out of those that sets are distilled with
+_SELECTION_NETS = 5  # pretrained networks that choices are made with
 _FULL_IMAGES = 150_000  # that networks see in training on the full set, at least: MNIST about three times
 
 MakeImages = Callable[[Dataset, int, int], np.ndarray]
@@ -114,7 +114,7 @@ def iterate_baselines(
                     split=split,
                     seed=(_SELECTION_SEED if choosing else 1_000_003) + 7919 * i,
                     pretrained=pretrained,
-                    part="train" if choosing else "held_out",
+                    part="selection" if choosing else "held_out",
                     num_curve_nets=0,
                 )
                 for i, images in enumerate(candidates)
@@ -160,7 +160,7 @@ def _fully_trained(
     pretrained: Pretrained, protocol: Protocol, model: Model, dataset: Dataset, num_nets: int
 ) -> Evaluation:
     """The networks trained on with all the training images of the dataset."""
-    networks = jax.tree.map(lambda leaf: leaf[:num_nets], networks_of(pretrained, protocol, "held_out"))
+    networks = networks_of(pretrained, protocol, "held_out", num_nets)
     training = Training(epochs=-(-_FULL_IMAGES // len(dataset.train.labels)))
     keys = jax.random.split(jax.random.key(_SELECTION_SEED), jax.tree.leaves(networks)[0].shape[0])
     mesh = device_mesh() if len(keys) > 1 else None
@@ -171,7 +171,7 @@ def _fully_trained(
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _train_on_all(apply, training, mesh, keys, networks, real):
     def each(keys, networks, real):
-        at_once = None if jax.default_backend() == "cpu" else keys.shape[0]
+        at_once = nets_at_once(jax.tree.map(lambda leaf: leaf[0], networks))
         return map_over(lambda item: fit(apply, item[1], item[0], real, training), (keys, networks), at_once)
 
     return on_each(each, mesh)(keys, networks, real)

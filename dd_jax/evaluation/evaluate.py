@@ -113,7 +113,8 @@ def evaluate(
         epochs repeat the step sizes of the last learnt one.
     seed: of the held-out initialisations; the default is away from those that training seeds give.
     init: "random" or "fixed" in place of the protocol's own; a fixed init is one network, so n = 1.
-    pretrained, part: networks to start from, for a set that is for such, and which of them: "held_out" or "train".
+    pretrained, part: networks to start from, for a set that is for such, and which of them: "held_out", "selection"
+        or "train".
     num_curve_nets: networks whose accuracy is also taken before training and after each epoch.
     devices: how many devices train networks at the same time; None for all there are.
     Raises DataError if model, networks and data don't match, OptionError for a bad option.
@@ -241,7 +242,12 @@ def _starts(model, protocol, num_nets, seed, pretrained, part) -> tuple[Callable
             )
         return model.init, init_keys(protocol, num_nets, seed)
     check_pretrained(pretrained, model)
-    return _as_is, jax.tree.map(lambda leaf: leaf[:num_nets], networks_of(pretrained, protocol, part))
+    if protocol.init == "fixed" and protocol.pretrained not in ("", pretrained.fingerprint):
+        raise DataError(
+            f"The set is for one known network, and not out of {pretrained.name}: their fingerprint is "
+            f"{pretrained.fingerprint}, the set's {protocol.pretrained}. Give its own networks, or init='random'."
+        )
+    return _as_is, networks_of(pretrained, protocol, part, num_nets)
 
 
 def _as_is(params: Params) -> Params:

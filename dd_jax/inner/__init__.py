@@ -1,12 +1,13 @@
 """The differentiable learner: losses, the unrolled inner loop, and where it starts."""
 
 from dd_jax.inner.augment import AUGMENTS, augment
-from dd_jax.inner.fit import FitState, Trainer, Training, fit, trainer
+from dd_jax.inner.fit import FitState, Trainer, Training, fit, nets_at_once, trainer
 from dd_jax.inner.init import (
     INITS,
     InitDistribution,
     fixed_init,
     init_distribution,
+    network_range,
     networks_of,
     pretrained_init,
     random_init,
@@ -36,6 +37,8 @@ __all__ = [
     "init_distribution",
     "map_over",
     "mean_over",
+    "nets_at_once",
+    "network_range",
     "networks_of",
     "on_each",
     "on_one",

@@ -1,6 +1,7 @@
 """Ordinary training of a network on real data: minibatches, Adam, a schedule."""
 
 import dataclasses
+import math
 from typing import Literal, NamedTuple, Protocol
 
 import jax
@@ -15,6 +16,9 @@ from dd_jax.inner.losses import Apply, chunked_loss
 from dd_jax.types import Batch, Params
 
 SCHEDULES = ("cosine", "step", "constant")
+
+_MOST_AT_ONCE = 50  # networks under one vmap on an accelerator ...
+_AT_ONCE_BYTES = 2**30  # ... and their weights; gradients, moments and activations come to several times that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +114,14 @@ def fit(apply: Apply, params: Params, key: jax.Array, real: Batch, training: Tra
     """The parameters after all the epochs of `training` on `real`, from `params`."""
     init, epoch = trainer(apply, training)
     return lax.fori_loop(0, training.epochs, lambda _, state: epoch(key, state, real), init(params)).params
+
+
+def nets_at_once(params: Params) -> int | None:
+    """How many networks like this one to train under one vmap: none on a CPU, and fewer the larger they are."""
+    if jax.default_backend() == "cpu":
+        return None
+    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    return max(1, min(_MOST_AT_ONCE, _AT_ONCE_BYTES // max(size, 1)))
 
 
 def _check(training: Training) -> None:

@@ -10,6 +10,10 @@ from dd_jax.models import Model
 from dd_jax.types import Networks, Params, Pretrained, Protocol
 
 INITS = ("random", "fixed")
+PARTS = ("train", "selection", "held_out")
+
+_ENOUGH_NETS = 20  # pretrained networks from which some are kept apart, to choose by
+_SELECTION_NETS = 10  # at most
 
 
 @runtime_checkable
@@ -58,21 +62,40 @@ def init_distribution(model: Model, protocol: Protocol) -> InitDistribution:
     return fixed_init(model, protocol.init_seed) if protocol.init == "fixed" else random_init(model)
 
 
-def networks_of(pretrained: Pretrained, protocol: Protocol, part: str = "train") -> Networks:
-    """The networks that a protocol starts from: all of a part, or the one of a fixed init (always out of "train").
+def networks_of(pretrained: Pretrained, protocol: Protocol, part: str, count: int | None = None) -> Networks:
+    """The networks that a protocol starts from, at most `count` of them: all of a part, or the one of a fixed init.
 
-    Raises OptionError if there is none such.
+    part: "train" to distil with, "selection" to choose by (the last of those that were trained for distilling, kept
+        apart from the others where there are twenty or more) or "held_out" to report on.
+    Raises OptionError if there is none such, or for an unknown name.
     """
+    first, last = network_range(pretrained, protocol, part)
+    last = last if count is None else min(last, first + count)
     fixed = protocol.init == "fixed"
-    part = "train" if fixed else part
-    count = len(pretrained.accuracies[part])
-    if count == 0:
-        raise OptionError(
-            f"The pretrained networks {pretrained.name} have none in the part {part!r}: train some with "
-            'dd-jax pretrain, or distil for one known network with init "fixed".'
-        )
-    if not fixed:
-        return pretrained.read(part)
-    if not 0 <= protocol.init_seed < count:
-        raise OptionError(f"init_seed chooses one of {count} pretrained networks, from 0; found {protocol.init_seed}.")
-    return jax.tree.map(lambda leaf: leaf[protocol.init_seed : protocol.init_seed + 1], pretrained.read(part))
+    return pretrained.read("held_out" if part == "held_out" and not fixed else "train", first, last)
+
+
+def network_range(pretrained: Pretrained, protocol: Protocol, part: str) -> tuple[int, int]:
+    """Numbers, from the first to before the last, of the networks that `networks_of` reads; raises what it raises."""
+    if protocol.init not in INITS:
+        raise unknown_name("init", protocol.init, INITS)
+    if part not in PARTS:
+        raise unknown_name("part of pretrained networks", part, PARTS)
+    train, held_out = (len(pretrained.accuracies[name]) for name in ("train", "held_out"))
+    if protocol.init == "fixed":
+        if not 0 <= protocol.init_seed < train:
+            raise OptionError(
+                f"init_seed chooses one of {train} pretrained networks, from 0; found {protocol.init_seed}."
+            )
+        return protocol.init_seed, protocol.init_seed + 1
+    if part == "held_out":
+        if held_out == 0:
+            raise OptionError(
+                f"The pretrained networks {pretrained.name} have none held out to judge on: train some with dd-jax "
+                'pretrain --num-held-out, or distil for one known network with init "fixed".'
+            )
+        return 0, held_out
+    apart = min(_SELECTION_NETS, train // 10) if train >= _ENOUGH_NETS else 0
+    if part == "selection":
+        return (train - apart, train) if apart else (0, min(train, _SELECTION_NETS))
+    return 0, train - apart

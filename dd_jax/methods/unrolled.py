@@ -200,7 +200,7 @@ def unrolled(
     def arrays(dataset: Dataset) -> Batch | RealAndNetworks:
         if pretrained is None:
             return dataset.train
-        return RealAndNetworks(dataset.train, jax.tree.map(jnp.asarray, networks_of(pretrained, protocol)))
+        return RealAndNetworks(dataset.train, jax.tree.map(jnp.asarray, networks_of(pretrained, protocol, "train")))
 
     hyperparameters = dataclasses.asdict(opts)
     if pretrained is not None:

@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import numpy as np
 
 from dd_jax import models
 from dd_jax.data import load_dataset
 from dd_jax.errors import DataError
 from dd_jax.evaluation import Baseline, Evaluation, evaluate, in_percent, iterate_baselines
-from dd_jax.methods import UnrolledOptions, unrolled
+from dd_jax.inner import network_range
+from dd_jax.methods import UnrolledOptions, protocol_of, unrolled
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_distilled
 from dd_jax.runs.directory import provenance
 from dd_jax.runs.files import read_json, write_json
 from dd_jax.runs.loop import Run, distill
-from dd_jax.runs.networks import networks_file
+from dd_jax.runs.networks import file_name, networks_file
 from dd_jax.runs.pretrained import load_pretrained, read_about, save_pretrained
 from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note, table
@@ -26,8 +26,6 @@ from dd_jax.types import Dataset, DistilledData, Pretrained, Protocol
 
 DEFAULT_MODEL = "mlp:hidden=(64,)"
 NETWORKS = "networks.safetensors"  # in a run directory: what is needed to judge it again
-
-_KEPT_NETS = 5  # networks kept with a run of those it was distilled with, for choices on validation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +91,8 @@ def run_experiment(experiment: Experiment) -> Report:
     """
     data, model, pretrained = load(**source(experiment))
     method = unrolled(model, experiment.method, pretrained=pretrained)
+    if pretrained is not None:
+        network_range(pretrained, protocol_of(experiment.method, pretrained), "held_out")  # or it would fail at the end
     out = experiment.out or default_out(experiment)
     note(describe_start(experiment, data, model, pretrained, out))
     run = distill(
@@ -134,7 +134,7 @@ def judge(
 ) -> list[Row]:
     """The distilled set and the baselines in `names` (None: all that make sense), printed as one table.
 
-    options: of `evaluate`, for the distilled set alone.
+    options: of `evaluate`, for the distilled set alone: baselines are measured on test, as the run was.
     """
     options = {"num_nets": num_nets, "pretrained": pretrained, **options}
     found = evaluate(distilled, model, data, **options)
@@ -206,7 +206,7 @@ def draw(run: Run, report: Report) -> None:
     assert run.out is not None
     folder = run.out / "figures"
     figures.save_images(folder / "distilled.png", run.distilled)
-    means = {name: e.mean for name, e, _ in report.rows if not name.startswith("distilled")}
+    means = {name: e.score for name, e, _ in report.rows if not name.startswith("distilled")}
     figures.save_curve(folder / "accuracy.png", run.history, means)
     figures.save_steps(folder / "step_sizes.png", run.distilled.step_sizes)
     note(f"Pictures, metrics and the distilled set are in {run.out}.")
@@ -225,14 +225,20 @@ def load(
     channels: int | None = None,
     precision: str = "float32",
     pretrained: str | Path | None = None,
+    make: bool = True,
 ) -> tuple[Dataset, Model, Pretrained | None]:
-    """The data, the network and the pretrained networks that their names in an experiment mean."""
-    path = None if pretrained is None else networks_file(str(pretrained))
+    """The data, the network and the pretrained networks that their names in an experiment mean.
+
+    make: whether to train pretrained networks that are missing.
+    """
+    path = None if pretrained is None else networks_file(str(pretrained), make)
     about = None if path is None else read_about(path)
     if about is not None:
-        height, _, depth = about["image_shape"]
-        image_size, channels = image_size or height, channels or depth
-    data = load_dataset(dataset, image_size=image_size, channels=channels)
+        height, width, depth = about["image_shape"]
+        size = image_size or (height, width)
+        data = load_dataset(dataset, image_size=size, channels=channels or (depth if depth in (1, 3) else None))
+    else:
+        data = load_dataset(dataset, image_size=image_size, channels=channels)
     if model is None:
         name, settings = (about["model"], about["settings"]) if about else parse_model(DEFAULT_MODEL)
     else:
@@ -243,14 +249,12 @@ def load(
 
 
 def keep_networks(path: Path, pretrained: Pretrained, protocol: Protocol) -> None:
-    """Keep in `path` what is needed to judge a run again: held-out networks, and some or the one it distilled with."""
-    train = protocol.init_seed + 1 if protocol.init == "fixed" else _KEPT_NETS
-    counts = {"train": train, "held_out": None}
-    networks = {
-        part: jax.tree.map(lambda leaf, count=count: np.asarray(leaf[:count]), pretrained.read(part))
-        for part, count in counts.items()
-    }
-    accuracies = {part: pretrained.accuracies[part][:count] for part, count in counts.items()}
+    """Keep in `path` what is needed to judge a run again: the networks to choose by, and those to report on."""
+    first, last = network_range(pretrained, protocol, "selection")
+    first = 0 if protocol.init == "fixed" else first  # its number must stay what it is
+    ranges = {"train": (first, last), "held_out": (0, len(pretrained.accuracies["held_out"]))}
+    networks = {part: pretrained.read(part, *ends) for part, ends in ranges.items()}
+    accuracies = {part: pretrained.accuracies[part][slice(*ends)] for part, ends in ranges.items()}
     save_pretrained(path, networks, dataclasses.replace(pretrained, accuracies=accuracies))
 
 
@@ -270,23 +274,27 @@ def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained
         raise DataError(f"The run in {path} was made from arrays in memory: evaluate it with dd_jax.evaluate instead.")
     kept = path / NETWORKS
     networks = {"pretrained": kept} if kept.is_file() else {}
-    data, model, pretrained = load(**{**config["source"], **networks})
+    data, model, pretrained = load(**{**config["source"], **networks}, make=False)
     if data.fingerprint != config["dataset"]["fingerprint"]:
         raise DataError(
             f"The dataset {data.name!r} is no longer the one that {path} was distilled from "
             f"(fingerprint {data.fingerprint}, then {config['dataset']['fingerprint']})."
+        )
+    if pretrained is not None and pretrained.fingerprint != distilled.protocol.pretrained:
+        raise DataError(
+            f"The networks {pretrained.name} are no longer those that {path} was distilled for "
+            f"(fingerprint {pretrained.fingerprint}, then {distilled.protocol.pretrained})."
         )
     return distilled, model, data, pretrained
 
 
 def default_out(experiment: Experiment) -> str:
     """runs/DATASET-MODEL-INIT, or runs/DATASET-from-NETWORKS-INIT; of an attack with its classes."""
-    dataset = experiment.dataset.partition(":")[2] if ":" in experiment.dataset else experiment.dataset
     method = experiment.method
     network = (experiment.model or DEFAULT_MODEL).partition(":")[0]
     if experiment.pretrained is not None:
         network = f"from-{Path(experiment.pretrained).stem}"
-    words = [Path(dataset).stem, network, method.init]
+    words = [file_name(experiment.dataset), network, method.init]
     if method.attack_class is not None:
         words.append(f"attack-{method.attack_class}-{method.target_class}")
     return str(Path("runs") / "-".join(words))

@@ -215,7 +215,7 @@ class _Loop:
             split="validation" if len(self.data.validation.labels) else "train",
             seed=_VALIDATION_SEED,
             pretrained=self.method.pretrained,
-            part="train",  # the held-out ones are for the report
+            part="selection",
             num_curve_nets=0,
         )
         if found.score > float(self.progress.best.accuracy):

@@ -13,18 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dd_jax.errors import DivergedError, OptionError, RunError
+from dd_jax import models
+from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, RunError
 from dd_jax.evaluation import evaluate_networks
-from dd_jax.inner import Trainer, Training, device_mesh, map_over, on_each, replicate, trainer
+from dd_jax.inner import Trainer, Training, device_mesh, map_over, nets_at_once, on_each, replicate, trainer
 from dd_jax.models import Model, check_fits
 from dd_jax.runs.directory import differences, open_run, provenance
 from dd_jax.runs.files import disk_errors, plain, write_bytes
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.pretrained import PARTS, load_pretrained, save_pretrained
 from dd_jax.runs.progress import note, progress
-from dd_jax.types import Batch, Dataset, Networks, Pretrained
-
-_AT_ONCE = 50  # networks under one vmap on an accelerator
+from dd_jax.types import Batch, Dataset, Networks, Params, Pretrained
 
 
 def pretrain(
@@ -43,16 +42,20 @@ def pretrain(
 
     num_nets, num_held_out: networks to distil with, and others to judge on, each with its own weights and minibatches.
     training: how; None for three epochs of Adam.
-    out: a .safetensors file; the same call continues what was cut short, network by network, and adds to a file that
-        has fewer networks of the same kind.
+    out: a .safetensors file; the same call continues what was cut short, after the last networks that were finished (on
+        an accelerator many are trained at once), and adds to a file that has fewer networks of the same kind.
     devices: how many devices train networks at the same time; None for all there are.
-    Raises DataError if data and model don't match, OptionError for bad options, RunError if `out` holds other networks
-    or can't be written, DivergedError if a network's weights stop being finite, KeyboardInterrupt when asked to stop.
+    Raises DataError if data and model don't match or the model isn't one of `dd_jax.models`, OptionError for bad
+    options, RunError if `out` holds other networks or can't be written, DivergedError if a network's weights stop being
+    finite, KeyboardInterrupt when asked to stop.
     """
+    if jax.process_count() > 1:
+        raise OptionError("Networks are pretrained by one process; it uses all devices of its machine.")
     training = training or Training()
     if num_nets < 1 or num_held_out < 0:
         raise OptionError(f"num_nets must be at least 1 and num_held_out at least 0; found {num_nets}, {num_held_out}.")
     check_fits(model, data.train, data.num_classes)
+    _check_known(model)
     train = trainer(model.apply, training)
     out = Path(out).expanduser().absolute()
     config = plain(
@@ -63,25 +66,39 @@ def pretrain(
             "seed": seed,
         }
     )
-    wanted = [(part, i) for part, count in zip(PARTS, (num_nets, num_held_out), strict=True) for i in range(count)]
     there = _already(out, config)
-    if there is not None and all(i < len(there.accuracies[part]) for part, i in wanted):
-        note(f"{out} has the networks already.")
-        return there
+    counts = {"train": num_nets, "held_out": num_held_out}
+    if there is not None:
+        had = {part: len(accuracies) for part, accuracies in there.accuracies.items()}
+        if all(counts[part] <= had[part] for part in PARTS):
+            note(f"{out} has the networks already.")
+            return there
+        counts = {part: max(counts[part], had[part]) for part in PARTS}
+    wanted = [(part, i) for part in PARTS for i in range(counts[part])]
     folder = out.with_name(out.name + ".parts")
     with open_run(folder, {"pretrain": config}), stop_requests() as stop:
         _split_up(there, folder)
         missing = [job for job in wanted if not _file(folder, *job).is_file()]
         if len(missing) < len(wanted):
             note(f"{len(wanted) - len(missing)} of {len(wanted)} networks are there; training the others.")
-        crew = _Crew(model, data, train, training, seed, device_mesh(devices))
+        crew = _Crew(model, data, train, training, seed, device_mesh(devices), len(missing))
         with progress(len(wanted), len(wanted) - len(missing), show_progress) as show:
             done = len(wanted) - len(missing)
             for start in range(0, len(missing), crew.size):
                 jobs = missing[start : start + crew.size]
                 networks, accuracies = crew.train(jobs, stop, folder)
-                for i, job in enumerate(jobs):
-                    _keep(_file(folder, *job), jax.tree.map(lambda leaf, i=i: leaf[i], networks), accuracies[i])
+                singles = [jax.tree.map(lambda leaf, i=i: leaf[i], networks) for i in range(len(jobs))]
+                diverged = [job for job, params in zip(jobs, singles, strict=True) if not _finite(params)]
+                for job, params, accuracy in zip(jobs, singles, accuracies, strict=False):
+                    if job not in diverged:
+                        _keep(_file(folder, *job), params, accuracy)
+                if diverged:
+                    part, index = diverged[0]
+                    raise DivergedError(
+                        f"The weights of network {index} of {part!r} are not finite: try a smaller learning_rate. "
+                        f"The others are kept in {folder}.",
+                        0,
+                    )
                 done += len(jobs)
                 show(done, accuracy=float(accuracies[: len(jobs)].mean()))
         made = _join(folder, wanted, model, data, config, out)
@@ -92,11 +109,20 @@ def pretrain(
 class _Crew:
     """Trains networks in groups of `size`."""
 
-    def __init__(self, model: Model, data: Dataset, train: Trainer, training: Training, seed: int, mesh: Mesh | None):
+    def __init__(
+        self,
+        model: Model,
+        data: Dataset,
+        train: Trainer,
+        training: Training,
+        seed: int,
+        mesh: Mesh | None,
+        most: int,
+    ):
         self.model, self.data, self.mesh = model, data, mesh
         self.trainer, self.training, self.key = train, training, jax.random.key(seed)
-        per_device = 1 if jax.default_backend() == "cpu" else _AT_ONCE
-        self.size = per_device * (1 if mesh is None else mesh.size)
+        per_device = nets_at_once(jax.eval_shape(model.init, self.key)) or 1
+        self.size = max(1, min(per_device * (1 if mesh is None else mesh.size), most))
         self.real = replicate(data.train, mesh)
 
     def train(self, jobs: list[tuple[str, int]], stop, folder: Path) -> tuple[Networks, np.ndarray]:
@@ -110,9 +136,7 @@ class _Crew:
             states = _epoch(self.trainer.epoch, self.mesh, keys, states, self.real)
             jax.block_until_ready(states.epoch)
         networks = jax.tree.map(np.asarray, states.params)
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(networks)):
-            raise DivergedError("The weights of a network are not finite: try a smaller learning_rate.", 0)
-        devices = None if self.mesh is None else self.mesh.size
+        devices = 1 if self.mesh is None else self.mesh.size
         return networks, evaluate_networks(networks, self.model, self.data, devices=devices).accuracies
 
     def _key(self, part: str, index: int) -> jax.Array:
@@ -124,7 +148,7 @@ def _begin(init, first, mesh, keys):
     def one(key):
         return first(init(jax.random.fold_in(key, 0)))
 
-    return on_each(lambda keys: map_over(one, keys, _at_once(keys)), mesh)(keys)
+    return on_each(lambda keys: map_over(one, keys, None), mesh)(keys)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
@@ -134,13 +158,27 @@ def _epoch(epoch, mesh, keys, states, real: Batch):
             key, state = item
             return epoch(jax.random.fold_in(key, 1), state, real)
 
-        return map_over(one, (keys, states), _at_once(keys))
+        return map_over(one, (keys, states), nets_at_once(jax.tree.map(lambda leaf: leaf[0], states.params)))
 
     return on_each(each, mesh)(keys, states, real)
 
 
-def _at_once(keys: jax.Array) -> int | None:
-    return None if jax.default_backend() == "cpu" else min(_AT_ONCE, keys.shape[0])
+def _finite(params: Params) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def _check_known(model: Model) -> None:
+    """Raise DataError unless the file will be readable: it names a model of the library and its settings."""
+    settings = {key: value for key, value in model.settings.items() if key != "precision"}
+    try:
+        built = models.make(model.name, model, **settings)
+    except DDJaxError as error:
+        raise DataError(
+            f"Networks are kept by the name of their model, so it must be in dd_jax.models: {error}"
+        ) from error
+    theirs, ours = (jax.eval_shape(m.init, jax.random.key(0)) for m in (built, model))
+    if jax.tree.map(jnp.shape, theirs) != jax.tree.map(jnp.shape, ours):
+        raise DataError(f"The model {model.name!r} is not the one of that name in dd_jax.models.")
 
 
 def _already(out: Path, config: Mapping[str, Any]) -> Pretrained | None:
@@ -160,7 +198,7 @@ def _split_up(there: Pretrained | None, folder: Path) -> None:
     if there is None:
         return
     for part in PARTS:
-        networks = there.read(part)
+        networks = there.read(part, 0, len(there.accuracies[part]))
         for i, accuracy in enumerate(there.accuracies[part]):
             _keep(_file(folder, part, i), jax.tree.map(lambda leaf, i=i: leaf[i], networks), accuracy)
 
@@ -180,18 +218,17 @@ def _keep(path: Path, params: Any, accuracy: float) -> None:
 def _join(folder, wanted, model, data, config, out) -> Pretrained:
     """All the parts as one file."""
     template = jax.eval_shape(model.init, jax.random.key(0))
-    structure, count = jax.tree.structure(template), len(jax.tree.leaves(template))
     networks, accuracies = {}, {}
     for part in PARTS:
         files = [_file(folder, *job) for job in wanted if job[0] == part]
-        stored = [dict(np.load(file)) for file in files]
-        shapes = [leaf.shape for leaf in jax.tree.leaves(template)]
-        leaves = [
-            np.stack([s[str(i)] for s in stored]) if stored else np.zeros((0, *shapes[i]), np.float32)
-            for i in range(count)
-        ]
-        networks[part] = jax.tree.unflatten(structure, leaves)
-        accuracies[part] = np.array([s["accuracy"] for s in stored], np.float32)
+        leaves = [np.zeros((len(files), *leaf.shape), np.float32) for leaf in jax.tree.leaves(template)]
+        accuracies[part] = np.zeros(len(files), np.float32)
+        for i, file in enumerate(files):
+            with np.load(file) as stored:
+                accuracies[part][i] = stored["accuracy"]
+                for number, leaf in enumerate(leaves):
+                    leaf[i] = stored[str(number)]
+        networks[part] = jax.tree.unflatten(jax.tree.structure(template), leaves)
     about = Pretrained(
         f"{data.name}-{model.name}",
         model.name,
@@ -199,7 +236,7 @@ def _join(folder, wanted, model, data, config, out) -> Pretrained:
         model.image_shape,
         model.num_classes,
         accuracies,
-        networks.__getitem__,
+        lambda part, first, last: jax.tree.map(lambda leaf: leaf[first:last], networks[part]),
         {**config, "made_with": provenance()},
         "",
     )

@@ -4,7 +4,6 @@ Tensors are named PART/LAYER/WEIGHT, PART being "train" or "held_out", each with
 PART.accuracy. Opening reads the header alone; weights are read when asked for.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -39,21 +38,21 @@ _FIELDS = {
 def save_pretrained(path: str | Path, networks: Mapping[str, Networks], pretrained: Pretrained) -> Pretrained:
     """Write the parts of `networks` (leaves with a leading axis) and what `pretrained` says of them to `path`.
 
-    Returns what `load_pretrained` gives; its fingerprint is that of the weights. The file appears in one go.
-    Raises RunError if the disk refuses.
+    Returns what `load_pretrained` gives. Without a fingerprint in `pretrained` it is that of the weights of "train".
+    The file appears in one go. Raises RunError if the disk refuses.
     """
     from safetensors.numpy import save
 
     path = Path(path).expanduser()
     tensors: dict[str, np.ndarray] = {}
-    for part in PARTS:
-        for name, leaf in _named(networks[part]).items():
-            tensors[f"{part}/{name}"] = np.ascontiguousarray(leaf, np.float32)
-        tensors[f"{part}.accuracy"] = np.asarray(pretrained.accuracies[part], np.float32)
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensors[name]))
+    for part in PARTS:
+        for name, leaf in sorted(_named(networks[part]).items()):
+            tensors[f"{part}/{name}"] = np.ascontiguousarray(leaf, np.float32)
+            if part == "train":
+                digest.update(name.encode())
+                digest.update(tensors[f"{part}/{name}"])
+        tensors[f"{part}.accuracy"] = np.asarray(pretrained.accuracies[part], np.float32)
     about = {
         "format": FORMAT,
         "name": pretrained.name,
@@ -62,7 +61,7 @@ def save_pretrained(path: str | Path, networks: Mapping[str, Networks], pretrain
         "image_shape": list(pretrained.image_shape),
         "num_classes": pretrained.num_classes,
         "training": dict(pretrained.training),
-        "fingerprint": digest.hexdigest()[:16],
+        "fingerprint": pretrained.fingerprint or digest.hexdigest()[:16],
     }
     with disk_errors("save the networks", path):
         write_bytes(path, save(tensors, {_KEY: json.dumps(plain(about))}))
@@ -85,10 +84,9 @@ def load_pretrained(path: str | Path, model: Model | None = None) -> Pretrained:
     template = _template(path, about)
     _check_tensors(path, template, accuracies)
 
-    @functools.cache
-    def read(part: str) -> Networks:
-        names = _named(template)
-        leaves = [_tensor(path, f"{part}/{name}") for name in names]
+    def read(part: str, first: int, last: int) -> Networks:
+        first, last = (min(end, len(accuracies[part])) for end in (first, last))
+        leaves = [_tensor(path, f"{part}/{name}", first, last) for name in _named(template)]
         if not all(np.isfinite(leaf).all() for leaf in leaves):
             raise DataError(f"{path} holds weights that are not finite. Make it anew with dd-jax pretrain.")
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
@@ -112,6 +110,8 @@ def read_about(path: Path) -> dict[str, Any] | None:
 
     Raises DataError if there is no file, or if what it says is damaged.
     """
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; expected a file of pretrained networks.")
     if not path.is_file():
         raise DataError(
             f"There is no file of pretrained networks at {path}: make one with dd-jax pretrain. (ImageNet weights of "
@@ -154,12 +154,12 @@ def _metadata(path: Path) -> dict[str, str] | None:
         return None
 
 
-def _tensor(path: Path, name: str) -> np.ndarray:
+def _tensor(path: Path, name: str, first: int = 0, last: int | None = None) -> np.ndarray:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as file:
-            return file.get_tensor(name)
+            return file.get_slice(name)[first:last]
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: can't read {name!r}: {error}.") from error
 
@@ -203,7 +203,10 @@ def _from_torchvision(path: Path, model: Model | None) -> Pretrained:
     params = models.alexnet_from_torchvision(state, model)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     train = jax.tree.map(lambda leaf: np.asarray(leaf)[None], params)
-    networks = {"train": train, "held_out": jax.tree.map(lambda leaf: leaf[:0], train)}
+
+    def read(part: str, first: int, last: int) -> Networks:
+        return jax.tree.map(lambda leaf: leaf[first : last if part == "train" else first], train)
+
     accuracies = {"train": np.full(1, np.nan, np.float32), "held_out": np.zeros(0, np.float32)}
     settings = {key: value for key, value in model.settings.items() if key != "precision"}
     return Pretrained(
@@ -213,7 +216,7 @@ def _from_torchvision(path: Path, model: Model | None) -> Pretrained:
         model.image_shape,
         model.num_classes,
         accuracies,
-        networks.__getitem__,
+        read,
         {},
         digest,
     )

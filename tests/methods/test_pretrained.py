@@ -28,7 +28,7 @@ def nets(tmp_path_factory, digits, digits_mlp) -> dd.Pretrained:
 
 
 def test_every_network_is_drawn_about_as_often(nets):
-    networks = nets.read("train")
+    networks = nets.read("train", 0, 9)
     keys = jax.random.split(jax.random.key(0), 400)
     drawn = np.asarray(jax.jit(jax.vmap(pretrained_init, (0, None)))(keys, networks)["Dense_0"]["kernel"])[:, 0, 0]
     mine = np.asarray(networks["Dense_0"]["kernel"])[:, 0, 0]
@@ -41,7 +41,7 @@ def test_a_fixed_init_is_the_network_of_that_number(nets, digits, digits_mlp):
     method = unrolled(digits_mlp, pretrained=nets, init="fixed", init_seed=2, **SMALL)
     arrays = method.arrays(digits)
     assert isinstance(arrays, RealAndNetworks)
-    expected = jax.tree.map(lambda leaf: leaf[2], nets.read("train"))
+    expected = jax.tree.map(lambda leaf: leaf[2], nets.read("train", 0, 9))
     jax.tree.map(np.testing.assert_array_equal, pretrained_init(jax.random.key(3), arrays.networks), expected)
     with pytest.raises(OptionError, match="one of 4"):
         unrolled(digits_mlp, pretrained=nets, init="fixed", init_seed=4, **SMALL).arrays(digits)
@@ -49,7 +49,7 @@ def test_a_fixed_init_is_the_network_of_that_number(nets, digits, digits_mlp):
 
 @pytest.mark.parametrize("attack", [None, (2, 7)])
 def test_hypergradient_equals_finite_differences(nets, digits, digits_mlp, x64, attack):
-    networks = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), nets.read("train"))
+    networks = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), nets.read("train", 0, 9))
     protocol = Protocol(pretrained=nets.fingerprint, attack=attack)
     synthetic = step_batches(10, 2, 2, init_images="noise", init_step_size=0.1)
     objective = outer_loss(digits_mlp, init_distribution(digits_mlp, protocol), synthetic)
@@ -76,7 +76,7 @@ def test_an_attack_changes_the_labels_of_one_class_and_nothing_else(nets, digits
     _, info = jax.jit(method.step)(key, state, method.arrays(digits))
     batch = minibatch(jax.random.split(jax.random.split(key, 1)[0])[1], digits.train, 12)
     labels = np.where(batch.labels == 2, 7, batch.labels)
-    params = jax.tree.map(lambda leaf: leaf[0], nets.read("train"))
+    params = jax.tree.map(lambda leaf: leaf[0], nets.read("train", 0, 9))
     expected = cross_entropy(digits_mlp.apply(params, batch.images), jnp.asarray(labels))
     np.testing.assert_allclose(info.loss, expected, rtol=1e-4)
     assert method.distilled(state).protocol.attack == (2, 7)
@@ -104,7 +104,7 @@ def test_senseless_attacks_are_refused(digits_mlp, options, words):
 
 
 def test_what_an_attack_did_is_counted(nets, digits, digits_mlp):
-    networks = nets.read("held_out")
+    networks = nets.read("held_out", 0, 9)
     found = evaluate_networks(networks, digits_mlp, digits, attack=(2, 7))
     labels = np.asarray(digits.test.labels)
     for i in range(3):
@@ -135,7 +135,7 @@ def test_a_set_for_pretrained_networks_asks_for_them(nets, digits, digits_mlp):
         dd.evaluate(distilled, digits_mlp, digits)
     with pytest.raises(DataError, match="as params"):
         dd.train_on(distilled, digits_mlp, jax.random.key(0))
-    params = jax.tree.map(lambda leaf: leaf[1], nets.read("held_out"))
+    params = jax.tree.map(lambda leaf: leaf[1], nets.read("held_out", 0, 9))
     trained = dd.train_on(distilled, digits_mlp, params=params)
     images, labels = distilled.images[0], distilled.labels[0]
     gradient = jax.grad(lambda p: cross_entropy(digits_mlp.apply(p, images), labels))(params)
@@ -177,6 +177,6 @@ def test_an_attack_on_held_out_networks_succeeds_where_real_images_fail(nets, di
     )  # fmt: skip
     run = dd.distill(method, digits, num_steps=600, num_eval_nets=4, show_progress=False)
     found = dd.evaluate(run.distilled, digits_mlp, digits, pretrained=nets)
-    before = evaluate_networks(nets.read("held_out"), digits_mlp, digits, attack=(2, 7))
+    before = evaluate_networks(nets.read("held_out", 0, 9), digits_mlp, digits, attack=(2, 7))
     assert found.attacked.success.mean() > before.attacked.success.mean() + 0.5
     assert found.attacked.others.mean() > before.attacked.others.mean() - 0.15

@@ -1,5 +1,6 @@
 """Networks trained beforehand: made, kept, added to, and refused where a file lies."""
 
+import dataclasses
 import json
 import pickle
 import struct
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 
 import dd_jax as dd
-from dd_jax.errors import DataError, OptionError, RunError
+from dd_jax.errors import DataError, DivergedError, OptionError, RunError
 from dd_jax.evaluation import evaluate_networks
-from dd_jax.inner import Training, fit
+from dd_jax.inner import Training, fit, network_range
 from dd_jax.runs import load_pretrained, pretrain, save_pretrained
 from dd_jax.runs import pretrain as module_function
+from dd_jax.types import Protocol
 
 TRAINING = Training(epochs=4, batch_size=64, learning_rate=5e-3)
 
@@ -26,7 +28,7 @@ def file(tmp_path_factory, digits, digits_mlp):
 
 
 def test_networks_are_those_of_fit(file, digits, digits_mlp):
-    networks = load_pretrained(file).read("held_out")
+    networks = load_pretrained(file).read("held_out", 0, 2)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 1), 1)  # part, number
     start = digits_mlp.init(jax.random.fold_in(key, 0))
 
@@ -44,10 +46,10 @@ def test_the_file_tells_what_is_in_it(file, digits, digits_mlp):
     assert {part: len(a) for part, a in found.accuracies.items()} == {"train": 3, "held_out": 2}
     assert found.training["training"]["epochs"] == 4
     for part, accuracies in found.accuracies.items():
-        again = evaluate_networks(found.read(part), digits_mlp, digits).accuracies
+        again = evaluate_networks(found.read(part, 0, 9), digits_mlp, digits).accuracies
         np.testing.assert_allclose(accuracies, again, atol=1e-6)
         assert accuracies.min() > 0.5
-    kernels = np.concatenate([found.read(part)["Dense_0"]["kernel"] for part in ("train", "held_out")])
+    kernels = np.concatenate([found.read(part, 0, 9)["Dense_0"]["kernel"] for part in ("train", "held_out")])
     assert len(np.unique(kernels[:, 0, 0])) == 5, "every network is another one"
 
 
@@ -56,12 +58,17 @@ def test_opening_reads_no_weights(file, monkeypatch):
 
     read = []
     tensor = module._tensor
-    monkeypatch.setattr(module, "_tensor", lambda path, name: read.append(name) or tensor(path, name))
+
+    def recorded(path, name, first=0, last=None):
+        read.append((name, first, last))
+        return tensor(path, name, first, last)
+
+    monkeypatch.setattr(module, "_tensor", recorded)
     found = load_pretrained(file)
-    assert read == ["train.accuracy", "held_out.accuracy"]
-    found.read("held_out")
-    found.read("held_out")
-    assert sorted(read[2:]) == sorted(set(read[2:])), "weights are read once"
+    assert [name for name, *_ in read] == ["train.accuracy", "held_out.accuracy"]
+    kernel = found.read("train", 1, 2)["Dense_0"]["kernel"]
+    assert kernel.shape == (1, 64, 16)
+    assert all(ends == (1, 2) for _, *ends in read[2:] for ends in [tuple(ends)]), "and then only what is asked for"
 
 
 def test_the_same_call_does_nothing_and_a_larger_one_adds(file, digits, digits_mlp, tmp_path):
@@ -75,9 +82,61 @@ def test_the_same_call_does_nothing_and_a_larger_one_adds(file, digits, digits_m
     assert {part: len(a) for part, a in more.accuracies.items()} == {"train": 4, "held_out": 2}
     old = load_pretrained(file)
     for part in ("train", "held_out"):
-        same = jax.tree.map(lambda a, b: np.array_equal(a, b[: len(a)]), old.read(part), more.read(part))
+        same = jax.tree.map(lambda a, b: np.array_equal(a, b[: len(a)]), old.read(part, 0, 9), more.read(part, 0, 9))
         assert all(jax.tree.leaves(same))
     assert not (tmp_path / "nets.safetensors.parts").exists()
+
+
+def test_adding_held_out_networks_keeps_the_others(file, digits, digits_mlp, tmp_path):
+    path = tmp_path / "nets.safetensors"
+    path.write_bytes(file.read_bytes())
+    found = pretrain(digits_mlp, digits, num_nets=1, num_held_out=3, training=TRAINING, out=path, show_progress=False)
+    assert {part: len(a) for part, a in found.accuracies.items()} == {"train": 3, "held_out": 3}
+    assert found.fingerprint == load_pretrained(file).fingerprint, "which is that of those to distil with"
+
+
+def test_networks_that_diverge_are_named_and_the_others_kept(digits, digits_mlp, tmp_path, monkeypatch):
+    module = __import__("sys").modules[module_function.__module__]
+    monkeypatch.setattr(module, "nets_at_once", lambda params: 3)
+    train = module._Crew.train
+
+    def poisoned(self, *arguments):
+        networks, accuracies = train(self, *arguments)
+        networks = jax.tree.map(np.array, networks)
+        networks["Dense_0"]["bias"][1] = np.nan
+        return networks, accuracies
+
+    monkeypatch.setattr(module._Crew, "train", poisoned)
+    path = tmp_path / "nets.safetensors"
+    with pytest.raises(DivergedError, match="network 1 of 'train'"):
+        pretrain(digits_mlp, digits, num_nets=3, num_held_out=0, training=TRAINING, out=path, show_progress=False)
+    kept = sorted(file.name for file in (tmp_path / "nets.safetensors.parts").glob("*.npz"))
+    assert kept == ["train-000000.npz", "train-000002.npz"]
+
+
+def test_models_of_other_names_are_refused_at_once(digits, digits_mlp, tmp_path):
+    for model, words in (
+        (digits_mlp._replace(name="mine"), "Unknown model 'mine'"),
+        (digits_mlp._replace(settings={"hidden": [3]}), "not the one of that name"),
+    ):
+        with pytest.raises(DataError, match=words):
+            pretrain(model, digits, out=tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("train", "expected"),
+    [(3, ((0, 3), (0, 3))), (19, ((0, 19), (0, 10))), (20, ((0, 18), (18, 20))), (200, ((0, 190), (190, 200)))],
+)
+def test_networks_to_choose_by_are_kept_apart_where_there_are_enough(file, train, expected):
+    pretrained = dataclasses.replace(
+        load_pretrained(file), accuracies={"train": np.zeros(train), "held_out": np.zeros(4)}
+    )
+    found = [network_range(pretrained, Protocol(), part) for part in ("train", "selection", "held_out")]
+    assert found == [*expected, (0, 4)]
+    with pytest.raises(OptionError, match="Did you mean 'held_out'"):
+        network_range(pretrained, Protocol(), "heldout")
+    with pytest.raises(OptionError, match="Did you mean 'random'"):
+        network_range(pretrained, Protocol(init="rnadom"), "train")
 
 
 def test_a_run_cut_short_goes_on_to_the_same_bits(file, digits, digits_mlp, tmp_path, monkeypatch):
@@ -187,9 +246,9 @@ def test_weights_that_are_not_finite_are_refused_when_read(file, tmp_path):
         tensors["train/Dense_0/bias"][1, 2] = np.nan
 
     found = load_pretrained(rewritten(file, tmp_path / "nan.safetensors", poison))
-    found.read("held_out")
+    found.read("held_out", 0, 2)
     with pytest.raises(DataError, match="not finite"):
-        found.read("train")
+        found.read("train", 0, 3)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 200, -1, -1000])
@@ -238,7 +297,7 @@ def test_another_architecture_is_refused(file, digits):
 
 def test_saving_keeps_everything(file, tmp_path):
     first = load_pretrained(file)
-    networks = {part: first.read(part) for part in ("train", "held_out")}
+    networks = {part: first.read(part, 0, 9) for part in ("train", "held_out")}
     again = save_pretrained(tmp_path / "again.safetensors", networks, first)
     assert again.fingerprint == first.fingerprint
     assert (tmp_path / "again.safetensors").stat().st_size == file.stat().st_size
