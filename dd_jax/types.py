@@ -80,6 +80,7 @@ class Pretrained:
     accuracies: on the test split of what they were trained on; keys "train" (N,) and "held_out" (M,).
     read: (part, first, last) -> params of those networks, with a leading axis, read from the disk when asked for.
         "train" is what sets are distilled with, "held_out" what they are judged on.
+    num_selection: how many of "train", the last ones, are kept apart to choose by; with 0 choices are made by all.
     training: how they were trained, as plain values; empty if that isn't known.
     fingerprint: a hash of the weights of "train".
     """
@@ -91,6 +92,7 @@ class Pretrained:
     num_classes: int
     accuracies: Mapping[str, Float[np.ndarray, " nets"]]
     read: Callable[[str, int, int], Networks]
+    num_selection: int
     training: Mapping[str, Any]
     fingerprint: str
 

@@ -233,7 +233,7 @@ def test_a_run_for_pretrained_networks_can_be_judged_again_from_its_directory_al
     source = ["--dataset", f"npz:{tmp_path / 'dim.npz'}", "--pretrained", str(copy)]
     assert main(["distill", *source, *options, "--out", str(out)]) == 0
     table = rows_of(capsys.readouterr().out)
-    assert [row[0] for row in table] == ["distilled", "no", "random", "best", "class", "k-means"]
+    assert [row[0] for row in table] == ["distilled", "distilled,", "no", "random", "best", "class", "k-means"]
     results = json.loads((out / "results.json").read_text())["results"]
     assert len(results["no steps"]["attacked"]["success"]) == 3
     copy.unlink()
@@ -263,11 +263,23 @@ def test_networks_of_a_preset_are_made_where_they_are_missing(tmp_path, monkeypa
     tiny = dataclasses.replace(PRETRAININGS["digits-mlp"], num_nets=2, num_held_out=1, training=dd.Training(epochs=1))
     monkeypatch.setitem(networks.PRETRAININGS, "digits-mlp", tiny)
     monkeypatch.chdir(tmp_path)
-    assert main(["distill", "--pretrained", "digits-mlp", "--smoke"]) == 0
+    tiny_run = ["--num-outer-steps", "2", "--num-eval-nets", "1", "--num-nets", "1", "--no-baselines"]
+    assert main(["distill", "--pretrained", "digits-mlp", *tiny_run]) == 0
     assert (tmp_path / "nets" / "digits-mlp.safetensors").is_file()
     assert (tmp_path / "runs" / "digits-from-digits-mlp-random" / "networks.safetensors").is_file()
     assert main(["pretrain", "--preset", "digits-mlp"]) == 0
     assert "train: " in capsys.readouterr().out
+    for change, words in (
+        ({"training": dd.Training(epochs=2)}, "epochs: 1 there, 2 asked for"),
+        ({"num_nets": 3}, "2 + 1"),
+    ):
+        monkeypatch.setitem(networks.PRETRAININGS, "digits-mlp", dataclasses.replace(tiny, **change))
+        assert main(["distill", "--pretrained", "digits-mlp", "--out", str(tmp_path / "other")]) == 2
+        assert words in capsys.readouterr().err
+    assert main(["estimate", "--pretrained", "usps-lenet"]) == 2
+    assert "dd-jax pretrain --preset usps-lenet" in capsys.readouterr().err
+    assert main(["distill", "--pretrained", "digits-mpl"]) == 2
+    assert "Did you mean 'digits-mlp'" in capsys.readouterr().err
 
 
 def test_a_table_goes_on_after_what_fails(tmp_path, capsys):

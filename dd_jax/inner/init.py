@@ -12,9 +12,6 @@ from dd_jax.types import Networks, Params, Pretrained, Protocol
 INITS = ("random", "fixed")
 PARTS = ("train", "selection", "held_out")
 
-_ENOUGH_NETS = 20  # pretrained networks from which some are kept apart, to choose by
-_SELECTION_NETS = 10  # at most
-
 
 @runtime_checkable
 class InitDistribution(Interface):
@@ -65,8 +62,7 @@ def init_distribution(model: Model, protocol: Protocol) -> InitDistribution:
 def networks_of(pretrained: Pretrained, protocol: Protocol, part: str, count: int | None = None) -> Networks:
     """The networks that a protocol starts from, at most `count` of them: all of a part, or the one of a fixed init.
 
-    part: "train" to distil with, "selection" to choose by (the last of those that were trained for distilling, kept
-        apart from the others where there are twenty or more) or "held_out" to report on.
+    part: "train" to distil with, "selection" to choose by or "held_out" to report on.
     Raises OptionError if there is none such, or for an unknown name.
     """
     first, last = network_range(pretrained, protocol, part)
@@ -95,7 +91,5 @@ def network_range(pretrained: Pretrained, protocol: Protocol, part: str) -> tupl
                 'pretrain --num-held-out, or distil for one known network with init "fixed".'
             )
         return 0, held_out
-    apart = min(_SELECTION_NETS, train // 10) if train >= _ENOUGH_NETS else 0
-    if part == "selection":
-        return (train - apart, train) if apart else (0, min(train, _SELECTION_NETS))
-    return 0, train - apart
+    apart = train - pretrained.num_selection
+    return (0, apart) if part == "train" else (apart % train, train)

@@ -1,11 +1,12 @@
 """A whole experiment from one record: load, distil, evaluate, compare, draw."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
 
 from dd_jax import models
 from dd_jax.data import load_dataset
@@ -136,14 +137,8 @@ def judge(
 
     options: of `evaluate`, for the distilled set alone: baselines are measured on test, as the run was.
     """
-    options = {"num_nets": num_nets, "pretrained": pretrained, **options}
-    found = evaluate(distilled, model, data, **options)
-    rows = [Row("distilled", found)]
-    if distilled.protocol.init == "fixed" and options.get("init") != "random":
-        several = pretrained is None or len(pretrained.accuracies["held_out"])
-        if several:
-            other = evaluate(distilled, model, data, **{**options, "init": "random", "num_curve_nets": 0})
-            rows.append(Row("distilled, other networks", other))
+    rows = _distilled_rows(distilled, model, data, {"num_nets": num_nets, "pretrained": pretrained, **options})
+    found = rows[0].evaluation
     measured = iterate_baselines(distilled, model, data, names=names, num_nets=num_nets, pretrained=pretrained)
     for name, baseline in measured:
         rows.append(baseline_row(name, baseline))
@@ -157,6 +152,24 @@ def judge(
         attacked, target = (data.class_names[c] for c in distilled.protocol.attack)
         title += f", attack: {attacked} taken for {target}"
     print_table(title, rows)
+    return rows
+
+
+def _distilled_rows(distilled: DistilledData, model: Model, data: Dataset, options: Mapping[str, Any]) -> list[Row]:
+    """The distilled set on held-out networks or its one network; and on others or, of pretrained ones, on its own."""
+
+    def measured(**changes: Any) -> Evaluation:
+        return evaluate(distilled, model, data, **{**options, **changes})
+
+    rows = [Row("distilled", measured())]
+    nets: Pretrained | None = options["pretrained"]
+    held_out = None if nets is None else len(nets.accuracies["held_out"])
+    if (options.get("init") or distilled.protocol.init) == "fixed":
+        if held_out != 0:
+            rows.append(Row("distilled, other networks", measured(init="random", num_curve_nets=0)))
+    elif held_out is not None:
+        count = min(options["num_nets"], held_out)  # as many: all that a run directory keeps
+        rows.append(Row("distilled, own networks", measured(part="train", num_nets=count, num_curve_nets=0)))
     return rows
 
 
@@ -249,13 +262,21 @@ def load(
 
 
 def keep_networks(path: Path, pretrained: Pretrained, protocol: Protocol) -> None:
-    """Keep in `path` what is needed to judge a run again: the networks to choose by, and those to report on."""
-    first, last = network_range(pretrained, protocol, "selection")
-    first = 0 if protocol.init == "fixed" else first  # its number must stay what it is
-    ranges = {"train": (first, last), "held_out": (0, len(pretrained.accuracies["held_out"]))}
-    networks = {part: pretrained.read(part, *ends) for part, ends in ranges.items()}
-    accuracies = {part: pretrained.accuracies[part][slice(*ends)] for part, ends in ranges.items()}
-    save_pretrained(path, networks, dataclasses.replace(pretrained, accuracies=accuracies))
+    """Keep in `path` what is needed to judge a run again: all held-out networks, and as many that it distilled with."""
+    held_out = len(pretrained.accuracies["held_out"])
+    _, last = network_range(pretrained, protocol, "train")
+    ranges = [(0, last)] if protocol.init == "fixed" else [(0, min(held_out, last))]
+    selection = 0 if protocol.init == "fixed" else pretrained.num_selection
+    if selection:
+        ranges.append(network_range(pretrained, protocol, "selection"))
+    pieces = [pretrained.read("train", *ends) for ends in ranges]
+    networks = {
+        "train": jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces),
+        "held_out": pretrained.read("held_out", 0, held_out),
+    }
+    train_accuracies = np.concatenate([pretrained.accuracies["train"][slice(*ends)] for ends in ranges])
+    accuracies = {"train": train_accuracies, "held_out": pretrained.accuracies["held_out"]}
+    save_pretrained(path, networks, dataclasses.replace(pretrained, accuracies=accuracies, num_selection=selection))
 
 
 def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:

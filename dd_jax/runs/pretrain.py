@@ -163,6 +163,11 @@ def _epoch(epoch, mesh, keys, states, real: Batch):
     return on_each(each, mesh)(keys, states, real)
 
 
+def num_selection(train: int) -> int:
+    """How many of `train` networks to keep apart, to choose by: a tenth, ten at most; none of fewer than twenty."""
+    return min(10, train // 10) if train >= 20 else 0
+
+
 def _finite(params: Params) -> bool:
     return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
@@ -237,6 +242,7 @@ def _join(folder, wanted, model, data, config, out) -> Pretrained:
         model.num_classes,
         accuracies,
         lambda part, first, last: jax.tree.map(lambda leaf: leaf[first:last], networks[part]),
+        num_selection(len(accuracies["train"])),
         {**config, "made_with": provenance()},
         "",
     )

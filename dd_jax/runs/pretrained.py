@@ -30,6 +30,7 @@ _FIELDS = {
     "settings": dict,
     "image_shape": list,
     "num_classes": int,
+    "num_selection": int,
     "training": dict,
     "fingerprint": str,
 }
@@ -60,6 +61,7 @@ def save_pretrained(path: str | Path, networks: Mapping[str, Networks], pretrain
         "settings": dict(pretrained.settings),
         "image_shape": list(pretrained.image_shape),
         "num_classes": pretrained.num_classes,
+        "num_selection": pretrained.num_selection,
         "training": dict(pretrained.training),
         "fingerprint": pretrained.fingerprint or digest.hexdigest()[:16],
     }
@@ -83,6 +85,8 @@ def load_pretrained(path: str | Path, model: Model | None = None) -> Pretrained:
     accuracies = {part: _tensor(path, f"{part}.accuracy") for part in PARTS}
     template = _template(path, about)
     _check_tensors(path, template, accuracies)
+    if not 0 <= about["num_selection"] < max(len(accuracies["train"]), 1):
+        raise DataError(f"{path}: num_selection is {about['num_selection']} of {len(accuracies['train'])} networks.")
 
     def read(part: str, first: int, last: int) -> Networks:
         first, last = (min(end, len(accuracies[part])) for end in (first, last))
@@ -100,6 +104,7 @@ def load_pretrained(path: str | Path, model: Model | None = None) -> Pretrained:
         about["num_classes"],
         accuracies,
         read,
+        about["num_selection"],
         about["training"],
         about["fingerprint"],
     )
@@ -217,6 +222,7 @@ def _from_torchvision(path: Path, model: Model | None) -> Pretrained:
         model.num_classes,
         accuracies,
         read,
+        0,
         {},
         digest,
     )

@@ -15,6 +15,7 @@ from dd_jax.evaluation import evaluate_networks
 from dd_jax.inner import Training, fit, network_range
 from dd_jax.runs import load_pretrained, pretrain, save_pretrained
 from dd_jax.runs import pretrain as module_function
+from dd_jax.runs.pretrain import num_selection
 from dd_jax.types import Protocol
 
 TRAINING = Training(epochs=4, batch_size=64, learning_rate=5e-3)
@@ -125,11 +126,13 @@ def test_models_of_other_names_are_refused_at_once(digits, digits_mlp, tmp_path)
 
 @pytest.mark.parametrize(
     ("train", "expected"),
-    [(3, ((0, 3), (0, 3))), (19, ((0, 19), (0, 10))), (20, ((0, 18), (18, 20))), (200, ((0, 190), (190, 200)))],
+    [(3, ((0, 3), (0, 3))), (19, ((0, 19), (0, 19))), (20, ((0, 18), (18, 20))), (200, ((0, 190), (190, 200)))],
 )
 def test_networks_to_choose_by_are_kept_apart_where_there_are_enough(file, train, expected):
     pretrained = dataclasses.replace(
-        load_pretrained(file), accuracies={"train": np.zeros(train), "held_out": np.zeros(4)}
+        load_pretrained(file),
+        accuracies={"train": np.zeros(train), "held_out": np.zeros(4)},
+        num_selection=num_selection(train),
     )
     found = [network_range(pretrained, Protocol(), part) for part in ("train", "selection", "held_out")]
     assert found == [*expected, (0, 4)]
