@@ -32,7 +32,8 @@ FOR_PRETRAINED = ("no steps", "full training set")
 
 _NEIGHBOURS, _NORMS = (1, 3, 5), (1, 2)
 _SELECTION_SEED = 4_000_037  # networks that choices are made with: neither trained with nor reported on
-_SELECTION_NETS = 5  # pretrained networks that choices are made with
+_SELECTION_NETS = 5  # pretrained networks that choices are made with ...
+_SIZE_SETS = 3  # ... and sets that the step size is, where each is tried on all of them
 _FULL_IMAGES = 150_000  # that networks see in training on the full set, at least: MNIST about three times
 
 MakeImages = Callable[[Dataset, int, int], np.ndarray]
@@ -122,7 +123,8 @@ def iterate_baselines(
         )
 
     def best_size(candidates: list[np.ndarray]) -> float:
-        scores = {size: trained(candidates, size, "validation", 10).score for size in STEP_SIZES}
+        few = candidates if pretrained is None else candidates[:_SIZE_SETS]
+        scores = {size: trained(few, size, "validation", 10).score for size in STEP_SIZES}
         return max(scores, key=lambda size: scores[size])
 
     for name in names:

@@ -16,6 +16,7 @@ from dd_jax.models.base import (
     ImageSpec,
     Model,
     Shapes,
+    architecture,
     check_attack,
     check_fits,
     from_linen,
@@ -74,9 +75,8 @@ def check_pretrained(pretrained: Pretrained, model: Model) -> None:
 
     Their images may have another size where that makes no difference to the weights (LeNet at 28 and 32 pixels).
     """
-    settings = {key: value for key, value in model.settings.items() if key != "precision"}
     theirs: Any = pretrained.model, dict(pretrained.settings), pretrained.num_classes
-    ours: Any = model.name, settings, model.num_classes
+    ours: Any = model.name, architecture(model), model.num_classes
     if theirs == ours:
         built = make(pretrained.model, Shapes(pretrained.image_shape, pretrained.num_classes), **pretrained.settings)
         theirs, ours = (jax.eval_shape(m.init, jax.random.key(0)) for m in (built, model))
@@ -98,6 +98,7 @@ __all__ = [
     "alexcifarnet",
     "alexnet",
     "alexnet_from_torchvision",
+    "architecture",
     "check_attack",
     "check_fits",
     "check_pretrained",

@@ -88,7 +88,7 @@ def with_precision(model: Model, precision: str) -> Model:
     if not isinstance(model.apply, _Forward) or not isinstance(model.features, _Forward):
         raise OptionError(f"The precision of {model.name} can't be chosen: it is not one of this library's networks.")
     apply, features = (dataclasses.replace(f, precision=precision) for f in (model.apply, model.features))
-    settings = {key: value for key, value in model.settings.items() if key != "precision"}
+    settings = architecture(model)
     if precision != "float32":
         settings["precision"] = precision
     return model._replace(apply=apply, features=features, settings=settings)
@@ -109,6 +109,11 @@ class _Forward:
         with jax.default_matmul_precision(PRECISIONS[self.precision]):
             out: Any = self.module.apply({"params": params}, images)
         return out[self.output].astype(given) if self.precision == "bf16" else out[self.output]
+
+
+def architecture(model: Model) -> dict[str, Any]:
+    """The settings that say what the network is, and not how it is computed."""
+    return {key: value for key, value in model.settings.items() if key != "precision"}
 
 
 def num_params(model: Model) -> int:

@@ -174,9 +174,8 @@ def _finite(params: Params) -> bool:
 
 def _check_known(model: Model) -> None:
     """Raise DataError unless the file will be readable: it names a model of the library and its settings."""
-    settings = {key: value for key, value in model.settings.items() if key != "precision"}
     try:
-        built = models.make(model.name, model, **settings)
+        built = models.make(model.name, model, **models.architecture(model))
     except DDJaxError as error:
         raise DataError(
             f"Networks are kept by the name of their model, so it must be in dd_jax.models: {error}"
@@ -237,7 +236,7 @@ def _join(folder, wanted, model, data, config, out) -> Pretrained:
     about = Pretrained(
         f"{data.name}-{model.name}",
         model.name,
-        {key: value for key, value in model.settings.items() if key != "precision"},
+        models.architecture(model),
         model.image_shape,
         model.num_classes,
         accuracies,

@@ -213,11 +213,10 @@ def _from_torchvision(path: Path, model: Model | None) -> Pretrained:
         return jax.tree.map(lambda leaf: leaf[first : last if part == "train" else first], train)
 
     accuracies = {"train": np.full(1, np.nan, np.float32), "held_out": np.zeros(0, np.float32)}
-    settings = {key: value for key, value in model.settings.items() if key != "precision"}
     return Pretrained(
         path.stem,
         model.name,
-        settings,
+        models.architecture(model),
         model.image_shape,
         model.num_classes,
         accuracies,
