@@ -327,8 +327,8 @@ def describe_start(experiment: Experiment, data: Dataset, model: Model, pretrain
     images = method.num_steps * method.images_per_class * data.num_classes
     start = f"{method.init} init"
     if pretrained is not None:
-        count = len(pretrained.accuracies["train"])
-        start = f"{'one' if method.init == 'fixed' else count} of {count} networks {pretrained.name}"
+        first, last = network_range(pretrained, protocol_of(method, pretrained), "train")
+        start = f"{last - first} of {len(pretrained.accuracies['train'])} networks {pretrained.name}"
     if method.attack_class is not None:
         start += f", attack on class {method.attack_class} (to be taken for {method.target_class})"
     return (
