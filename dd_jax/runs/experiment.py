@@ -220,7 +220,9 @@ def draw(run: Run, report: Report) -> None:
     folder = run.out / "figures"
     figures.save_images(folder / "distilled.png", run.distilled)
     means = {name: e.score for name, e, _ in report.rows if not name.startswith("distilled")}
-    figures.save_curve(folder / "accuracy.png", run.history, means)
+    attack, names = run.distilled.protocol.attack, run.distilled.class_names
+    what = "Accuracy" if attack is None else f"Accuracy, {names[attack[0]]} counted as {names[attack[1]]},"
+    figures.save_curve(folder / "accuracy.png", run.history, means, what)
     figures.save_steps(folder / "step_sizes.png", run.distilled.step_sizes)
     note(f"Pictures, metrics and the distilled set are in {run.out}.")
 

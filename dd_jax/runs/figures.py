@@ -45,12 +45,14 @@ def save_images(path: str | Path, distilled: DistilledData) -> None:
     _save(path, _sheet(_stretched_sheet(distilled, rows), names, captions, title))
 
 
-def save_curve(path: str | Path, history: Sequence[Mapping[str, Any]], baselines: Mapping[str, float]) -> None:
+def save_curve(
+    path: str | Path, history: Sequence[Mapping[str, Any]], baselines: Mapping[str, float], what: str = "Accuracy"
+) -> None:
     """Save the validation accuracy against the outer step, with baselines as horizontal lines.
 
     history: rows with "step", "validation" and, for the band, "validation_std" (fractions); rows without
         "validation" are left out, so the rows of `read_metrics` will do.
-    baselines: name -> mean accuracy, a fraction.
+    baselines: name -> mean accuracy, a fraction. what: what is measured, in the title.
     """
     rows = [row for row in history if row.get("validation") is not None]
     steps = np.array([row["step"] for row in rows])
@@ -71,7 +73,7 @@ def save_curve(path: str | Path, history: Sequence[Mapping[str, Any]], baselines
     _label_lines(axes, lines)
     axes.set_xlabel("outer step", fontsize=_FONT + 1, color=_INK)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
-    axes.set_title("Accuracy on validation (dashed: baselines, on test)", **_title_style())
+    axes.set_title(f"{what} on validation (dashed: baselines, on test)", **_title_style())
     _save(path, figure)
 
 
