@@ -74,7 +74,8 @@ def pretrain(argv: Sequence[str]) -> None:
 def evaluate(argv: Sequence[str]) -> None:
     """dd-jax evaluate: the distilled set of a run on held-out networks, before training and after each epoch."""
     from dd_jax import models
-    from dd_jax.runs.experiment import judge, load_run
+    from dd_jax.runs.experiment import load_run
+    from dd_jax.runs.judging import judge
 
     options = parse(Evaluate, argv, "dd-jax evaluate")
     distilled, model, data, pretrained = load_run(options.run)
@@ -110,7 +111,8 @@ def baselines(argv: Sequence[str]) -> None:
     """dd-jax baselines: real images in the shape of an experiment's distilled set."""
     from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
     from dd_jax.methods.unrolled import protocol_of
-    from dd_jax.runs.experiment import baseline_row, load, print_table, source
+    from dd_jax.runs.experiment import load, source
+    from dd_jax.runs.judging import baseline_row, print_table
 
     experiment = parse_experiment(
         argv, "dd-jax baselines", "Measure the baselines of an experiment, without distilling."

@@ -1,0 +1,104 @@
+"""The table of a run: its distilled set beside everything that it must beat."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dd_jax.evaluation import Baseline, Evaluation, evaluate, in_percent, iterate_baselines
+from dd_jax.models import Model
+from dd_jax.runs.progress import note, table
+from dd_jax.types import Dataset, DistilledData, Pretrained
+
+
+class Row(NamedTuple):
+    """A line of the table. chosen: what validation chose, in words."""
+
+    name: str
+    evaluation: Evaluation
+    chosen: str = ""
+
+
+def judge(
+    distilled: DistilledData,
+    model: Model,
+    data: Dataset,
+    num_nets: int,
+    names: Sequence[str] | None = None,
+    pretrained: Pretrained | None = None,
+    **options: Any,
+) -> list[Row]:
+    """The distilled set and the baselines in `names` (None: all that make sense), printed as one table.
+
+    options: of `evaluate`, for the distilled set alone: baselines are measured on test, as the run was.
+    """
+    rows = _distilled_rows(distilled, model, data, {"num_nets": num_nets, "pretrained": pretrained, **options})
+    found = rows[0].evaluation
+    measured = iterate_baselines(distilled, model, data, names=names, num_nets=num_nets, pretrained=pretrained)
+    for name, baseline in measured:
+        rows.append(baseline_row(name, baseline))
+        note(f"  {name}: {baseline.evaluation}")
+    images = distilled.images.shape[0] * distilled.images.shape[1]
+    steps = distilled.num_steps * (distilled.num_epochs if options.get("num_epochs") is None else options["num_epochs"])
+    title = f"{found.split.capitalize()} accuracy on {data.name}: {images} images, {steps} gradient steps, {model.name}"
+    if pretrained is not None:
+        title += f", networks {pretrained.name}"
+    if distilled.protocol.attack is not None:
+        attacked, target = (data.class_names[c] for c in distilled.protocol.attack)
+        title += f", attack: {attacked} taken for {target}"
+    print_table(title, rows)
+    return rows
+
+
+def _distilled_rows(distilled: DistilledData, model: Model, data: Dataset, options: Mapping[str, Any]) -> list[Row]:
+    """The distilled set on held-out networks or its one network; and on others or, of pretrained ones, on its own."""
+
+    def measured(**changes: Any) -> Evaluation:
+        return evaluate(distilled, model, data, **{**options, **changes})
+
+    rows = [Row("distilled", measured())]
+    nets: Pretrained | None = options["pretrained"]
+    held_out = None if nets is None else len(nets.accuracies["held_out"])
+    if (options.get("init") or distilled.protocol.init) == "fixed":
+        if held_out != 0:
+            rows.append(Row("distilled, other networks", measured(init="random", num_curve_nets=0)))
+    elif held_out is not None:
+        count = min(options["num_nets"], held_out)  # as many: all that a run directory keeps
+        rows.append(Row("distilled, own networks", measured(part="train", num_nets=count, num_curve_nets=0)))
+    return rows
+
+
+def baseline_row(name: str, baseline: Baseline) -> Row:
+    """A baseline as a row of the table."""
+    return Row(name, baseline.evaluation, ", ".join(f"{key} {value}" for key, value in baseline.chosen.items()))
+
+
+def print_table(title: str, rows: list[Row]) -> None:
+    """The accuracies of `rows` on stdout; of attacks also how far they succeed."""
+    attacks = bool(rows) and rows[0].evaluation.attacked is not None
+    measured = ("attack succeeds", "other classes") if attacks else ("accuracy",)
+
+    def cells(e: Evaluation) -> tuple[str, ...]:
+        if e.attacked is None:
+            return (e.percent,)
+        return in_percent(e.attacked.success), in_percent(e.attacked.others)
+
+    lines = [(name, *cells(e), str(e.n), chosen) for name, e, chosen in rows]
+    table(title, ("training set", *measured, "n", "chosen on validation"), lines)
+
+
+def plain_rows(rows: list[Row]) -> dict[str, Any]:
+    """The table for JSON: per network and per class, by name."""
+    return {
+        name: {
+            "mean": e.mean,
+            "std": e.std,
+            "n": e.n,
+            "split": e.split,
+            "accuracies": e.accuracies,
+            "per_class": e.per_class,
+            "curve": e.curve,
+            "chosen": chosen,
+            **({} if e.attacked is None else {"attacked": dataclasses.asdict(e.attacked)}),
+        }
+        for name, e, chosen in rows
+    }
