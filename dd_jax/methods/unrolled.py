@@ -243,7 +243,7 @@ def outer_loss(
         steps = jnp.arange(synthetic.num_inner_steps)
         batches = jax.vmap(lambda t: synthetic.batch(learnable, batch_key, t))(steps)
         step_sizes = synthetic.decode(learnable).step_sizes
-        params = start(init_key, networks)
+        params = start(init_key) if networks is None else start(init_key, networks)
         return real_loss(unroll(model.apply, params, batches, step_sizes, remat=remat, discount=discount), real)
 
     return objective
