@@ -5,9 +5,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.models.alexcifarnet import alexcifarnet
 from dd_jax.models.alexnet import alexnet, alexnet_from_torchvision
@@ -21,6 +18,7 @@ from dd_jax.models.base import (
     check_fits,
     from_linen,
     num_params,
+    same_shapes,
     with_precision,
 )
 from dd_jax.models.convnet import convnet
@@ -79,8 +77,7 @@ def check_pretrained(pretrained: Pretrained, model: Model) -> None:
     ours: Any = model.name, architecture(model), model.num_classes
     if theirs == ours:
         built = make(pretrained.model, Shapes(pretrained.image_shape, pretrained.num_classes), **pretrained.settings)
-        theirs, ours = (jax.eval_shape(m.init, jax.random.key(0)) for m in (built, model))
-        if jax.tree.map(jnp.shape, theirs) == jax.tree.map(jnp.shape, ours):
+        if same_shapes(built, model):
             return
         theirs, ours = (f"images {tuple(shape)}" for shape in (pretrained.image_shape, model.image_shape))
     raise DataError(
@@ -109,5 +106,6 @@ __all__ = [
     "mlp",
     "num_params",
     "parse_model",
+    "same_shapes",
     "with_precision",
 ]

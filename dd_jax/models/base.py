@@ -116,6 +116,12 @@ def architecture(model: Model) -> dict[str, Any]:
     return {key: value for key, value in model.settings.items() if key != "precision"}
 
 
+def same_shapes(model: Model, other: Model) -> bool:
+    """Whether the two networks' parameters have the same names and shapes."""
+    first, second = (jax.eval_shape(m.init, jax.random.key(0)) for m in (model, other))
+    return jax.tree.map(jnp.shape, first) == jax.tree.map(jnp.shape, second)
+
+
 def num_params(model: Model) -> int:
     """How many numbers the network has."""
     shapes = jax.eval_shape(model.init, jax.random.key(0))

@@ -210,7 +210,8 @@ def _claim(path: Path, config: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
         saved = read_json(config_path)
         if not isinstance(saved, dict) or "config" not in saved:
             raise RunError(f"{config_path} was not written by dd_jax. Choose another directory.")
-        _refuse_difference(path, saved["config"], config)
+        remedy = "Choose another directory, or delete this one to start anew."
+        refuse_difference(saved["config"], config, f"{path} holds a run with another configuration", remedy)
         atomic_write(path / ".probe", lambda file: file.write(b"writable"))  # or it would fail at the first checkpoint
         (path / ".probe").unlink()
         notes = _version_notes(saved.get("provenance", {}), provenance())
@@ -223,23 +224,21 @@ def _claim(path: Path, config: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
     return resuming, notes
 
 
-def _refuse_difference(path: Path, there: Any, asked: Any) -> None:
-    if different := differences(there, asked):
+def refuse_difference(there: Any, asked: Any, holds: str, remedy: str) -> None:
+    """Raise a RunError if the two configurations differ: what is there, line by line how it differs, what to do."""
+    if different := _differences(there, asked):
         listing = "\n".join(f"  {line}" for line in different)
-        raise RunError(
-            f"{path} holds a run with another configuration:\n{listing}\n"
-            "Choose another directory, or delete this one to start anew."
-        )
+        raise RunError(f"{holds}:\n{listing}\n{remedy}")
 
 
-def differences(there: Any, asked: Any, prefix: str = "") -> list[str]:
+def _differences(there: Any, asked: Any, prefix: str = "") -> list[str]:
     """One line for every key that differs, nested ones dotted: "method.num_steps: 10 there, 20 asked for"."""
     if isinstance(there, dict) and isinstance(asked, dict):
         keys = {**there, **asked}
         pairs = [
             (f"{prefix}.{key}" if prefix else key, there.get(key, _ABSENT), asked.get(key, _ABSENT)) for key in keys
         ]
-        return [line for name, left, right in pairs for line in differences(left, right, name)]
+        return [line for name, left, right in pairs for line in _differences(left, right, name)]
     if there == asked:  # 1 and 1.0 are the same
         return []
     shown = ["absent" if value is _ABSENT else json.dumps(value) for value in (there, asked)]

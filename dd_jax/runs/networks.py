@@ -18,7 +18,7 @@ from dd_jax.data import load_dataset
 from dd_jax.errors import DataError, RunError, unknown_name
 from dd_jax.inner import Training
 from dd_jax.models import parse_model
-from dd_jax.runs.directory import differences
+from dd_jax.runs.directory import refuse_difference
 from dd_jax.runs.files import plain
 from dd_jax.runs.pretrain import pretrain
 from dd_jax.runs.pretrained import load_pretrained
@@ -165,12 +165,8 @@ def _refuse_others(file: Path, wanted: Pretraining) -> None:
     asked |= plain(settings)
     few = [part for part, count in (("train", wanted.num_nets), ("held_out", wanted.num_held_out))
            if len(found.accuracies[part]) < count]  # fmt: skip
-    if different := differences(there, asked):
-        listing = "\n".join(f"  {line}" for line in different)
-        raise RunError(
-            f"{file} holds other networks than the preset of that name:\n{listing}\n"
-            "Move it away, or name the file itself, to use what is in it."
-        )
+    remedy = "Move it away, or name the file itself, to use what is in it."
+    refuse_difference(there, asked, f"{file} holds other networks than the preset of that name", remedy)
     if few:
         raise RunError(
             f"{file} has {len(found.accuracies['train'])} + {len(found.accuracies['held_out'])} networks, the preset "

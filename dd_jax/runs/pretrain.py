@@ -14,11 +14,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dd_jax import models
-from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, RunError
+from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError
 from dd_jax.evaluation import evaluate_networks
 from dd_jax.inner import Trainer, Training, device_mesh, map_over, nets_at_once, on_each, replicate, trainer
 from dd_jax.models import Model, check_fits
-from dd_jax.runs.directory import differences, open_run, provenance
+from dd_jax.runs.directory import open_run, provenance, refuse_difference
 from dd_jax.runs.files import disk_errors, plain, write_bytes
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.pretrained import PARTS, load_pretrained, save_pretrained
@@ -180,8 +180,7 @@ def _check_known(model: Model) -> None:
         raise DataError(
             f"Networks are kept by the name of their model, so it must be in dd_jax.models: {error}"
         ) from error
-    theirs, ours = (jax.eval_shape(m.init, jax.random.key(0)) for m in (built, model))
-    if jax.tree.map(jnp.shape, theirs) != jax.tree.map(jnp.shape, ours):
+    if not models.same_shapes(built, model):
         raise DataError(f"The model {model.name!r} is not the one of that name in dd_jax.models.")
 
 
@@ -191,9 +190,7 @@ def _already(out: Path, config: Mapping[str, Any]) -> Pretrained | None:
         return None
     found = load_pretrained(out)
     there = {key: found.training.get(key) for key in config}
-    if different := differences(there, dict(config)):
-        listing = "\n".join(f"  {line}" for line in different)
-        raise RunError(f"{out} holds other networks:\n{listing}\nChoose another file, or delete this one.")
+    refuse_difference(there, dict(config), f"{out} holds other networks", "Choose another file, or delete this one.")
     return found
 
 
