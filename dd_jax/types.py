@@ -101,11 +101,12 @@ class Pretrained:
 class Protocol:
     """How a distilled set is used to train a network.
 
-    name: "as-distilled": the learnt batches in the learnt order with the learnt step sizes.
+    name: "as-distilled": the learnt images with the learnt step sizes.
     init: "random" (every network is another one) or "fixed" (always the same one).
     init_seed: which one a fixed init is: drawn from this seed, or this number among pretrained networks.
     pretrained: fingerprint of the pretrained networks that the set is for; empty where networks start from scratch.
     attack: (K, T) of a set that makes networks take class K for class T; None of one that is to be learnt from.
+    order: "fixed" (the learnt batches one after another) or "random" (batches drawn from all the images at random).
     """
 
     name: str = "as-distilled"
@@ -113,6 +114,7 @@ class Protocol:
     init_seed: int = 0
     pretrained: str = ""
     attack: tuple[int, int] | None = None
+    order: str = "fixed"
 
 
 @jax.tree_util.register_dataclass

@@ -101,7 +101,8 @@ def evaluate(argv: Sequence[str]) -> None:
     )
     found = rows[0].evaluation
     if len(found.curve) and found.attacked is None:
-        along = ", ".join(f"{100 * value:.1f}" for value in found.curve.mean(0))
+        epochs = found.curve_steps % distilled.num_steps == 0
+        along = ", ".join(f"{100 * value:.1f}" for value in found.curve.mean(0)[epochs])
         print(f"before training and after each epoch (n={len(found.curve)}): {along} %")
     classes = ", ".join(f"{name} {100 * a:.1f}" for name, a in zip(data.class_names, found.per_class, strict=True))
     print(f"per class: {classes} %")

@@ -73,6 +73,13 @@ def to_pixels(transform: Transform, images: Images) -> jax.Array:
     return _lookup(transform.kind).inverse(transform.arrays, _floating(images))
 
 
+def same_transform(one: Transform, other: Transform) -> bool:
+    """Whether both map pixels to the same model space."""
+    if one.kind != other.kind or set(one.arrays) != set(other.arrays):
+        return False
+    return all(np.array_equal(one.arrays[name], other.arrays[name]) for name in one.arrays)
+
+
 def _lookup(kind: str) -> Kind:
     if kind not in KINDS:
         raise unknown_name("transform", kind, KINDS)

@@ -4,6 +4,7 @@ Every choice (step size, which random set, k and p of the neighbours) is made on
 is read once, for the result.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,8 @@ from dd_jax.evaluation.coresets import (
     mean_images,
     random_images,
 )
-from dd_jax.evaluation.evaluate import Evaluation, evaluate, evaluate_networks, evaluation_of
+from dd_jax.evaluation.evaluate import evaluate, evaluate_networks
+from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.inner import Training, device_mesh, fit, map_over, nets_at_once, networks_of, on_each, replicate
 from dd_jax.models import Model
 from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
@@ -225,4 +227,7 @@ def _concatenate(parts: list[Evaluation]) -> Evaluation:
     per_class = np.mean([p.per_class for p in parts], axis=0)
     attacks = [part.attacked for part in parts if part.attacked is not None]
     attacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *attacks) if attacks else None
-    return Evaluation(accuracies, per_class, parts[0].curve[:0], parts[0].split, attacked)
+    tables = [part.confusion for part in parts if part.confusion is not None]
+    confusion = np.mean(tables, axis=0) if tables else None
+    first = dataclasses.replace(parts[0], curve=parts[0].curve[:0], confusion=confusion)
+    return dataclasses.replace(first, accuracies=accuracies, per_class=per_class, attacked=attacked)

@@ -1,6 +1,7 @@
 """The differentiable learner: losses, the unrolled inner loop, and where it starts."""
 
-from dd_jax.inner.augment import AUGMENTS, augment
+from dd_jax.inner.augment import AUGMENTS, augment, cut_mix
+from dd_jax.inner.dsa import dsa
 from dd_jax.inner.fit import FitState, Trainer, Training, fit, nets_at_once, trainer
 from dd_jax.inner.init import (
     INITS,
@@ -31,7 +32,9 @@ __all__ = [
     "choose_remat",
     "chunked_loss",
     "cross_entropy",
+    "cut_mix",
     "device_mesh",
+    "dsa",
     "fit",
     "fixed_init",
     "init_distribution",

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from dd_jax.errors import unknown_name
+from dd_jax.inner.dsa import dsa, flip_rotate
+from dd_jax.types import Batch
 
-AUGMENTS = ("none", "crop_flip", "resized_crop_flip")
+AUGMENTS = ("none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip")
 
 _PADDING = 4  # pixels, reflected
 _AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a resized crop: share of the image, and width by height
@@ -17,14 +19,20 @@ def augment(keys: jax.Array, images: jax.Array, kind: str) -> jax.Array:
 
     "none"; "crop_flip": padded by four reflected pixels, cropped to its size again, mirrored half of the time;
     "resized_crop_flip": a rectangle of 8 to 100 % of the image, its sides' shares 3/4 to 4/3 of each other, resized
-    (bicubic), mirrored half of the time.
+    (bicubic), mirrored half of the time; "flip_rotate": mirrored half of the time, and turned by up to 15 degrees;
+    "dsa", "dsa_no_flip": see `dsa`, the latter for digits.
     Raises OptionError for an unknown kind.
-    Source: the released code of Wang et al. 2018 (CIFAR-10; PASCAL VOC and CUB-200).
+    Source: the released code of Wang et al. 2018 (CIFAR-10; PASCAL VOC and CUB-200); Deng & Russakovsky 2022
+    (flip_rotate); Zhao & Bilen 2021 (DSA).
     """
     if kind not in AUGMENTS:
         raise unknown_name("augment", kind, AUGMENTS)
     if kind == "none":
         return images
+    if kind in ("dsa", "dsa_no_flip"):
+        return dsa(keys, images, flip=kind == "dsa")
+    if kind == "flip_rotate":
+        return flip_rotate(keys, images)
     shape = images.shape[1:]
     if kind == "crop_flip":
         pads = [(0, 0), (_PADDING, _PADDING), (_PADDING, _PADDING), (0, 0)]
@@ -37,6 +45,25 @@ def augment(keys: jax.Array, images: jax.Array, kind: str) -> jax.Array:
         return jnp.where(jax.random.bernoulli(flip_key), cropped[:, ::-1], cropped)
 
     return jax.vmap(one)(keys, images)
+
+
+def cut_mix(key: jax.Array, batch: Batch, num_classes: int) -> Batch:
+    """Each image with a rectangle of another one in it, the same place for all; labels (N, K) by their shares.
+
+    Source: Yun et al. 2019, *CutMix*, section 3.1 (share of the image that stays: uniform).
+    """
+    stay_key, place_key, other_key = jax.random.split(key, 3)
+    sides = jnp.asarray(batch.images.shape[1:3])
+    cut = jnp.sqrt(1.0 - jax.random.uniform(stay_key)) * sides
+    centre = jax.random.uniform(place_key, (2,)) * sides
+    first, last = (jnp.clip(jnp.floor(centre + sign * cut / 2), 0, sides) for sign in (-1, 1))
+    rows, columns = (jnp.arange(side) for side in batch.images.shape[1:3])
+    inside = ((rows >= first[0]) & (rows < last[0]))[:, None] & ((columns >= first[1]) & (columns < last[1]))
+    others = jax.random.permutation(other_key, batch.labels.shape[0])
+    images = jnp.where(inside[..., None], batch.images[others], batch.images)
+    labels = batch.labels if batch.labels.ndim == 2 else jax.nn.one_hot(batch.labels, num_classes)
+    share = inside.mean(dtype=labels.dtype)
+    return Batch(images, (1.0 - share) * labels + share * labels[others])
 
 
 def _crop(key: jax.Array, image: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Ordinary training of a network on real data: minibatches, Adam, a schedule."""
+"""Ordinary training of a network: minibatches, an optimiser, a schedule, augmentation."""
 
 import dataclasses
 import math
@@ -11,11 +11,12 @@ from jax import lax
 from jaxtyping import Array, Int
 
 from dd_jax.errors import OptionError, unknown_name
-from dd_jax.inner.augment import AUGMENTS, augment
-from dd_jax.inner.losses import Apply, chunked_loss
+from dd_jax.inner.augment import AUGMENTS, augment, cut_mix
+from dd_jax.inner.losses import Apply, chunked_loss, weighted_loss
 from dd_jax.types import Batch, Params
 
-SCHEDULES = ("cosine", "step", "constant")
+SCHEDULES = ("cosine", "step", "drops", "constant")
+OPTIMISERS = ("adam", "sgd")
 
 _MOST_AT_ONCE = 50  # networks under one vmap on an accelerator ...
 _AT_ONCE_BYTES = 2**30  # ... and their weights; gradients, moments and activations come to several times that
@@ -23,29 +24,43 @@ _AT_ONCE_BYTES = 2**30  # ... and their weights; gradients, moments and activati
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How a network is trained on real data: Adam on the cross-entropy of minibatches without replacement."""
+    """How a network is trained: cross-entropy of minibatches without replacement, whole passes of them."""
 
     epochs: int = 3
-    """Passes through the training images; what doesn't fill a last minibatch is left out of a pass."""
+    """Passes through the training images."""
     batch_size: int = 128
     """Images in a minibatch."""
-    learning_rate: float = 1e-3
-    """Adam's, at the start."""
+    learning_rate: float | None = 1e-3
+    """At the start; None: the mean of the step sizes that a distilled set was learnt with."""
     b1: float = 0.9
     """Adam's decay of the first moment."""
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
-    """Of the learning rate: to zero along a cosine, halved every `decay_epochs`, or constant."""
+    schedule: Literal["cosine", "step", "drops", "constant"] = "cosine"
+    """Of the learning rate: to zero along a cosine, halved every `decay_epochs`, lowered at `drops`, or constant."""
     decay_epochs: int = 20
     """Epochs between two halvings of the schedule "step"."""
-    augment: Literal["none", "crop_flip", "resized_crop_flip"] = "none"
+    augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "none"
     """Random changes to the training images."""
+    optimiser: Literal["adam", "sgd"] = "adam"
+    """Adam, or gradient descent with momentum."""
+    momentum: float = 0.9
+    """Of gradient descent: v <- momentum v + gradient."""
+    weight_decay: float = 0.0
+    """Times the parameters, added to the gradient."""
+    drops: tuple[float, ...] = (0.5,)
+    """Shares of the epochs after which the schedule "drops" lowers the learning rate, each time by `drop_factor`."""
+    drop_factor: float = 0.1
+    """What the learning rate is multiplied by at each drop."""
+    cutmix: bool = False
+    """Paste a rectangle of another image into each one, and mix their labels (Yun et al. 2019, CutMix)."""
+    drop_last: bool = True
+    """Leave out of a pass what doesn't fill a last minibatch; else the last one is smaller."""
 
 
 class FitState(NamedTuple):
-    """params; adam: the optimiser's moments; epoch: passes done."""
+    """params; moments: the optimiser's; epoch: passes done."""
 
     params: Params
-    adam: optax.OptState
+    moments: optax.OptState
     epoch: Int[Array, ""]
 
 
@@ -56,9 +71,9 @@ class InitFn(Protocol):
 
 
 class EpochFn(Protocol):
-    """(key, state, real) -> the state after one more pass; the key of the training, the same for every pass."""
+    """(key, state, images) -> the state after one more pass; the key of the training, the same for every pass."""
 
-    def __call__(self, key: jax.Array, state: FitState, real: Batch) -> FitState: ...
+    def __call__(self, key: jax.Array, state: FitState, images: Batch) -> FitState: ...
 
 
 class Trainer(NamedTuple):
@@ -75,45 +90,58 @@ def trainer(apply: Apply, training: Training) -> Trainer:
     Source: the released code of Wang et al. 2018, mode "train" (Adam with b1 0.5, batches of 1,024, halving steps).
     """
     _check(training)
-    loss_of = chunked_loss(apply)
-    adam = optax.scale_by_adam(b1=training.b1)
+    assert training.learning_rate is not None
+    base_rate = training.learning_rate
+    optimiser = _optimiser(training)
 
     def rate(epochs_done: jax.Array) -> jax.Array:
         if training.schedule == "cosine":
-            return training.learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * epochs_done / training.epochs))
+            return base_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * epochs_done / training.epochs))
+        if training.schedule == "drops":
+            drops = jnp.floor(jnp.asarray(training.drops) * training.epochs + 1e-3)  # a third of 300 is 100, not 99
+            return base_rate * training.drop_factor ** (jnp.floor(epochs_done) >= drops).sum()
         halvings = jnp.floor(epochs_done / training.decay_epochs) if training.schedule == "step" else 0.0
-        return jnp.float32(training.learning_rate) * 0.5**halvings
+        return jnp.float32(base_rate) * 0.5**halvings
 
     def init(params: Params) -> FitState:
-        return FitState(params, adam.init(params), jnp.int32(0))
+        return FitState(params, optimiser.init(params), jnp.int32(0))
 
-    def epoch(key: jax.Array, state: FitState, real: Batch) -> FitState:
-        size = min(training.batch_size, real.labels.shape[0])
-        count = real.labels.shape[0] // size
-        order_key, augment_key = jax.random.split(jax.random.fold_in(key, state.epoch))
-        order = jax.random.permutation(order_key, real.labels.shape[0])[: count * size].reshape(count, size)
+    def epoch(key: jax.Array, state: FitState, images: Batch) -> FitState:
+        total = images.labels.shape[0]
+        size = min(training.batch_size, total)
+        count = total // size if training.drop_last else -(-total // size)
+        whole = count * size <= total
+        order_key, change_key = jax.random.split(jax.random.fold_in(key, state.epoch))
+        order = jax.random.permutation(order_key, total)
+        order = jnp.pad(order[: count * size], (0, 0 if whole else count * size - total)).reshape(count, size)
+        loss_of = chunked_loss(apply) if whole else weighted_loss(apply)
 
         def step(carry: tuple[Params, optax.OptState], part: tuple[jax.Array, jax.Array]):
             params, moments = carry
             index, chosen = part
-            keys = jax.random.split(jax.random.fold_in(augment_key, index), size)
-            images = augment(keys, real.images[chosen], training.augment)
-            gradient = jax.grad(loss_of)(params, Batch(images, real.labels[chosen]))
-            direction, moments = adam.update(gradient, moments)
+            batch_key = jax.random.fold_in(change_key, index)
+            keys = jax.random.split(batch_key, size)
+            batch = Batch(augment(keys, images.images[chosen], training.augment), images.labels[chosen])
+            if training.cutmix:
+                num_classes = jax.eval_shape(apply, params, batch.images).shape[-1]
+                batch = cut_mix(jax.random.fold_in(batch_key, size), batch, num_classes)
+            weights = () if whole else (index * size + jnp.arange(size) < total,)
+            gradient = jax.grad(loss_of)(params, batch, *weights)
+            direction, moments = optimiser.update(gradient, moments, params)
             scale = rate(state.epoch + index / count)
             params = jax.tree.map(lambda p, d: p - (scale * d).astype(p.dtype), params, direction)
             return (params, moments), None
 
-        (params, moments), _ = lax.scan(step, (state.params, state.adam), (jnp.arange(count), order))
+        (params, moments), _ = lax.scan(step, (state.params, state.moments), (jnp.arange(count), order))
         return FitState(params, moments, state.epoch + 1)
 
     return Trainer(init, epoch)
 
 
-def fit(apply: Apply, params: Params, key: jax.Array, real: Batch, training: Training) -> Params:
-    """The parameters after all the epochs of `training` on `real`, from `params`."""
+def fit(apply: Apply, params: Params, key: jax.Array, images: Batch, training: Training) -> Params:
+    """The parameters after all the epochs of `training` on `images`, from `params`."""
     init, epoch = trainer(apply, training)
-    return lax.fori_loop(0, training.epochs, lambda _, state: epoch(key, state, real), init(params)).params
+    return lax.fori_loop(0, training.epochs, lambda _, state: epoch(key, state, images), init(params)).params
 
 
 def nets_at_once(params: Params) -> int | None:
@@ -124,15 +152,32 @@ def nets_at_once(params: Params) -> int | None:
     return max(1, min(_MOST_AT_ONCE, _AT_ONCE_BYTES // max(size, 1)))
 
 
+def _optimiser(training: Training) -> optax.GradientTransformation:
+    if training.optimiser == "adam":
+        direction = optax.scale_by_adam(b1=training.b1)
+    else:
+        direction = optax.trace(decay=training.momentum) if training.momentum else optax.identity()
+    if not training.weight_decay:
+        return direction
+    return optax.chain(optax.add_decayed_weights(training.weight_decay), direction)
+
+
 def _check(training: Training) -> None:
     for name in ("epochs", "batch_size", "decay_epochs"):
         if getattr(training, name) < 1:
             raise OptionError(f"{name} must be at least 1, but is {getattr(training, name)}.")
-    if not 0 < training.learning_rate < float("inf"):
-        raise OptionError(f"learning_rate must be positive and finite, but is {training.learning_rate}.")
-    if not 0 <= training.b1 < 1:
-        raise OptionError(f"b1 must be at least 0 and below 1, but is {training.b1}.")
-    if training.schedule not in SCHEDULES:
-        raise unknown_name("schedule", training.schedule, SCHEDULES)
-    if training.augment not in AUGMENTS:
-        raise unknown_name("augment", training.augment, AUGMENTS)
+    if training.learning_rate is None:
+        raise OptionError("learning_rate is None: only a distilled set has step sizes to take it from. Give a number.")
+    for name in ("learning_rate", "drop_factor"):
+        if not 0 < getattr(training, name) < float("inf"):
+            raise OptionError(f"{name} must be positive and finite, but is {getattr(training, name)}.")
+    for name in ("b1", "momentum"):
+        if not 0 <= getattr(training, name) < 1:
+            raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(training, name)}.")
+    if not 0 <= training.weight_decay < float("inf"):
+        raise OptionError(f"weight_decay must be at least 0 and finite, but is {training.weight_decay}.")
+    if not all(0 <= drop <= 1 for drop in training.drops):
+        raise OptionError(f"drops must be shares of the epochs, from 0 to 1, but are {training.drops}.")
+    for name, known in (("schedule", SCHEDULES), ("augment", AUGMENTS), ("optimiser", OPTIMISERS)):
+        if getattr(training, name) not in known:
+            raise unknown_name(name, getattr(training, name), known)

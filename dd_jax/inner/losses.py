@@ -34,6 +34,17 @@ def batch_loss(apply: Apply, loss: Loss = cross_entropy) -> Callable[[Params, Ba
     return loss_of
 
 
+def weighted_loss(apply: Apply) -> Callable[[Params, Batch, jax.Array], jax.Array]:
+    """The function (params, batch, weights (N,)) -> weighted mean cross-entropy of the network on the batch."""
+
+    def loss_of(params: Params, batch: Batch, weights: jax.Array) -> jax.Array:
+        logits = apply(params, batch.images)
+        losses = jax.vmap(cross_entropy)(logits, batch.labels)
+        return jnp.vdot(losses, weights.astype(losses.dtype)) / weights.sum().astype(losses.dtype)
+
+    return loss_of
+
+
 def chunk_size(num_images: int, image_size: int) -> int:
     """Images per chunk: on a CPU a divisor of `num_images` whose activations stay in a core's cache, else all of them.
 

@@ -70,6 +70,9 @@ class UnrolledOptions:
     """E, times that the batches are gone through; S * E step sizes are learnt."""
     images_per_class: int = 1
     """Images of each class in each batch."""
+    order: Literal["fixed", "random"] = "fixed"
+    """Of the images: "fixed" (each step has its batch) or "random" (every epoch deals all the images out to its steps
+    anew, so that the set also serves for shuffled minibatches)."""
     init: Literal["random", "fixed"] = "random"
     """Where inner training starts: "random" (another network every time) or "fixed" (always the same one)."""
     init_seed: int = 0
@@ -146,6 +149,7 @@ def unrolled(
         opts.init_images,
         opts.init_step_size,
         opts.init_step_decay,
+        opts.order,
     )
     optimiser = outer_adam(
         opts.learning_rate,
@@ -215,7 +219,7 @@ def protocol_of(options: UnrolledOptions, pretrained: Pretrained | None = None) 
     if options.attack_class is not None and options.target_class is not None:
         attack = options.attack_class, options.target_class
     fingerprint = pretrained.fingerprint if pretrained else ""
-    return Protocol("as-distilled", options.init, options.init_seed, fingerprint, attack)
+    return Protocol("as-distilled", options.init, options.init_seed, fingerprint, attack, options.order)
 
 
 def relabelling(attack: tuple[int, int] | None) -> Callable[[Batch], Batch]:

@@ -20,7 +20,7 @@ from dd_jax.inner import Training
 from dd_jax.models import parse_model
 from dd_jax.runs.directory import refuse_difference
 from dd_jax.runs.files import plain
-from dd_jax.runs.pretrain import pretrain
+from dd_jax.runs.pretrain import pretrain, training_record
 from dd_jax.runs.pretrained import load_pretrained
 from dd_jax.runs.progress import note
 from dd_jax.types import Pretrained
@@ -158,8 +158,9 @@ def _refuse_others(file: Path, wanted: Pretraining) -> None:
     """Raise RunError unless `file` holds the networks of a preset, and as many, so that a name means one thing."""
     found = load_pretrained(file)
     name, settings = parse_model(wanted.model)
-    there = {**found.training.get("training", {}), "seed": found.training.get("seed"), "model": found.model}
-    asked = {**dataclasses.asdict(wanted.training), "seed": wanted.seed, "model": name}
+    there = training_record(found.training.get("training", {}))
+    there |= {"seed": found.training.get("seed"), "model": found.model}
+    asked = {**training_record(dataclasses.asdict(wanted.training)), "seed": wanted.seed, "model": name}
     there["dataset"], asked["dataset"] = found.training.get("dataset", {}).get("name"), wanted.dataset
     there |= {key: found.settings.get(key) for key in settings}
     asked |= plain(settings)

@@ -62,7 +62,7 @@ def pretrain(
         {
             "dataset": {"name": data.name, "fingerprint": data.fingerprint},
             "model": {"name": model.name, **model.settings},
-            "training": dataclasses.asdict(training),
+            "training": training_record(dataclasses.asdict(training)),
             "seed": seed,
         }
     )
@@ -184,12 +184,18 @@ def _check_known(model: Model) -> None:
         raise DataError(f"The model {model.name!r} is not the one of that name in dd_jax.models.")
 
 
+def training_record(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a training as plain values; those that older files don't know have their defaults."""
+    return plain({**dataclasses.asdict(Training()), **settings})
+
+
 def _already(out: Path, config: Mapping[str, Any]) -> Pretrained | None:
     """The networks that `out` has, if there is such a file; RunError if they are others than asked for."""
     if not out.exists():
         return None
     found = load_pretrained(out)
     there = {key: found.training.get(key) for key in config}
+    there["training"] = training_record(there["training"] or {})
     refuse_difference(there, dict(config), f"{out} holds other networks", "Choose another file, or delete this one.")
     return found
 

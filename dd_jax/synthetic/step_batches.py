@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.synthetic.base import Synthetic, num_bytes
+from dd_jax.synthetic.order import ORDERS, batch_of_step
 from dd_jax.types import Batch, Dataset, DistilledData
 
 IMAGE_INITS = ("noise", "real", "mean", "kmeans")
@@ -29,15 +30,17 @@ def step_batches(
     init_images: str = "noise",
     init_step_size: float = 0.02,
     init_step_decay: float = 1.0,
+    order: str = "fixed",
 ) -> Synthetic:
-    """S batches in a fixed order, gone through E times; step t of T = S * E uses batch t mod S and step size t.
+    """S batches, gone through E times; step t of T = S * E uses batch t mod S, or one drawn at random, and step size t.
 
     images_per_class: images of each class in each batch; labels are hard, in class order, and not learnt.
+    order: "fixed", or "random": every epoch deals all the images out to its batches anew, whatever their class.
     init_images: "noise" (standard normal), "real" (random training images), "mean" (the class mean plus noise of
         half the standard deviation) or "kmeans" (the centres of k-means in each class, in random order).
     init_step_size: where the first step size starts; they are stored through the inverse of softplus, so stay positive.
     init_step_decay: where the last one starts, as a share of the first; geometric in between.
-    Raises OptionError for counts below one, a step size that is not positive, or an unknown `init_images`.
+    Raises OptionError for counts below one, a step size that is not positive, or an unknown `init_images` or `order`.
     Source: Wang et al. 2018, section 3.4 and Algorithm 1; softplus from the released code.
     """
     counts = {"num_steps": num_steps, "num_epochs": num_epochs, "images_per_class": images_per_class}
@@ -50,7 +53,10 @@ def step_batches(
         raise OptionError(f"init_step_decay must be positive and finite, but is {init_step_decay}.")
     if init_images not in IMAGE_INITS:
         raise unknown_name("init_images", init_images, IMAGE_INITS)
+    if order not in ORDERS:
+        raise unknown_name("order", order, ORDERS)
     labels = np.repeat(np.arange(num_classes, dtype=np.int32), images_per_class)
+    all_labels = np.broadcast_to(labels, (num_steps, len(labels)))
 
     def init(key: jax.Array, dataset: Dataset) -> StepBatches:
         shape = (num_steps, len(labels), *dataset.image_shape)
@@ -60,12 +66,10 @@ def step_batches(
         return StepBatches(_initial_images(key, dataset, labels, shape, init_images), raw)
 
     def batch(learnable: StepBatches, key: jax.Array, t: jax.Array) -> Batch:
-        del key
-        return Batch(learnable.images[t % num_steps], jnp.asarray(labels))
+        return batch_of_step(learnable.images, jnp.asarray(all_labels), order, key, t)
 
     def decode(learnable: StepBatches) -> DistilledData:
-        all_labels = jnp.broadcast_to(jnp.asarray(labels), (num_steps, len(labels)))
-        return DistilledData(learnable.images, all_labels, jax.nn.softplus(learnable.raw_step_sizes))
+        return DistilledData(learnable.images, jnp.asarray(all_labels), jax.nn.softplus(learnable.raw_step_sizes))
 
     return Synthetic(init, batch, decode, lambda learnable: learnable, num_bytes, num_steps * num_epochs)
 

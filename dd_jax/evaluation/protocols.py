@@ -1,0 +1,81 @@
+"""How networks are trained on a distilled set: by the learnt steps, or from scratch with minibatches."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from dd_jax.errors import unknown_name
+from dd_jax.inner import Training
+from dd_jax.types import DistilledData
+
+AS_DISTILLED = "as-distilled"
+
+_DC = Training(
+    epochs=300,
+    batch_size=256,
+    learning_rate=0.01,
+    schedule="drops",
+    drops=(0.5,),
+    drop_factor=0.1,
+    optimiser="sgd",
+    momentum=0.9,
+    weight_decay=5e-4,
+    drop_last=False,
+)
+_DSA = dataclasses.replace(_DC, epochs=1000, augment="dsa")
+
+PROTOCOLS: Mapping[str, Training] = {
+    # Zhao et al. 2021 (20 networks). Their own augmentation for MNIST is left out.
+    "dc": _DC,
+    # Zhao & Bilen 2021 and 2023 (DM); 20 networks. Digits aren't mirrored.
+    "dsa": _DSA,
+    "dsa-digits": dataclasses.replace(_DSA, augment="dsa_no_flip"),
+    # Cazenavette et al. 2022, and its followers TESLA and DATM (5 networks): at the learnt step size.
+    "mtt": dataclasses.replace(_DSA, learning_rate=None),
+    # Kim et al. 2022.
+    "idc": dataclasses.replace(
+        _DC, epochs=1000, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="crop_flip", cutmix=True
+    ),
+    # Deng & Russakovsky 2022 (10 networks).
+    "rtp": dataclasses.replace(_DC, batch_size=640, schedule="constant", weight_decay=0.0, augment="flip_rotate"),
+}
+
+
+class ProtocolWarning(UserWarning):
+    """A distilled set is used in another way than it was made for."""
+
+
+def training_of(protocol: str | Training, distilled: DistilledData, num_epochs: int | None = None) -> Training | None:
+    """What a protocol means for a set; None: its learnt steps.
+
+    protocol: "as-distilled", a name in `PROTOCOLS`, or a training of one's own.
+    num_epochs: in place of the training's own, unless it is 0.
+    Raises OptionError for an unknown name.
+    """
+    if protocol == AS_DISTILLED:
+        return None
+    if isinstance(protocol, str):
+        if protocol not in PROTOCOLS:
+            raise unknown_name("protocol", protocol, (AS_DISTILLED, *PROTOCOLS))
+        protocol = PROTOCOLS[protocol]
+    if protocol.learning_rate is None:
+        protocol = dataclasses.replace(protocol, learning_rate=float(distilled.step_sizes.mean()))
+    return dataclasses.replace(protocol, epochs=num_epochs) if num_epochs else protocol
+
+
+def misuse(distilled: DistilledData) -> str:
+    """What a set that is trained on from scratch isn't made for, as a sentence; empty where it may be."""
+    own = distilled.protocol
+    reasons = []
+    if own.init == "fixed":
+        reasons.append("for one known network")
+    if own.pretrained:
+        reasons.append("for pretrained networks")
+    if own.order == "fixed" and distilled.num_steps > 1:
+        reasons.append(f"as {distilled.num_steps} batches in a fixed order")
+    if not reasons:
+        return ""
+    return (
+        f"The distilled set was learnt {' and '.join(reasons)}, with its own step sizes: trained on in another way it "
+        'may do much worse. The protocol "as-distilled" uses it as it was learnt; a set for shuffled minibatches is '
+        'learnt with order="random".'
+    )

@@ -1,0 +1,101 @@
+"""What an evaluation found: accuracies of several networks, in all, by class and along the way."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Attacked:
+    """What an attack (K, T) did to networks, as fractions of the images of a split.
+
+    success: (N,) of class K that each network takes for T.
+    others: (N,) accuracy of each network on all other classes.
+    fooled: (N,) accuracy of each network where K counts as T: what the attack maximises.
+    """
+
+    success: Float[np.ndarray, " nets"]
+    others: Float[np.ndarray, " nets"]
+    fooled: Float[np.ndarray, " nets"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Accuracies, as fractions, of networks trained on one distilled set.
+
+    accuracies: (N,) after all inner steps, one per network.
+    per_class: (K,) accuracy on each class, mean over the networks.
+    curve: (M, P) before training and along the way, of the first M networks; curve_steps: (P,) gradient steps done.
+    split: where they were measured.
+    attacked: what the attack did, of a set that is one.
+    confusion: (K, K) share of the images of class i that are taken for class j, mean over the networks; None where it
+        wasn't counted, such as with more than a hundred classes.
+    """
+
+    accuracies: Float[np.ndarray, " nets"]
+    per_class: Float[np.ndarray, " classes"]
+    curve: Float[np.ndarray, "curve_nets points"]
+    split: str
+    attacked: Attacked | None = None
+    curve_steps: Int[np.ndarray, " moments"] = dataclasses.field(default_factory=lambda: np.zeros(1, int))
+    confusion: Float[np.ndarray, "classes classes"] | None = None
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the networks."""
+        return float(self.accuracies.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over the networks; 0 for a single one."""
+        return float(self.accuracies.std())
+
+    @property
+    def n(self) -> int:
+        """How many networks."""
+        return len(self.accuracies)
+
+    @property
+    def score(self) -> float:
+        """What sets are chosen by: the mean accuracy or, of an attack, the mean where class K counts as T."""
+        return self.mean if self.attacked is None else float(self.attacked.fooled.mean())
+
+    @property
+    def percent(self) -> str:
+        """Mean and, of more than one network, standard deviation."""
+        return in_percent(self.accuracies)
+
+    def __str__(self) -> str:
+        attacked = self.attacked
+        attack = f", attack succeeds {in_percent(attacked.success)}" if attacked is not None else ""
+        return f"{self.percent} (n={self.n}, {self.split}{attack})"
+
+
+def in_percent(fractions: Float[np.ndarray, " nets"]) -> str:
+    """Mean and, of more than one, standard deviation: "93.8 ± 0.4 %"."""
+    spread = f" ± {100 * fractions.std():.1f}" if len(fractions) > 1 else ""
+    return f"{100 * fractions.mean():.1f}{spread} %"
+
+
+def evaluation_of(
+    hits: Int[np.ndarray, "nets 2 classes"],
+    counts: Int[np.ndarray, " classes"],
+    split: str,
+    attack: tuple[int, int] | None = None,
+) -> Evaluation:
+    """An evaluation from counts: images of each class that a network gets right, and that it takes for class T."""
+    right, taken = hits[:, 0], hits[:, 1]
+    attacked = None
+    if attack is not None:
+        others = np.arange(len(counts)) != attack[0]
+        right_others, success = right[:, others].sum(-1), taken[:, attack[0]]
+        attacked = Attacked(
+            success / max(counts[attack[0]], 1),
+            right_others / max(counts[others].sum(), 1),
+            (right_others + success) / counts.sum(),
+        )
+    per_class = right.mean(0) / np.maximum(counts, 1)
+    return Evaluation(right.sum(-1) / counts.sum(), per_class, np.zeros((0, 1)), split, attacked)
