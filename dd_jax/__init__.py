@@ -9,9 +9,9 @@ print(dd.evaluate(run.distilled, model, data))
 """
 
 from dd_jax import methods, models
-from dd_jax.data import dataset_from_arrays, load_dataset
+from dd_jax.data import dataset_from_arrays, load_dataset, to_model, to_pixels
 from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, RunError
-from dd_jax.evaluation import Evaluation, baselines, evaluate, train_on
+from dd_jax.evaluation import PROTOCOLS, Evaluation, ProtocolWarning, baselines, evaluate, train_on
 from dd_jax.inner import Training
 from dd_jax.runs import (
     Estimate,
@@ -29,6 +29,7 @@ from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol, Tr
 __version__ = "0.1.0"
 
 __all__ = [
+    "PROTOCOLS",
     "Batch",
     "DDJaxError",
     "DataError",
@@ -40,6 +41,7 @@ __all__ = [
     "OptionError",
     "Pretrained",
     "Protocol",
+    "ProtocolWarning",
     "Run",
     "RunError",
     "Training",
@@ -57,6 +59,8 @@ __all__ = [
     "models",
     "pretrain",
     "save_distilled",
+    "to_model",
+    "to_pixels",
     "train_on",
     "use_cores",
 ]

@@ -58,9 +58,9 @@ def cut_mix(key: jax.Array, batch: Batch, num_classes: int) -> Batch:
     centre = jax.random.uniform(place_key, (2,)) * sides
     first, last = (jnp.clip(jnp.floor(centre + sign * cut / 2), 0, sides) for sign in (-1, 1))
     rows, columns = (jnp.arange(side) for side in batch.images.shape[1:3])
-    inside = ((rows >= first[0]) & (rows < last[0]))[:, None] & ((columns >= first[1]) & (columns < last[1]))
+    inside = ((rows >= first[0]) & (rows < last[0]))[:, None] & ((columns >= first[1]) & (columns < last[1]))[None]
     others = jax.random.permutation(other_key, batch.labels.shape[0])
-    images = jnp.where(inside[..., None], batch.images[others], batch.images)
+    images = jnp.where(inside[None, ..., None], batch.images[others], batch.images)
     labels = batch.labels if batch.labels.ndim == 2 else jax.nn.one_hot(batch.labels, num_classes)
     share = inside.mean(dtype=labels.dtype)
     return Batch(images, (1.0 - share) * labels + share * labels[others])

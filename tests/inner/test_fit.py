@@ -1,5 +1,7 @@
 """Ordinary training: one step by hand, schedules, and that it learns."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,50 @@ def test_equals_optax_in_a_loop_over_the_same_minibatches(real, model, schedule,
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), found, expected)
 
 
+def test_gradient_descent_is_optax_s_with_torch_s_order_of_decay_and_momentum(real, model):
+    """v <- m v + (g + w p), p <- p - rate v; the rate falls at half; the last minibatch of each epoch is smaller."""
+    training = Training(epochs=2, batch_size=20, learning_rate=0.1, schedule="drops", drops=(0.5,), drop_factor=0.1,
+                        optimiser="sgd", momentum=0.9, weight_decay=0.03, drop_last=False)  # fmt: skip
+    params, key = model.init(jax.random.key(1)), jax.random.key(2)
+    gradient = jax.jit(jax.grad(batch_loss(model.apply)))
+    expected, speed = params, jax.tree.map(jnp.zeros_like, params)
+    for epoch in range(2):
+        order = jax.random.permutation(jax.random.split(jax.random.fold_in(key, epoch))[0], 50)
+        for chosen in (order[:20], order[20:40], order[40:]):
+            found = gradient(expected, Batch(*(leaf[chosen] for leaf in real)))
+            speed = jax.tree.map(lambda v, g, p: 0.9 * v + g + 0.03 * p, speed, found, expected)
+            expected = jax.tree.map(lambda p, v, rate=0.1 ** (1 + epoch): p - rate * v, expected, speed)
+    found = jax.jit(lambda params, real: fit(model.apply, params, key, real, training))(params, real)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), found, expected)
+
+
+@pytest.mark.parametrize("drops", [(0.5,), (2 / 3, 5 / 6), (0.0,), (1.0,)])
+def test_drops_come_after_their_share_of_the_epochs(real, model, drops):
+    """With a whole-batch epoch each, the size of every update tells the rate."""
+    training = Training(epochs=6, batch_size=50, learning_rate=0.1, schedule="drops", drops=drops, drop_factor=0.5,
+                        optimiser="sgd", momentum=0.0)  # fmt: skip
+    init, epoch = trainer(model.apply, training)
+    gradient = jax.jit(jax.grad(batch_loss(model.apply)))
+    state, step = init(model.init(jax.random.key(0))), jax.jit(epoch)
+    for done in range(6):
+        before, state = state.params, step(jax.random.key(0), state, real)
+        rate = 0.1 * 0.5 ** sum(done >= round(drop * 6) for drop in drops)
+        expected = jax.tree.map(lambda p, g, rate=rate: p - rate * g, before, gradient(before, real))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state.params, expected)
+
+
+def test_soft_labels_and_cutmix_train(real, model):
+    soft = real._replace(labels=jax.nn.one_hot(real.labels, 3))
+    training = Training(epochs=1, batch_size=16, drop_last=False)
+    params, key = model.init(jax.random.key(0)), jax.random.key(5)
+    hard, same = (jax.jit(lambda b: fit(model.apply, params, key, b, training))(b) for b in (real, soft))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), hard, same)
+    mixed = dataclasses.replace(training, cutmix=True)
+    other = jax.jit(lambda b: fit(model.apply, params, key, b, mixed))(real)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(other))
+    assert any(not np.allclose(a, b) for a, b in zip(jax.tree.leaves(hard), jax.tree.leaves(other), strict=True))
+
+
 def test_epochs_one_by_one_are_the_whole(real, model):
     training = Training(epochs=3, batch_size=16)
     init, epoch = trainer(model.apply, training)
@@ -73,7 +119,19 @@ def test_each_image_once_an_epoch(real, model):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"epochs": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}, {"b1": 1.0}]
+    "bad",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"b1": 1.0},
+        {"learning_rate": None},
+        {"momentum": -0.1},
+        {"weight_decay": -1.0},
+        {"drop_factor": 0.0},
+        {"drops": (1.5,)},
+    ],
 )
 def test_bad_settings_are_refused(model, bad):
     with pytest.raises(OptionError, match=next(iter(bad))):

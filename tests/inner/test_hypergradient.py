@@ -21,10 +21,10 @@ NETWORKS = {
 
 
 @functools.cache
-def problem(network: str, num_epochs: int, num_steps: int, remat: str):
+def problem(network: str, num_epochs: int, num_steps: int, remat: str, order: str = "fixed"):
     """A jitted outer loss and its hypergradient in float64, at a generic point."""
     model = NETWORKS[network]()
-    synthetic = step_batches(3, num_steps=num_steps, num_epochs=num_epochs, init_step_size=0.05)
+    synthetic = step_batches(3, num_steps=num_steps, num_epochs=num_epochs, init_step_size=0.05, order=order)
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), model.init(jax.random.key(0)))
     keys = jax.random.split(jax.random.key(1), 3)
     real = Batch(
@@ -44,7 +44,18 @@ def problem(network: str, num_epochs: int, num_steps: int, remat: str):
 @pytest.mark.parametrize(("num_steps", "num_epochs"), [(1, 1), (1, 3), (10, 3)])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_equals_central_finite_differences(network, num_steps, num_epochs, remat):
-    loss, gradient_of, learnable = problem(network, num_epochs, num_steps, remat)
+    check_by_differences(*problem(network, num_epochs, num_steps, remat))
+
+
+@pytest.mark.usefixtures("x64")
+def test_in_random_order_too():
+    """The same key draws the same order, so the loss is a function of the images as ever."""
+    random = problem("mlp", 3, 4, "steps", "random")
+    check_by_differences(*random)
+    assert abs(random[0](random[2]) - problem("mlp", 3, 4, "steps")[0](random[2])) > 1e-6
+
+
+def check_by_differences(loss, gradient_of, learnable):
     found = gradient_of(learnable)
     for field in StepBatches._fields:
         # Along the gradient itself the derivative is its norm, as far from cancellation as can be; along a direction
