@@ -1,5 +1,7 @@
 """Random changes to real images that keep their class."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -10,15 +12,16 @@ from dd_jax.types import Batch
 
 AUGMENTS = ("none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip")
 
-_PADDING = 4  # pixels, reflected
+_PADDING = 4  # pixels, reflected, ...
+_PADDING_SHARE = 1 / 8  # ... but no more than this of the shorter side, rounded up
 _AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a resized crop: share of the image, and width by height
 
 
 def augment(keys: jax.Array, images: jax.Array, kind: str) -> jax.Array:
     """Images (N, H, W, C), each changed at random by its own of the `keys` (N,).
 
-    "none"; "crop_flip": padded by four reflected pixels, cropped to its size again, mirrored half of the time;
-    "resized_crop_flip": a rectangle of 8 to 100 % of the image, its sides' shares 3/4 to 4/3 of each other, resized
+    "none"; "crop_flip": padded by four reflected pixels (small ones by an eighth of their side), cropped to its size
+    again, mirrored half of the time; "resized_crop_flip": a rectangle of 8 to 100 % of the image, its sides' shares 3/4 to 4/3 of each other, resized
     (bicubic), mirrored half of the time; "flip_rotate": mirrored half of the time, and turned by up to 15 degrees;
     "dsa", "dsa_no_flip": see `dsa`, the latter for digits.
     Raises OptionError for an unknown kind.
@@ -35,8 +38,7 @@ def augment(keys: jax.Array, images: jax.Array, kind: str) -> jax.Array:
         return flip_rotate(keys, images)
     shape = images.shape[1:]
     if kind == "crop_flip":
-        pads = [(0, 0), (_PADDING, _PADDING), (_PADDING, _PADDING), (0, 0)]
-        images = jnp.pad(images, pads, mode="reflect")
+        images = jnp.pad(images, [(0, 0), *[(_padding(shape),) * 2] * 2, (0, 0)], mode="reflect")
     crop = _crop if kind == "crop_flip" else _resized_crop
 
     def one(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -66,8 +68,12 @@ def cut_mix(key: jax.Array, batch: Batch, num_classes: int) -> Batch:
     return Batch(images, (1.0 - share) * labels + share * labels[others])
 
 
+def _padding(shape: tuple[int, ...]) -> int:
+    return min(_PADDING, math.ceil(_PADDING_SHARE * min(shape[:2])))
+
+
 def _crop(key: jax.Array, image: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    corner = jax.random.randint(key, (2,), 0, 2 * _PADDING + 1)
+    corner = jax.random.randint(key, (2,), 0, 2 * _padding(shape) + 1)
     return lax.dynamic_slice(image, (corner[0], corner[1], jnp.zeros_like(corner[0])), shape)
 
 
