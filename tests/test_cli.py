@@ -290,3 +290,47 @@ def test_a_table_goes_on_after_what_fails(tmp_path, capsys):
     assert (tmp_path / "here" / "results.json").is_file()
     assert run_table(table, table, ["heer"]) == 2
     assert "Did you mean 'here'" in capsys.readouterr().err
+
+
+def test_train_uses_the_set_as_learnt_on_another_network(run, capsys):
+    assert main(["train", str(run), "--model", "mlp:hidden=(8,)", "--num-nets", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "2 gradient steps" in printed
+    assert "distilled" in printed
+
+
+def test_train_from_scratch_beside_real_images_in_the_same_way(run, capsys):
+    options = ["--protocol", "dc", "--num-epochs", "3", "--num-nets", "2", "--baselines"]
+    assert main(["train", str(run), *options]) == 0
+    printed = capsys.readouterr().out
+    assert "3 gradient steps" in printed
+    for name in ("distilled", "random real", "class mean", "k-means"):
+        assert any(line.strip().startswith(name + " ") for line in printed.splitlines())
+    assert "step_size" not in printed, "the protocol has a learning rate of its own"
+
+
+def test_train_says_what_a_set_is_not_made_for(tmp_path, capsys):
+    options = [*TINY, "--num-steps", "2", "--out", str(tmp_path), "--no-baselines", "--num-outer-steps", "1"]
+    assert main(["distill", *options]) == 0
+    assert main(["train", str(tmp_path), "--protocol", "dc", "--num-epochs", "2", "--num-nets", "1"]) == 0
+    assert capsys.readouterr().err.count("fixed order") == 1
+
+
+def test_train_on_a_set_from_elsewhere(run, tmp_path, capsys):
+    """The artefact alone, in another place: what to test on has to be said, and that is enough."""
+    elsewhere = tmp_path / "given"
+    elsewhere.mkdir()
+    for file in (run / "distilled").iterdir():
+        (elsewhere / file.name).write_bytes(file.read_bytes())
+    assert main(["train", str(elsewhere)]) == 2
+    assert "--dataset" in capsys.readouterr().err
+    assert main(["train", str(elsewhere), "--dataset", "digits"]) == 2
+    assert "--model" in capsys.readouterr().err
+    assert main(["train", str(elsewhere), "--dataset", "digits", "--model", "mlp:hidden=(64,)", "--num-nets", "4"]) == 0
+    expected = json.loads((run / "results.json").read_text())["results"]["distilled"]["accuracies"]
+    assert f"{100 * np.mean(expected):.1f} ±" in capsys.readouterr().out
+
+
+def test_train_names_an_unknown_protocol(run, capsys):
+    assert main(["train", str(run), "--protocol", "dsaa"]) == 2
+    assert "dsa" in capsys.readouterr().err

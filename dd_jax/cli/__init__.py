@@ -22,6 +22,7 @@ commands:
   pretrain    train many networks on a dataset, for sets that adapt or attack such networks
   estimate    what that will need in memory and time, without doing it
   evaluate    train fresh networks on the distilled set of a run directory
+  train       train networks on a distilled set, as it was learnt or from scratch as in the papers
   baselines   what real images of the same number give, under the same protocol
   info        versions, devices and presets; or what a dataset, or a run directory, holds
 

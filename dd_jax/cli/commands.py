@@ -73,15 +73,13 @@ def pretrain(argv: Sequence[str]) -> None:
 
 def evaluate(argv: Sequence[str]) -> None:
     """dd-jax evaluate: the distilled set of a run on held-out networks, before training and after each epoch."""
-    from dd_jax import models
-    from dd_jax.runs.experiment import load_run
     from dd_jax.runs.judging import judge
+    from dd_jax.runs.reuse import load_run, made
 
     options = parse(Evaluate, argv, "dd-jax evaluate")
     distilled, model, data, pretrained = load_run(options.run)
     if options.model is not None:
-        name, settings = models.parse_model(options.model)
-        model = models.with_precision(models.make(name, data, **settings), model.settings.get("precision", "float32"))
+        model = made(options.model, data, model.settings.get("precision", "float32"))
     unlike_the_run = (options.num_epochs, options.init) != (None, None) or options.split != "test"
     if options.baselines and unlike_the_run:
         raise OptionError(
@@ -106,6 +104,51 @@ def evaluate(argv: Sequence[str]) -> None:
         print(f"before training and after each epoch (n={len(found.curve)}): {along} %")
     classes = ", ".join(f"{name} {100 * a:.1f}" for name, a in zip(data.class_names, found.per_class, strict=True))
     print(f"per class: {classes} %")
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train fresh networks on a distilled set, of a run or from elsewhere, and report their accuracy on test."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """Run directory, or a distilled set from elsewhere: its folder or json file."""
+    model: str | None = None
+    """Network, with settings after a colon, such as "convnet:width=32"; None: the one that it was distilled for."""
+    protocol: str = "as-distilled"
+    """"as-distilled" (the learnt steps), or from scratch with shuffled minibatches as in the papers: "dc", "dsa",
+    "dsa-digits" (without mirrors), "mtt", "idc", "rtp"."""
+    dataset: str | None = None
+    """What to test on, in place of what it was distilled from; needed for a set from elsewhere."""
+    num_nets: int = 5
+    """Networks."""
+    num_epochs: int | None = None
+    """Passes through the distilled images; None for what the protocol says."""
+    baselines: bool = False
+    """Also train on real images of the same number, in the same way."""
+    seed: int = 1_000_003
+    """Of the networks."""
+
+
+def train(argv: Sequence[str]) -> None:
+    """dd-jax train: networks on a distilled set, by its protocol or another one."""
+    from dd_jax.runs.judging import judge
+    from dd_jax.runs.reuse import load_set, protocol_named, with_notes
+
+    options = parse(Train, argv, "dd-jax train")
+    distilled, model, data, pretrained = load_set(options.path, options.dataset, options.model)
+    with_notes(
+        lambda: judge(
+            distilled,
+            model,
+            data,
+            options.num_nets,
+            None if options.baselines else (),
+            pretrained,
+            num_epochs=options.num_epochs,
+            seed=options.seed,
+            protocol=protocol_named(options.protocol, options.num_epochs),
+        )
+    )
 
 
 def baselines(argv: Sequence[str]) -> None:
@@ -163,6 +206,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "pretrain": pretrain,
     "estimate": estimate,
     "evaluate": evaluate,
+    "train": train,
     "baselines": baselines,
     "info": info,
 }

@@ -23,6 +23,7 @@ from dd_jax.evaluation.coresets import (
     random_images,
 )
 from dd_jax.evaluation.evaluate import evaluate, evaluate_networks
+from dd_jax.evaluation.protocols import AS_DISTILLED, PROTOCOLS, training_of
 from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.inner import Training, device_mesh, fit, map_over, nets_at_once, networks_of, on_each, replicate
 from dd_jax.models import Model
@@ -38,6 +39,9 @@ _SELECTION_NETS = 5  # pretrained networks that choices are made with ...
 _SIZE_SETS = 3  # ... and sets that the step size is, where each is tried on all of them
 _TOLERATED_LOSS = 0.15  # of accuracy on the other classes, where an attack's step size is chosen
 _FULL_IMAGES = 150_000  # that networks see in training on the full set, at least: MNIST about three times
+
+# From scratch: sets of real images have no order, and aren't for one network.
+_FREE: dict[str, Any] = {"init": "random", "order": "random"}
 
 MakeImages = Callable[[Dataset, int, int], np.ndarray]
 
@@ -76,6 +80,7 @@ def iterate_baselines(
     num_candidates: int = 20,
     seed: int = 0,
     pretrained: Pretrained | None = None,
+    protocol: str | Training = AS_DISTILLED,
 ) -> Iterator[tuple[str, Baseline]]:
     """The baselines in `names` for sets of the size and protocol of `distilled`, one at a time as they are done.
 
@@ -87,6 +92,7 @@ def iterate_baselines(
     Under an attack (K, T) sets have their images of class K labelled T, and what is chosen is what succeeds most where
     the other classes lose at most 15 points.
     names: None for all that make sense.
+    protocol: how networks are trained on the sets, as for `evaluate`; the step size is chosen where it leaves one open.
     num_nets: networks per baseline. Where the init is fixed there is one network, and n counts sets.
     Raises OptionError for an unknown name.
     Source: Wang et al. 2018, section 4 (baselines), table 2.
@@ -97,6 +103,14 @@ def iterate_baselines(
         if name not in known:
             raise unknown_name("baseline", name, known)
     shape = SetShape.of(distilled, dataset.num_classes)
+    training = training_of(protocol, distilled)
+    own = distilled.protocol if training is None else dataclasses.replace(distilled.protocol, **_FREE)
+
+    by_protocol: dict[str, Any] = {} if training is None else {"protocol": protocol}
+    open_size = training is None or _leaves_open(protocol)
+
+    def said(size: float) -> dict[str, Any]:
+        return {"step_size": size} if open_size else {}
 
     @functools.cache
     def sets(make: MakeImages, count: int) -> list[np.ndarray]:
@@ -112,7 +126,7 @@ def iterate_baselines(
         return _concatenate(
             [
                 evaluate(
-                    as_distilled(images, shape, step_size, distilled.protocol),
+                    as_distilled(images, shape, step_size, own),
                     model,
                     dataset,
                     num_nets=per_set,
@@ -121,6 +135,7 @@ def iterate_baselines(
                     pretrained=pretrained,
                     part="selection" if choosing else "held_out",
                     num_curve_nets=0,
+                    **by_protocol,
                 )
                 for i, images in enumerate(candidates)
             ]
@@ -144,6 +159,8 @@ def iterate_baselines(
         return float(found.attacked.success.mean()) if loss <= _TOLERATED_LOSS else -loss
 
     def best_size(candidates: list[np.ndarray]) -> float:
+        if not open_size:
+            return STEP_SIZES[0]  # not used
         few = candidates if pretrained is None else candidates[:_SIZE_SETS]
         scores = {size: merit(trained(few, size, "validation", 10)) for size in STEP_SIZES}
         return max(scores, key=lambda size: scores[size])
@@ -166,7 +183,7 @@ def iterate_baselines(
             scores = [merit(trained([images], size, "validation", 5)) for images in candidates]
             winner = int(np.argmax(scores))
             evaluation = trained([candidates[winner]], size, "test", num_nets)
-            chosen = {"step_size": size, "set": winner, "of": num_candidates}
+            chosen = {**said(size), "set": winner, "of": num_candidates}
         else:
             make, count = {
                 "random real": (random_images, num_sets),
@@ -174,9 +191,15 @@ def iterate_baselines(
                 "k-means": (kmeans_images, num_sets),
             }[name]
             candidates = sets(make, count)
-            chosen = {"step_size": best_size(candidates)}
-            evaluation = trained(candidates, chosen["step_size"], "test", num_nets)
+            size = best_size(candidates)
+            chosen = said(size)
+            evaluation = trained(candidates, size, "test", num_nets)
         yield name, Baseline(evaluation, chosen)
+
+
+def _leaves_open(protocol: str | Training) -> bool:
+    """Whether a training from scratch takes its rate from the set."""
+    return (PROTOCOLS[protocol] if isinstance(protocol, str) else protocol).learning_rate is None
 
 
 def _fully_trained(

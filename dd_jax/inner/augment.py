@@ -21,8 +21,9 @@ def augment(keys: jax.Array, images: jax.Array, kind: str) -> jax.Array:
     """Images (N, H, W, C), each changed at random by its own of the `keys` (N,).
 
     "none"; "crop_flip": padded by four reflected pixels (small ones by an eighth of their side), cropped to its size
-    again, mirrored half of the time; "resized_crop_flip": a rectangle of 8 to 100 % of the image, its sides' shares 3/4 to 4/3 of each other, resized
-    (bicubic), mirrored half of the time; "flip_rotate": mirrored half of the time, and turned by up to 15 degrees;
+    again, mirrored half of the time; "resized_crop_flip": a rectangle of 8 to 100 % of the image, its sides' shares 3/4
+    to 4/3 of each other, resized (bicubic), mirrored half of the time; "flip_rotate": mirrored half of the time, and
+    turned by up to 15 degrees;
     "dsa", "dsa_no_flip": see `dsa`, the latter for digits.
     Raises OptionError for an unknown kind.
     Source: the released code of Wang et al. 2018 (CIFAR-10; PASCAL VOC and CUB-200); Deng & Russakovsky 2022

@@ -9,21 +9,19 @@ import numpy as np
 
 from dd_jax import models
 from dd_jax.data import load_dataset
-from dd_jax.errors import DataError
 from dd_jax.evaluation import Evaluation
 from dd_jax.inner import network_range
 from dd_jax.methods import UnrolledOptions, protocol_of, unrolled
 from dd_jax.models import Model, parse_model
-from dd_jax.runs.artefact import load_distilled
 from dd_jax.runs.directory import provenance
-from dd_jax.runs.files import read_json, write_json
+from dd_jax.runs.files import write_json
 from dd_jax.runs.judging import Row, judge, plain_rows
 from dd_jax.runs.loop import Run, distill
 from dd_jax.runs.networks import file_name, networks_file
 from dd_jax.runs.pretrained import load_pretrained, read_about, save_pretrained
 from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note
-from dd_jax.types import Dataset, DistilledData, Pretrained, Protocol
+from dd_jax.types import Dataset, Pretrained, Protocol
 
 DEFAULT_MODEL = "mlp:hidden=(64,)"
 NETWORKS = "networks.safetensors"  # in a run directory: what is needed to judge it again
@@ -185,36 +183,6 @@ def keep_networks(path: Path, pretrained: Pretrained, protocol: Protocol) -> Non
     train_accuracies = np.concatenate([pretrained.accuracies["train"][slice(*ends)] for ends in ranges])
     accuracies = {"train": train_accuracies, "held_out": pretrained.accuracies["held_out"]}
     save_pretrained(path, networks, dataclasses.replace(pretrained, accuracies=accuracies, num_selection=selection))
-
-
-def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
-    """What is needed to evaluate the run in `out` again: its distilled set, network, data and pretrained networks.
-
-    The networks come from the run directory itself or, as long as it isn't finished, from the file they were in.
-
-    Raises DataError if there is no run, or if its dataset is no longer the one that it was made from.
-    """
-    path = Path(out)
-    distilled = load_distilled(path)
-    if not (path / "config.json").is_file():
-        raise DataError(f"{path} is not a run directory: it has no config.json.")
-    config = read_json(path / "config.json")["config"]
-    if "source" not in config:
-        raise DataError(f"The run in {path} was made from arrays in memory: evaluate it with dd_jax.evaluate instead.")
-    kept = path / NETWORKS
-    networks = {"pretrained": kept} if kept.is_file() else {}
-    data, model, pretrained = load(**{**config["source"], **networks}, make=False)
-    if data.fingerprint != config["dataset"]["fingerprint"]:
-        raise DataError(
-            f"The dataset {data.name!r} is no longer the one that {path} was distilled from "
-            f"(fingerprint {data.fingerprint}, then {config['dataset']['fingerprint']})."
-        )
-    if pretrained is not None and pretrained.fingerprint != distilled.protocol.pretrained:
-        raise DataError(
-            f"The networks {pretrained.name} are no longer those that {path} was distilled for "
-            f"(fingerprint {pretrained.fingerprint}, then {distilled.protocol.pretrained})."
-        )
-    return distilled, model, data, pretrained
 
 
 def default_out(experiment: Experiment) -> str:

@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dd_jax.evaluation import Baseline, Evaluation, evaluate, in_percent, iterate_baselines
+from dd_jax.evaluation import AS_DISTILLED, Baseline, Evaluation, evaluate, in_percent, iterate_baselines
 from dd_jax.models import Model
 from dd_jax.runs.progress import note, table
 from dd_jax.types import Dataset, DistilledData, Pretrained
+
+_STEPS_LOOKED_AT = 100  # inner steps up to which accuracy is measured after each one, and not after each epoch
 
 
 class Row(NamedTuple):
@@ -33,12 +35,15 @@ def judge(
     """
     rows = _distilled_rows(distilled, model, data, {"num_nets": num_nets, "pretrained": pretrained, **options})
     found = rows[0].evaluation
-    measured = iterate_baselines(distilled, model, data, names=names, num_nets=num_nets, pretrained=pretrained)
+    protocol = options.get("protocol", AS_DISTILLED)
+    measured = iterate_baselines(
+        distilled, model, data, names=names, num_nets=num_nets, pretrained=pretrained, protocol=protocol
+    )
     for name, baseline in measured:
         rows.append(baseline_row(name, baseline))
         note(f"  {name}: {baseline.evaluation}")
     images = distilled.images.shape[0] * distilled.images.shape[1]
-    steps = distilled.num_steps * (distilled.num_epochs if options.get("num_epochs") is None else options["num_epochs"])
+    steps = found.curve_steps[-1]
     title = f"{found.split.capitalize()} accuracy on {data.name}: {images} images, {steps} gradient steps, {model.name}"
     if pretrained is not None:
         title += f", networks {pretrained.name}"
@@ -55,7 +60,10 @@ def _distilled_rows(distilled: DistilledData, model: Model, data: Dataset, optio
     def measured(**changes: Any) -> Evaluation:
         return evaluate(distilled, model, data, **{**options, **changes})
 
-    rows = [Row("distilled", measured())]
+    every_step = distilled.num_steps * distilled.num_epochs <= _STEPS_LOOKED_AT
+    rows = [Row("distilled", measured(curve="steps" if every_step else "epochs"))]
+    if options.get("protocol", AS_DISTILLED) != AS_DISTILLED:
+        return rows
     nets: Pretrained | None = options["pretrained"]
     held_out = None if nets is None else len(nets.accuracies["held_out"])
     if (options.get("init") or distilled.protocol.init) == "fixed":
@@ -97,6 +105,8 @@ def plain_rows(rows: list[Row]) -> dict[str, Any]:
             "accuracies": e.accuracies,
             "per_class": e.per_class,
             "curve": e.curve,
+            "curve_steps": e.curve_steps,
+            "confusion": e.confusion,
             "chosen": chosen,
             **({} if e.attacked is None else {"attacked": dataclasses.asdict(e.attacked)}),
         }

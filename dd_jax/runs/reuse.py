@@ -1,0 +1,111 @@
+"""A distilled set again, with what it is to be used on: of a run, or from elsewhere."""
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dd_jax import models
+from dd_jax.data import load_dataset
+from dd_jax.errors import DataError
+from dd_jax.evaluation import PROTOCOLS, ProtocolWarning
+from dd_jax.evaluation.protocols import AS_DISTILLED
+from dd_jax.inner import Training
+from dd_jax.models import Model, parse_model
+from dd_jax.runs.artefact import load_distilled, load_provenance
+from dd_jax.runs.experiment import DEFAULT_MODEL, NETWORKS, load
+from dd_jax.runs.files import read_json
+from dd_jax.runs.progress import note
+from dd_jax.types import Dataset, DistilledData, Pretrained
+
+Result = TypeVar("Result")
+
+
+def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
+    """What is needed to evaluate the run in `out` again: its distilled set, network, data and pretrained networks.
+
+    The networks come from the run directory itself or, as long as it isn't finished, from the file they were in.
+
+    Raises DataError if there is no run, or if its dataset is no longer the one that it was made from.
+    """
+    path = Path(out)
+    distilled = load_distilled(path)
+    if not (path / "config.json").is_file():
+        raise DataError(f"{path} is not a run directory: it has no config.json.")
+    config = _config(path)
+    if "source" not in config:
+        raise DataError(f"The run in {path} was made from arrays in memory: evaluate it with dd_jax.evaluate instead.")
+    kept = path / NETWORKS
+    networks = {"pretrained": kept} if kept.is_file() else {}
+    data, model, pretrained = load(**{**config["source"], **networks}, make=False)
+    if data.fingerprint != config["dataset"]["fingerprint"]:
+        raise DataError(
+            f"The dataset {data.name!r} is no longer the one that {path} was distilled from "
+            f"(fingerprint {data.fingerprint}, then {config['dataset']['fingerprint']})."
+        )
+    if pretrained is not None and pretrained.fingerprint != distilled.protocol.pretrained:
+        raise DataError(
+            f"The networks {pretrained.name} are no longer those that {path} was distilled for "
+            f"(fingerprint {pretrained.fingerprint}, then {distilled.protocol.pretrained})."
+        )
+    return distilled, model, data, pretrained
+
+
+def load_set(
+    path: str | Path, dataset: str | None = None, model: str | None = None
+) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
+    """A distilled set with a network and real data to measure it on.
+
+    path: a run directory, or an artefact from elsewhere. dataset, model: as for `dd-jax distill`, in place of those
+        that the set was distilled with; needed where these aren't known.
+    Raises what `load_run` raises, and DataError where nothing says what data or which network.
+    """
+    path = Path(path)
+    distilled = load_distilled(path)
+    recorded = _config(path).get("source", {}) if (path / "config.json").is_file() else {}
+    if recorded and dataset in (None, recorded["dataset"]):
+        distilled, own, data, pretrained = load_run(path)
+    elif dataset is None:
+        known = load_provenance(path).get("dataset", {}).get("name")
+        hint = f", made from {known!r}" if known else ""
+        raise DataError(f"{path} is a distilled set{hint}, without its run: say with --dataset what to test on.")
+    else:
+        height, width, channels = distilled.images.shape[2:]
+        data = load_dataset(dataset, image_size=(height, width), channels=channels if channels in (1, 3) else None)
+        if model is None and not recorded:
+            raise DataError(f"{path} is a distilled set without its run: say with --model which network to train.")
+        own, pretrained = made(model or recorded["model"] or DEFAULT_MODEL, data), None
+    if model is not None:
+        own = made(model, data, own.settings.get("precision", "float32"))
+    return distilled, own, data, pretrained
+
+
+def made(model: str, data: Dataset, precision: str = "float32") -> Model:
+    """The network that its name, with settings after a colon, means for `data`."""
+    name, settings = parse_model(model)
+    return models.with_precision(models.make(name, data, **settings), precision)
+
+
+def protocol_named(name: str, num_epochs: int | None = None) -> str | Training:
+    """The protocol of a name, with another number of epochs if wanted; "as-distilled" takes that elsewhere."""
+    if name == AS_DISTILLED or name not in PROTOCOLS or num_epochs is None:
+        return name
+    return dataclasses.replace(PROTOCOLS[name], epochs=num_epochs)
+
+
+def with_notes(measure: Callable[[], Result]) -> Result:
+    """What `measure` gives; what it warns of is told as a note, once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ProtocolWarning)
+        result = measure()
+    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, ProtocolWarning)):
+        note(f"Note: {message}")
+    for other in caught:
+        if not issubclass(other.category, ProtocolWarning):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    return result
+
+
+def _config(path: Path) -> dict[str, Any]:
+    return read_json(path / "config.json")["config"]
