@@ -33,6 +33,12 @@ class DistilledFn(Protocol):
     def __call__(self, state: State) -> DistilledData: ...
 
 
+class Slower(Protocol):
+    """(state, factor) -> the same state with its outer learning rates multiplied by a factor, for good."""
+
+    def __call__(self, state: State, factor: float) -> State: ...
+
+
 def _all(available: int) -> int:
     return available
 
@@ -47,6 +53,7 @@ class Method(NamedTuple):
     useful_devices: of so many devices, how many make an outer step faster; all of them unless the method knows better.
     arrays: what every step reads besides its state, out of a dataset: its training split and, say, pretrained networks.
     pretrained: the networks that it distils for, if they don't start from scratch.
+    slower: how a run that diverged goes on from an earlier state; None where that isn't possible.
     """
 
     name: str
@@ -58,6 +65,7 @@ class Method(NamedTuple):
     useful_devices: Callable[[int], int] = _all
     arrays: Callable[[Dataset], Any] = _train
     pretrained: Pretrained | None = None
+    slower: Slower | None = None
 
 
 def with_overrides(options: Options, overrides: Mapping[str, Any]) -> Options:

@@ -14,11 +14,15 @@ SCHEDULES = ("cosine", "step", "constant")
 
 
 class OuterState(NamedTuple):
-    """adam: the state of the gradient transformation; step, horizon: outer steps done and planned."""
+    """adam: the state of the gradient transformation; step, horizon: outer steps done and planned.
+
+    factor: on the learning rate; 1 unless a run that diverged goes on with a smaller one.
+    """
 
     adam: Any
     step: jax.Array
     horizon: jax.Array
+    factor: jax.Array
 
 
 class OuterInit(Protocol):
@@ -77,17 +81,17 @@ def outer_adam(
         return jnp.float32(learning_rate)
 
     def init(learnable: Learnable, num_outer_steps: int) -> OuterState:
-        return OuterState(transform.init(learnable), jnp.int32(0), jnp.int32(max(num_outer_steps, 1)))
+        return OuterState(transform.init(learnable), jnp.int32(0), jnp.int32(max(num_outer_steps, 1)), jnp.float32(1))
 
     def update(hypergradient, state, learnable, shares=1.0):
         directions, adam = transform.update(hypergradient, state.adam, learnable)
-        scale = -rate(state.step, state.horizon)
+        scale = -rate(state.step, state.horizon) * state.factor
 
         def move(share: jax.Array | float, part: Learnable, direction: Learnable) -> Learnable:
             return jax.tree.map(lambda p, d: p + (share * scale * d).astype(p.dtype), part, direction)
 
         learnable = jax.tree.map(move, shares, learnable, directions)
-        return learnable, OuterState(adam, state.step + 1, state.horizon)
+        return learnable, state._replace(adam=adam, step=state.step + 1)
 
     return OuterOptimiser(init, update)
 

@@ -206,10 +206,15 @@ def unrolled(
             return dataset.train
         return RealAndNetworks(dataset.train, jax.tree.map(jnp.asarray, networks_of(pretrained, protocol, "train")))
 
+    def slower(state: UnrolledState, factor: float) -> UnrolledState:
+        return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
+
     hyperparameters = dataclasses.asdict(opts)
     if pretrained is not None:
         hyperparameters["pretrained"] = pretrained.fingerprint
-    return Method("unrolled", init_state, step, distilled, model, hyperparameters, useful_devices, arrays, pretrained)
+    return Method(
+        "unrolled", init_state, step, distilled, model, hyperparameters, useful_devices, arrays, pretrained, slower
+    )
 
 
 def protocol_of(options: UnrolledOptions, pretrained: Pretrained | None = None) -> Protocol:

@@ -103,6 +103,15 @@ def free_memory() -> int:
     return min(free) if free else _free_host_memory() // jax.local_device_count()
 
 
+def peak_memory() -> int | None:
+    """Bytes that this process has needed at most so far: on the accelerator if there is one; None if nothing tells."""
+    peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices()]
+    if any(peaks):
+        return max(peaks)
+    line = next((line for line in _read("/proc/self/status").splitlines() if line.startswith("VmHWM:")), None)
+    return int(line.split()[1]) * 1024 if line else None
+
+
 def duration(seconds: float) -> str:
     """A length of time as people say it: 50 s, 12 min, 3 h 20 min."""
     if seconds < 90:

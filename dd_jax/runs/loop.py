@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +20,13 @@ from dd_jax.runs import checkpoint
 from dd_jax.runs.artefact import save_distilled
 from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, provenance, read_metrics, truncate_metrics
 from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps, start_state
-from dd_jax.runs.estimates import check_memory
+from dd_jax.runs.estimates import check_memory, peak_memory
+from dd_jax.runs.figures.evolution import save_frame
+from dd_jax.runs.guard import FACTOR, MAX_ROLLBACKS, Good, collapsed, good_state, slowed
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.processes import agree, lost_processes, on_first
 from dd_jax.runs.progress import note, progress
+from dd_jax.runs.rows import rollback_row, training_rows, validation_row
 from dd_jax.types import Dataset, DistilledData
 
 _VALIDATION_SEED = 2_000_003  # networks that the best set is selected with; never trained with nor reported on
@@ -64,10 +67,11 @@ class Best(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a checkpoint holds. state: the method's; seconds: time spent so far."""
+    """What a checkpoint holds. state: the method's; good: where to go back to; seconds: time spent so far."""
 
     state: Any
     best: Best
+    good: Good
     seconds: jax.Array
 
 
@@ -83,6 +87,7 @@ def distill(
     show_progress: bool = True,
     record: Mapping[str, Any] | None = None,
     devices: int | None = None,
+    max_rollbacks: int = MAX_ROLLBACKS,
 ) -> Run:
     """Run `num_steps` outer steps of `method` on `data` and return the distilled set that was best on validation.
 
@@ -93,14 +98,16 @@ def distill(
     record: further entries for the recorded configuration; a run is resumed only where they are the same.
     devices: how many devices share the work of an outer step; None for as many as make it faster. The result is the
         same but for float rounding.
+    max_rollbacks: how often a run whose loss is no longer finite, or whose validation accuracy has collapsed, goes back
+        to the last good state and on from there with half the outer learning rate.
     Raises DataError if data and model don't match; OptionError, with advice, if an outer step can't fit into memory;
-    DivergedError if the loss stops being finite (the last good checkpoint stays); RunError if `out`
+    DivergedError if it diverges once more (the last good checkpoint stays); RunError if `out`
     holds another configuration or can't be written; RunInterrupted on Ctrl-C, after a checkpoint.
     """
-    if num_steps < 0 or num_eval_nets < 1 or (eval_every is not None and eval_every < 1):
+    if num_steps < 0 or max_rollbacks < 0 or num_eval_nets < 1 or (eval_every is not None and eval_every < 1):
         raise OptionError(
-            f"num_steps must be at least 0, num_eval_nets and eval_every at least 1; found {num_steps}, "
-            f"{num_eval_nets} and {eval_every}."
+            "num_steps and max_rollbacks must be at least 0, num_eval_nets and eval_every at least 1; found "
+            f"{num_steps}, {max_rollbacks}, {num_eval_nets} and {eval_every}."
         )
     check_fits(method.model, data.train, data.num_classes)
     eval_every = eval_every or max(1, num_steps // 20)
@@ -110,12 +117,14 @@ def distill(
         "seed": seed,
         "eval_every": eval_every,
         "num_eval_nets": num_eval_nets,
+        "max_rollbacks": max_rollbacks,
         **(record or {}),
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(lost_processes())
         directory = on_first(lambda: stack.enter_context(open_run(out, config))) if out is not None else None
-        loop = _Loop(method, data, num_steps, seed, eval_every, num_eval_nets, directory, mesh_for(method, devices))
+        mesh = mesh_for(method, devices)
+        loop = _Loop(method, data, num_steps, seed, eval_every, num_eval_nets, max_rollbacks, directory, mesh)
         stop = stack.enter_context(stop_requests())
         loop.restore()
         loop.run(stack.enter_context(progress(num_steps, loop.step, show_progress)), stop)
@@ -134,13 +143,25 @@ def run_config(method: Method, data: Dataset) -> dict[str, Any]:
 class _Loop:
     """The state of the host loop; everything that a checkpoint must bring back is in `progress`."""
 
-    def __init__(self, method, data, num_steps, seed, eval_every, num_eval_nets, directory: RunDirectory | None, mesh):
+    def __init__(
+        self,
+        method,
+        data,
+        num_steps,
+        seed,
+        eval_every,
+        num_eval_nets,
+        max_rollbacks,
+        directory: RunDirectory | None,
+        mesh,
+    ):
         self.method, self.data, self.directory, self.mesh = method, data, directory, mesh
+        self.max_rollbacks, self.seed = max_rollbacks, seed
         self.num_steps, self.eval_every, self.num_eval_nets = num_steps, eval_every, num_eval_nets
         init_key, self.key = jax.random.split(jax.random.key(seed))
         state = start_state(method, init_key, data, num_steps, mesh)
         best = Best(_arrays(method.distilled(on_one(state))), jnp.float32(-1), jnp.int32(0))
-        self.progress = Progress(state, best, jnp.float32(0))
+        self.progress = Progress(state, best, good_state(on_one(state), 0, 0), jnp.float32(0))
         self.key, self.arrays = replicate((self.key, method.arrays(data)), mesh)
         self.step, self.looked = 0, False
         self.history: list[dict[str, Any]] = []
@@ -155,7 +176,8 @@ class _Loop:
         if found:
             self.progress = self.progress._replace(state=replicate(self.progress.state, self.mesh))
         if found and jax.process_count() > 1:
-            self.progress = self.progress._replace(best=on_one(replicate(self.progress.best, self.mesh)))
+            shared = {name: on_one(replicate(getattr(self.progress, name), self.mesh)) for name in ("best", "good")}
+            self.progress = self.progress._replace(**shared)
         self.looked = bool(found)
 
     def _read_checkpoint(self) -> None:
@@ -195,10 +217,15 @@ class _Loop:
             infos = jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], infos)
             self.progress = self.progress._replace(state=state)
             pace.done(count)
-            self._stop_if_diverged(infos, count)
+            bad = first_non_finite(infos, count)
+            if bad is not None:
+                # At the first step after a good state its outer rate hasn't changed anything yet.
+                futile = self.step + bad == int(self.progress.good.step)
+                self.go_back(self.step + bad + 1, "The outer loss or its gradient is not finite", futile)
+                continue
             self.step += count
             self.pending.append(infos)
-            show(self.step, loss=float(infos.loss[-1]))
+            show(self.step, **self._shown(infos))
             if self.step % self.eval_every == 0 or self.step == self.num_steps:
                 self.look(show)
             elif saving:
@@ -218,25 +245,58 @@ class _Loop:
             part="selection",
             num_curve_nets=0,
         )
-        if found.score > float(self.progress.best.accuracy):
-            best = Best(_arrays(distilled), jnp.float32(found.score), jnp.int32(self.step))
-            self.progress = self.progress._replace(best=best)
-        show(self.step, validation=found.score)
-        self.save(found)
+        best = float(self.progress.best.accuracy)
+        if collapsed(found, best, self.data.num_classes):
+            self.go_back(self.step, f"Validation accuracy fell from {best:.1%} to {found.score:.1%}")
+            return
+        if found.score > best:
+            arrays = Best(_arrays(distilled), jnp.float32(found.score), jnp.int32(self.step))
+            self.progress = self.progress._replace(best=arrays)
+        good = good_state(on_one(self.progress.state), self.step, int(self.progress.good.rollbacks))
+        self.progress = self.progress._replace(good=good)
+        show(self.step, validation=found.score, memory=peak_memory())
+        self.save(found, distilled)
 
-    def save(self, found: Evaluation | None = None) -> None:
+    def go_back(self, step: int, why: str, futile: bool = False) -> None:
+        """Go on from the last good state with a smaller outer rate; DivergedError if that can't help any more."""
+        good = self.progress.good
+        first = int(good.step)
+        if futile or self.method.slower is None or good.rollbacks >= self.max_rollbacks:
+            self._stop_diverged(step, why)
+        assert self.method.slower is not None
+        good = slowed(good, self.method.slower)
+        rate = FACTOR ** int(good.rollbacks)
+        text = f"{why} at outer step {step}: back to step {first}, with {rate:g} of the outer learning rate."
+        note(text)
+        state = replicate(jax.tree.map(jnp.asarray, good.state), self.mesh)
+        self.progress = self.progress._replace(state=state, good=good)
+        self.step, self.pending = first, []
+        self.history = [row for row in self.history if row["step"] <= first]
+        on_first(lambda: None if self.directory is None else truncate_metrics(self.directory, first))
+        self.save(event=rollback_row(first, text))
+
+    def save(
+        self,
+        found: Evaluation | None = None,
+        looked_at: DistilledData | None = None,
+        event: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write metrics, checkpoint and artefact, in an order that any kill leaves consistent."""
-        rows = _training_rows(self.step, self.pending, max(1, self.num_steps // _ROWS))
+        rows = training_rows(self.step, self.pending, max(1, self.num_steps // _ROWS))
         self.pending = []
         if found is not None:
-            rows.append(_validation_row(self.step, found, self.seconds))
+            rows.append(validation_row(self.step, found, self.seconds, peak_memory()))
+        if event is not None:
+            rows.append(dict(event))
         self.history += rows
         self.progress = self.progress._replace(seconds=jnp.float32(self.seconds))
-        on_first(lambda: self._write(rows))
+        on_first(lambda: self._write(rows, looked_at))
         self.saved_at = time.monotonic()
 
-    def _write(self, rows: list[dict[str, Any]]) -> None:
+    def _write(self, rows: list[dict[str, Any]], looked_at: DistilledData | None) -> None:
         if self.directory is not None:
+            if looked_at is not None:
+                save_frame(self.directory.figures / "evolution", self.step, self._whole(looked_at))
             append_metrics(self.directory, rows)
             checkpoint.save(self.directory.checkpoints, self.step, self.progress)
             save_distilled(self.directory.distilled, self.best(), self._provenance())
@@ -248,27 +308,28 @@ class _Loop:
     def best(self) -> DistilledData:
         """The best set so far, with everything that a user of it needs."""
         template = self.method.distilled(on_one(self.progress.state))
-        return dataclasses.replace(
-            template,
-            **self.progress.best.arrays,
-            transform=self.data.transform,
-            class_names=self.data.class_names,
-        )
+        return self._whole(dataclasses.replace(template, **self.progress.best.arrays))
+
+    def _whole(self, distilled: DistilledData) -> DistilledData:
+        """A set with everything that a user of it needs."""
+        return dataclasses.replace(distilled, transform=self.data.transform, class_names=self.data.class_names)
+
+    def _shown(self, infos: Any) -> dict[str, float]:
+        """What the progress display tells of the last of these steps."""
+        names = [name for name in ("loss", "step_size") if hasattr(infos, name)]
+        return {name: float(getattr(infos, name)[-1]) for name in names}
 
     def result(self) -> Run:
         out = self.directory.path if self.directory else None
         best = self.progress.best
         return Run(self.best(), float(best.accuracy), self.history, float(self.progress.seconds), out)
 
-    def _stop_if_diverged(self, infos: Any, count: int) -> None:
-        bad = first_non_finite(infos, count)
-        if bad is None:
-            return
-        step = self.step + bad + 1
+    def _stop_diverged(self, step: int, why: str) -> NoReturn:
         kept = f" The checkpoints before it are intact in {self.directory.path}." if self.directory else ""
+        done = int(self.progress.good.rollbacks)
+        tried = f", after {done} rollbacks with half the outer learning rate each" if done else ""
         raise DivergedError(
-            f"The outer loss or its gradient is not finite at outer step {step}.{kept} Try a smaller learning_rate, "
-            "init_step_size or clip_norm.",
+            f"{why} at outer step {step}{tried}.{kept} Try a smaller learning_rate, init_step_size or clip_norm.",
             step,
             self.best() if float(self.progress.best.accuracy) >= 0 else None,
         )
@@ -283,6 +344,8 @@ class _Loop:
             **run_config(self.method, self.data),
             "validation": {"accuracy": float(best.accuracy), "nets": self.num_eval_nets, "step": int(best.step)},
             "outer_steps_done": self.step,
+            "outer_seed": self.seed,
+            "rollbacks": int(self.progress.good.rollbacks),
             "made_with": provenance(),
         }
 
@@ -291,34 +354,3 @@ def _arrays(distilled: DistilledData) -> dict[str, jax.Array]:
     """The learnt arrays, in buffers of their own: those of the state are donated at the next step."""
     fields = {"images": distilled.images, "labels": distilled.labels, "step_sizes": distilled.step_sizes}
     return {name: jnp.array(array, copy=True) for name, array in fields.items()}
-
-
-def _validation_row(step: int, found: Evaluation, seconds: float) -> dict[str, Any]:
-    """What a look at validation found; of an attack (K, T) "validation" is the accuracy where class K counts as T."""
-    values: np.ndarray = found.accuracies
-    attack: dict[str, float] = {}
-    if found.attacked is not None:
-        values, attack = found.attacked.fooled, {"attack_success": float(found.attacked.success.mean())}
-    return {
-        "step": step,
-        "validation": float(values.mean()),
-        "validation_std": float(values.std()),
-        "validation_nets": found.n,
-        **attack,
-        "seconds": round(seconds, 3),
-    }
-
-
-def _training_rows(step: int, pending: list[Any], every: int) -> list[dict[str, Any]]:
-    """Infos of the outer steps up to `step`, averaged over windows of about `every`."""
-    if not pending:
-        return []
-    infos = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pending)
-    count = len(infos.loss)
-    windows = np.array_split(np.arange(count), max(1, round(count / every)))
-    first = step - count
-    fields = infos._asdict()
-    return [
-        {"step": int(first + w[-1] + 1), **{name: float(np.mean(value[w])) for name, value in fields.items()}}
-        for w in windows
-    ]

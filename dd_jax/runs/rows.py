@@ -1,0 +1,48 @@
+"""The rows of a run's metrics."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from dd_jax.evaluation import Evaluation
+
+
+def validation_row(step: int, found: Evaluation, seconds: float, memory: int | None) -> dict[str, Any]:
+    """What a look at validation found; of an attack (K, T) "validation" is the accuracy where class K counts as T.
+
+    seconds: spent so far. memory: peak so far, in bytes.
+    """
+    values: np.ndarray = found.accuracies
+    attack: dict[str, float] = {}
+    if found.attacked is not None:
+        values, attack = found.attacked.fooled, {"attack_success": float(found.attacked.success.mean())}
+    return {
+        "step": step,
+        "validation": float(values.mean()),
+        "validation_std": float(values.std()),
+        "validation_nets": found.n,
+        **attack,
+        "seconds": round(seconds, 3),
+        **({} if memory is None else {"memory": memory}),
+    }
+
+
+def training_rows(step: int, pending: list[Any], every: int) -> list[dict[str, Any]]:
+    """Infos of the outer steps up to `step`, averaged over windows of about `every`."""
+    if not pending:
+        return []
+    infos = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pending)
+    count = len(infos.loss)
+    windows = np.array_split(np.arange(count), max(1, round(count / every)))
+    first = step - count
+    fields = infos._asdict()
+    return [
+        {"step": int(first + w[-1] + 1), **{name: float(np.mean(value[w])) for name, value in fields.items()}}
+        for w in windows
+    ]
+
+
+def rollback_row(step: int, text: str) -> dict[str, Any]:
+    """That the run went back to `step`, and why."""
+    return {"step": step, "event": "rolled back", "text": text}
