@@ -15,9 +15,11 @@ from dd_jax.evaluation import Evaluation, baselines, evaluate, train_on
 from dd_jax.inner import Training
 from dd_jax.runs import (
     Estimate,
+    Exported,
     Run,
     distill,
     estimate,
+    export,
     load_distilled,
     load_pretrained,
     pretrain,
@@ -37,6 +39,7 @@ __all__ = [
     "DivergedError",
     "Estimate",
     "Evaluation",
+    "Exported",
     "OptionError",
     "Pretrained",
     "Protocol",
@@ -50,6 +53,7 @@ __all__ = [
     "distill",
     "estimate",
     "evaluate",
+    "export",
     "load_dataset",
     "load_distilled",
     "load_pretrained",
