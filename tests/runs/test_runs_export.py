@@ -378,6 +378,16 @@ def test_an_attacks_table_tells_how_far_it_succeeds(tmp_path):
     assert "| **distilled** | 80.0 ± 10.0 % | 50.0 ± 0.0 % | 200 |  |" in card
 
 
+def test_the_front_matter_tells_one_set_from_another(tmp_path):
+    """Or Hugging Face's `datasets` would take one for the other, out of its cache."""
+    fronts = []
+    for seed in (0, 1):
+        made(tmp_path, seed=seed)
+        dd.export(tmp_path, formats=["folder"])
+        fronts.append((tmp_path / "export" / "folder" / "README.md").read_text().split("---\n")[1])
+    assert fronts[0] != fronts[1]
+
+
 def test_classes_without_an_image_are_named(tmp_path):
     labels = jnp.asarray([[0, 2, 2], [0, 0, 2]], jnp.int32)
     made(tmp_path, labels=labels)

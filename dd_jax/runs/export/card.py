@@ -19,7 +19,12 @@ def card(contents: Contents, folders: Sequence[str]) -> str:
 
 
 def _front_matter(contents: Contents) -> str:
-    """Two configurations: classes that the folders name, or labels with step and position that metadata.csv has."""
+    """Two configurations: classes that the folders name, or labels with step and position that metadata.csv has.
+
+    `datasets` caches what it has read of a folder by the folder's last name and by this text alone, so the text has to
+    tell one set from another.
+    """
+    which = f"  description: {quoted('set ' + contents.meta['sha256'][:12])}"
     size = next((name for most, name in _SIZES if contents.classes.size < most), "1M<n<10M")
     return "\n".join(
         [
@@ -37,10 +42,12 @@ def _front_matter(contents: Contents) -> str:
             "- dd_jax",
             "configs:",
             "- config_name: default",
+            which,
             "  data_files:",
             "  - split: train",
             "    path: data/train/*/*.png",
             "- config_name: steps",
+            which,
             "  data_files:",
             "  - split: train",
             "    path: data/train/**",

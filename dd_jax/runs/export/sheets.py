@@ -108,23 +108,18 @@ def _page(contents: Contents, kind: str, rows: Sequence[Row], columns: Sequence[
     height, width = _cell_shape(contents)
     names = [_heading(contents.class_names[k], k) for k in columns]
     slanted = max(map(len, names)) * _LETTER > width
-    left, right = 110, 12 + (round(max(map(len, names)) * _LETTER * 0.75) if slanted else 0)
+    captions = {row.step: _caption(contents, row.step) for row in rows}
+    left = 20 + round(max(len(line) for caption in captions.values() for line in caption.split("\n")) * _LETTER)
+    right = 12 + (round(max(map(len, names)) * _LETTER * 0.75) if slanted else 0)
     top = 48 + (round(max(map(len, names)) * _LETTER * 0.75) if slanted else 0)
     down, across = _pitch(contents)
     total = max(left + across * len(columns) + right, 460), top + down * len(rows) + 30
     figure = Figure(figsize=(total[0] / _DPI, total[1] / _DPI), dpi=_DPI, facecolor="white")
-    grid = np.full((down * len(rows), across * len(columns), 3), 255, np.uint8)
-    for row, (step, first, positions) in enumerate(rows):
-        for column, k in enumerate(columns):
-            if (position := positions[k]) is not None:
-                corner = row * down, column * across
-                grid[corner[0] : corner[0] + height, corner[1] : corner[1] + width] = cell(
-                    contents, kind, step, position
-                )
+    for row, (step, first, _) in enumerate(rows):
         if first or row == 0:
             middle = 1 - (top + down * row + height / 2) / total[1]
-            _text(figure, (left - 8) / total[0], middle, _caption(contents, step), ha="right", va="center")
-    figure.figimage(grid, left, total[1] - top - grid.shape[0], origin="upper")
+            _text(figure, (left - 8) / total[0], middle, captions[step], ha="right", va="center")
+    figure.figimage(_grid(contents, kind, rows, columns), left, total[1] - top - down * len(rows), origin="upper")
     for column, name in enumerate(names):
         style: dict[str, Any] = {"rotation": 45, "ha": "left"} if slanted else {"ha": "center"}
         x = left + across * column + width * (0.35 if slanted else 0.5)
@@ -132,6 +127,19 @@ def _page(contents: Contents, kind: str, rows: Sequence[Row], columns: Sequence[
     _text(figure, 10 / total[0], 1 - 8 / total[1], title, va="top", size=_FONT + 2, weight="bold")
     _text(figure, 10 / total[0], 8 / total[1], _NOTES[kind], va="bottom", color=_FAINT)
     return figure
+
+
+def _grid(contents: Contents, kind: str, rows: Sequence[Row], columns: Sequence[int]) -> np.ndarray:
+    """The images of a page in their places, on white."""
+    (height, width), (down, across) = _cell_shape(contents), _pitch(contents)
+    grid = np.full((down * len(rows), across * len(columns), 3), 255, np.uint8)
+    for top, (step, _, positions) in zip(range(0, len(grid), down), rows, strict=True):
+        for column, k in enumerate(columns):
+            position = positions[k]
+            if position is not None:
+                shown = cell(contents, kind, step, position)
+                grid[top : top + height, column * across : column * across + width] = shown
+    return grid
 
 
 def _caption(contents: Contents, step: int) -> str:
