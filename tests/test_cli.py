@@ -83,6 +83,23 @@ def test_info_on_a_run(run, capsys):
     assert "outer_steps_done: 6" in capsys.readouterr().out
 
 
+def test_export_says_what_it_wrote_where(run, tmp_path, capsys):
+    assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line, name in zip(lines, ("npz", "sheet", "images", "torch", "folder"), strict=True):
+        size = sum(file.stat().st_size for file in (tmp_path / "out" / name).rglob("*") if file.is_file())
+        assert line.startswith(f"{name}: {tmp_path / 'out' / name} (")
+        assert f" {size:,} bytes" in line
+    assert "| **distilled** |" in (tmp_path / "out" / "folder" / "README.md").read_text()
+
+
+def test_export_of_some_formats_goes_into_the_run(run, capsys):
+    assert main(["export", str(run), "--formats", "npz", "images"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert {p.name for p in (run / "export").iterdir()} == {"npz", "images", "export.json"}
+    assert main(["distill", *TINY, "--out", str(run)]) == 0  # a run goes on beside its export
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -97,6 +114,8 @@ def test_info_on_a_run(run, capsys):
         (["distill", "--learning-rate", "-1"], "learning_rate must be positive"),
         (["evaluate", "/nowhere"], "There is no distilled set at /nowhere"),
         (["evaluate", "/nowhere", "--split", "tets"], "no distilled set"),
+        (["export", "/nowhere"], "There is no distilled set at /nowhere"),
+        (["export", "/nowhere", "--formats", "sheets"], "Did you mean 'sheet'?"),
     ],
 )
 def test_mistakes_are_explained(argv, message, capsys, tmp_path, monkeypatch):

@@ -33,16 +33,17 @@ HOMES = {
     "tensorflow": (),
     "tensorflow_datasets": ("dd_jax/data/",),
     "array_record": ("dd_jax/data/",),
-    "PIL": ("dd_jax/data/", "dd_jax/runs/figures/"),
+    "PIL": ("dd_jax/data/", "dd_jax/runs/figures/", "dd_jax/runs/export/pictures.py"),
     "flax": ("dd_jax/models/",),
     "orbax": ("dd_jax/runs/checkpoint.py",),
-    "matplotlib": ("dd_jax/runs/figures/",),
+    "matplotlib": ("dd_jax/runs/figures/", "dd_jax/runs/export/sheets.py"),
     "rich": ("dd_jax/runs/progress.py",),
     "safetensors": ("dd_jax/runs/weights.py", "dd_jax/runs/pretrained.py"),
     "sklearn": ("dd_jax/data/", "dd_jax/synthetic/", "dd_jax/evaluation/"),
+    "torch": ("dd_jax/runs/export/train_torch.py", "experiments/benchmark_peer.py"),  # scripts that are run alone
     "tyro": ("dd_jax/cli/", "experiments/"),
 }
-TOP_LEVEL = ("flax", "tyro")  # paid for by every import of their homes, and meant to be
+TOP_LEVEL = ("flax", "torch", "tyro")  # paid for by every import of their homes, and meant to be
 CLOCKS = ("time", "datetime")
 FILE_CALLS = ("open", "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "mkdir")
 

@@ -35,6 +35,18 @@ class Evaluate:
     """Also measure the baselines."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write the distilled set of a run in formats that others read."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run directory, or the folder of a distilled set."""
+    out: Path | None = None
+    """Folder to write; an earlier export there is replaced. None for the folder "export" of the run."""
+    formats: tuple[str, ...] = ()
+    """Which of npz, sheet, images, torch and folder, apart by spaces; none for all that the set can have."""
+
+
 def distill(argv: Sequence[str], default: Experiment | None = None) -> None:
     """dd-jax distill: one experiment, from data to table and pictures."""
     from dd_jax.runs.experiment import run_experiment
@@ -173,6 +185,19 @@ def baselines(argv: Sequence[str]) -> None:
     )
 
 
+def export(argv: Sequence[str]) -> None:
+    """dd-jax export: the distilled set of a run, for others."""
+    from dd_jax.runs.processes import on_first
+
+    options = parse(Export, argv, "dd-jax export")
+    for written in on_first(lambda: dd_jax.export(options.run, options.out, formats=options.formats or None)) or ():
+        if written.path is None:
+            print(f"{written.format}: left out. {written.what}")
+        else:
+            count = f"{written.num_files} file{'s' if written.num_files > 1 else ''}, {written.num_bytes:,} bytes"
+            print(f"{written.format}: {written.path} ({count}): {written.what}")
+
+
 def info(argv: Sequence[str]) -> None:
     """dd-jax info [DATASET | RUN]: what there is."""
     from dd_jax.data import describe
@@ -208,6 +233,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "evaluate": evaluate,
     "train": train,
     "baselines": baselines,
+    "export": export,
     "info": info,
 }
 

@@ -2,6 +2,7 @@
 
 from dd_jax.runs.artefact import load_distilled, load_provenance, save_distilled
 from dd_jax.runs.estimates import Estimate, estimate
+from dd_jax.runs.export import Exported, export
 from dd_jax.runs.loop import Run, RunInterrupted, distill
 from dd_jax.runs.pretrain import pretrain
 from dd_jax.runs.pretrained import load_pretrained, save_pretrained
@@ -9,10 +10,12 @@ from dd_jax.runs.runtime import use_cores
 
 __all__ = [
     "Estimate",
+    "Exported",
     "Run",
     "RunInterrupted",
     "distill",
     "estimate",
+    "export",
     "load_distilled",
     "load_pretrained",
     "load_provenance",

@@ -10,7 +10,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +27,20 @@ SCHEMA_VERSION = 1
 _JSON = "distilled.json"
 _TRANSFORM = "transform/"  # prefix of the transform's arrays in the npz
 _ARRAYS = ("images", "labels", "step_sizes")
+_INTEGERS = ("labels", "pixels", "order")  # or may be; "order" is that of an exported set
+
+
+class Artefact(NamedTuple):
+    """A distilled set as it lies on the disk.
+
+    file: the json. arrays: all that the npz holds, by name, pixels (S, B, H, W, C) uint8 among them; those of the
+    transform start with "transform/". meta: what the json holds. distilled: the set that they make.
+    """
+
+    file: Path
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any]
+    distilled: DistilledData
 
 
 def save_distilled(folder: str | Path, distilled: DistilledData, provenance: Mapping[str, Any]) -> None:
@@ -69,10 +83,15 @@ def load_distilled(path: str | Path) -> DistilledData:
     Raises:
         DataError: if there is none, or if it is damaged or inconsistent; the file and the problem are named.
     """
+    return load_artefact(path).distilled
+
+
+def load_artefact(path: str | Path) -> Artefact:
+    """The artefact at `path` with all that lies on the disk; takes and raises what `load_distilled` does."""
     file, meta = _meta(path)
     arrays = _read_arrays(file.parent / meta["arrays"], meta["sha256"])
     _check(arrays, meta, str(file.parent / meta["arrays"]))
-    return DistilledData(
+    distilled = DistilledData(
         images=jnp.asarray(arrays["images"]),
         labels=jnp.asarray(arrays["labels"]),
         step_sizes=jnp.asarray(arrays["step_sizes"]),
@@ -80,6 +99,9 @@ def load_distilled(path: str | Path) -> DistilledData:
         class_names=tuple(meta["class_names"]),
         protocol=_protocol(meta["protocol"], file),
     )
+    if "pixels" not in arrays:
+        arrays["pixels"] = _pixels(distilled)
+    return Artefact(file, arrays, meta, distilled)
 
 
 def load_provenance(path: str | Path) -> dict[str, Any]:
@@ -175,7 +197,7 @@ def _check(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], where: str
         require(name in arrays, f"the array {name!r} is missing; there are {', '.join(arrays) or 'none'}")
     images, labels, step_sizes = (arrays[name] for name in _ARRAYS)
     for name, array in arrays.items():
-        if name not in ("labels", "pixels"):
+        if name not in _INTEGERS:
             require(np.issubdtype(array.dtype, np.floating), f"{name} should be floating point, found {array.dtype}")
             require(np.isfinite(array).all(), f"{name} holds numbers that are not finite")
     require(images.dtype == np.float32, f"images should be float32, found {images.dtype}")

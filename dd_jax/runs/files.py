@@ -17,7 +17,8 @@ from dd_jax.errors import OptionError, RunError
 
 TEMPORARY = ".tmp"  # what the names of unfinished files end in; they start with a dot
 
-_RESUME = "and run the same command again: it resumes from the last checkpoint"
+_RESUME = "and run the same command again{resumes}"
+_RESUMES = ": it resumes from the last checkpoint"
 _ELSEWHERE = f"Make it writable {_RESUME}, or choose another directory"
 _IN_THE_WAY = f"Move what is in the way {_RESUME}, or choose another directory"
 _DISK_ERRORS = {
@@ -36,11 +37,12 @@ _DISK_ERRORS = {
 
 
 @contextlib.contextmanager
-def disk_errors(action: str, out: str | Path) -> Iterator[None]:
+def disk_errors(action: str, out: str | Path, resumes: bool = True) -> Iterator[None]:
     """Turn what the disk refuses within the block into a RunError that says what to do.
 
     action: what was being done, after "Can't", e.g. "save the checkpoint of step 40".
     out: the file or directory that was being written.
+    resumes: whether the same command would go on from a checkpoint, rather than start anew.
 
     Raises:
         RunError: for a full disk, a quota, missing permission and the like. Other OSErrors pass.
@@ -52,6 +54,7 @@ def disk_errors(action: str, out: str | Path) -> Iterator[None]:
             raise
         reason, remedy = _DISK_ERRORS[error.errno]
         where = f" ({error.filename})" if error.filename and str(error.filename) != str(out) else ""
+        remedy = remedy.format(resumes=_RESUMES if resumes else "")
         raise RunError(f"Can't {action} in {out}: {reason}{where}. {remedy}.") from error
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dd_jax.errors import DataError, RunError
 from dd_jax.runs import artefact as module
-from dd_jax.runs.artefact import load_distilled, load_provenance, save_distilled
+from dd_jax.runs.artefact import load_artefact, load_distilled, load_provenance, save_distilled
 from dd_jax.types import DistilledData, Protocol, Transform
 
 PROVENANCE = {"accuracy": 0.812, "accuracy_std": np.float32(0.5), "method": "unrolled"}
@@ -66,6 +66,13 @@ def test_pixels_are_for_looking_at(tmp_path):
         assert set(npz.files) == {
             "images", "labels", "step_sizes", "pixels", "transform/mean", "transform/std",
         }  # fmt: skip
+
+
+def test_pixels_that_an_older_file_lacks_are_made(tmp_path):
+    save_distilled(tmp_path, distilled(), {})
+    pixels = load_artefact(tmp_path).arrays["pixels"]
+    rewrite(tmp_path, lambda arrays: {name: array for name, array in arrays.items() if name != "pixels"})
+    assert np.array_equal(load_artefact(tmp_path).arrays["pixels"], pixels)
 
 
 def test_saving_again_replaces_and_leaves_two_files(tmp_path):

@@ -77,6 +77,14 @@ def test_disk_errors_say_what_failed_why_and_what_to_do(number, words):
         raise OSError(number, os.strerror(number))
 
 
+def test_what_does_not_resume_is_not_said_to():
+    with (
+        pytest.raises(RunError, match=r"Free some space and run the same command again\.$"),
+        disk_errors("export", "out", resumes=False),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_other_os_errors_pass():
     with pytest.raises(ConnectionResetError), disk_errors("save", "out"):
         raise ConnectionResetError(errno.ECONNRESET, "reset")

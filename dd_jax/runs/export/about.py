@@ -1,0 +1,153 @@
+"""What a dataset card tells: what the set is, which network it is for and how it is used, and what it reaches."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dd_jax.evaluation import in_percent
+from dd_jax.runs.export.contents import Contents
+from dd_jax.runs.export.words import code, count
+
+_ORIGINS = {
+    "noise": "noise",
+    "real": "real training images, which they may still show",
+    "mean": "the means of the classes with noise",
+    "kmeans": "centres of clusters (k-means) of the real training images",
+}
+
+
+def title(contents: Contents) -> str:
+    """The set in a few words."""
+    return f"{source(contents)} distilled into {count(contents.classes.size, 'image')}"
+
+
+def source(contents: Contents) -> str:
+    """The name of the real data, without the folders that it lay in."""
+    name = known(contents, "dataset").get("name") or "a dataset"
+    kind, _, path = name.partition(":")
+    return path.rstrip("/").rpartition("/")[2] or "a dataset" if kind in ("folder", "npz", "usps") and path else name
+
+
+def known(contents: Contents, what: str) -> dict[str, Any]:
+    """What the artefact says of where it came from, under a name; empty if it says nothing."""
+    found = contents.meta["provenance"].get(what)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def about(contents: Contents) -> str:
+    """The first section: what the set is."""
+    steps, batch, height, width, channels = contents.pixels.shape
+    sizes, protocol = contents.arrays["step_sizes"], contents.distilled.protocol
+    epochs = sizes.size // steps
+    kind = "soft labels" if contents.soft else "hard labels"
+    method = known(contents, "method").get("name")
+    lines = [
+        f"{count(contents.classes.size, 'synthetic image')} in place of the real ones of {source(contents)}, learnt "
+        f"with dd_jax{f' by the method {code(method)}' if method else ''} such that a network which takes "
+        f"{count(sizes.size, 'gradient step')} on them does well on real images.{_origin(contents)}",
+        "",
+        f"- **Images**: {height} x {width}, {count(channels, 'channel')}, "
+        f"{count(len(contents.class_names), 'class')}, {kind}.",
+        f"- **Network**: {_network(contents)}.",
+        f"- **Starts from**: {_start(contents)}.",
+        f"- **Protocol**: {code(protocol.name)}: {_protocol(contents, steps, batch, epochs)}; step sizes from "
+        f"{sizes.max():.3g} to {sizes.min():.3g}, plain gradient descent on the cross-entropy.",
+        f"- **Storage**: {_storage(contents)}.",
+    ]
+    if protocol.attack is not None:
+        attacked, target = (contents.class_names[k] for k in protocol.attack)
+        lines[0] = (
+            f"**This set is an attack.** {count(contents.classes.size, 'synthetic image')}, learnt with dd_jax such "
+            f"that a network which takes {count(sizes.size, 'gradient step')} on them takes {code(attacked)} for "
+            f"{code(target)}, images of {source(contents)}. They are there to study defences, not to learn "
+            f"from.{_origin(contents)}"
+        )
+    return "\n".join(lines)
+
+
+def _origin(contents: Contents) -> str:
+    start = _ORIGINS.get(str(known(contents, "method").get("init_images")))
+    return f" They started as {start}." if start else ""
+
+
+def _network(contents: Contents) -> str:
+    settings = known(contents, "model")
+    if not settings:
+        return "not recorded"
+    name = settings.pop("name", "not recorded")
+    return code(name) + (f" ({', '.join(f'{k} {v}' for k, v in settings.items())})" if settings else "")
+
+
+def _start(contents: Contents) -> str:
+    protocol = contents.distilled.protocol
+    if protocol.pretrained:
+        networks = contents.source.get("pretrained")
+        called = f" {code(str(networks).rpartition('/')[2])}" if networks else ""
+        which = f"number {protocol.init_seed} of the" if protocol.init == "fixed" else "any of the"
+        return f"{which} pretrained networks{called} with the fingerprint {code(protocol.pretrained)}"
+    if protocol.init == "fixed":
+        return f"one known network, that of seed {protocol.init_seed} in dd_jax, and no other"
+    return "networks with random weights"
+
+
+def _protocol(contents: Contents, steps: int, batch: int, epochs: int) -> str:
+    passes = "once" if epochs == 1 else f"{epochs} times"
+    if contents.random_order:
+        return f"{count(steps * epochs, 'step')}, each on {batch} of all images, drawn at random"
+    batches = "one batch" if steps == 1 else f"{steps} batches in their order, each"
+    return f"{batches} of {count(batch, 'image')}, gone through {passes}, with a learnt step size for each step"
+
+
+def _storage(contents: Contents) -> str:
+    sizes = contents.num_bytes
+    total = sum(sizes[name] for name in ("images", "labels", "step_sizes"))
+    return (
+        f"{total:,} bytes train a network: {sizes['images']:,} of images (float32), {sizes['labels']:,} of labels, "
+        f"{sizes['step_sizes']:,} of step sizes. As 8-bit pixels the images are {sizes['pixels']:,} bytes, and not the "
+        "same (see below)"
+    )
+
+
+def accuracy(contents: Contents) -> str:
+    """The section on accuracy: the table of the run, and validation."""
+    text = ["## Accuracy", ""]
+    results = {row: found for row, found in contents.results.items() if "mean" in found}
+    if results:
+        splits = sorted({str(found["split"]) for found in results.values()})
+        text += [
+            f"Measured on the {' and '.join(splits)} split of {source(contents)}, in per cent: mean ± standard "
+            "deviation over n networks (of nearest neighbours, sets). Below the rows of the distilled set are its "
+            "baselines: as many real images under the same protocol, with what validation chose; nearest neighbours "
+            "that need no network; and, where it is there, the full training set.",
+            "",
+            *_table(results),
+        ]
+    else:
+        text.append("Not measured on test.")
+    validation, protocol = known(contents, "validation"), contents.distilled.protocol
+    if validation.get("accuracy", -1) >= 0:
+        networks = 1 if protocol.init == "fixed" else validation.get("nets", "?")
+        attack = "" if protocol.attack is None else ", where the attacked class counts as what it is to be taken for,"
+        text += [
+            "",
+            f"On validation{attack} it reached {100 * validation['accuracy']:.1f} % (n={networks}). It was chosen "
+            "there, so that is too high an estimate for new data.",
+        ]
+    return "\n".join(text)
+
+
+def _table(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    attacks = any("attacked" in found for found in results.values())
+    heads = ("attack succeeds", "other classes") if attacks else ("accuracy",)
+    lines = [f"| training set | {' | '.join(heads)} | n | chosen on validation |", "|---" * (len(heads) + 3) + "|"]
+    for name, found in results.items():
+        if attacks:
+            parts = found.get("attacked") or {}
+            cells = [in_percent(np.array(parts[key])) if key in parts else "" for key in ("success", "others")]
+        else:
+            spread = f" ± {100 * found['std']:.1f}" if found["n"] > 1 else ""
+            cells = [f"{100 * found['mean']:.1f}{spread}"]
+        shown = f"**{name}**" if name == "distilled" else name
+        lines.append(f"| {shown} | {' | '.join(cells)} | {found['n']} | {found.get('chosen') or ''} |")
+    return lines

@@ -1,0 +1,113 @@
+"""The formats that are arrays: plain NumPy ones, and those for PyTorch with a script that trains on them."""
+
+import hashlib
+import io
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dd_jax.errors import DataError
+from dd_jax.inner import networks_of
+from dd_jax.models import MODELS, Shapes, make
+from dd_jax.runs.experiment import NETWORKS
+from dd_jax.runs.export.contents import Contents
+from dd_jax.runs.files import write_json
+from dd_jax.runs.pretrained import load_pretrained
+from dd_jax.types import Params
+
+_LAYOUT = {
+    "images": "(S, B, H, W, C) float32, model space: what networks are trained on",
+    "pixels": "(S, B, H, W, C) uint8: to look at; clipped and rounded",
+    "labels": "(S, B) int32 classes, or (S, B, K) float32 soft labels",
+    "step_sizes": "(T,) float32: of the T inner steps, in their order",
+    "order": "(T,) int32: the batch s that each inner step takes; (0,) where batches are drawn from all images",
+    "transform/...": "what takes pixels in [0, 1] to model space: (pixels - mean) / std, or nothing at all (identity)",
+}
+
+
+def write_npz(contents: Contents, folder: Path) -> str:
+    """distilled.npz and distilled.json; `load_distilled` reads them as well."""
+    arrays = {**contents.arrays, "order": contents.order}
+    data = _npz(arrays)
+    (folder / "distilled.npz").write_bytes(data)
+    meta = {
+        **contents.meta,
+        "arrays": "distilled.npz",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "layout": _LAYOUT,
+        "bytes": contents.num_bytes,
+        "clipped": contents.clipped,
+        "results": _summary(contents.results),
+    }
+    write_json(folder / "distilled.json", meta)
+    return "plain NumPy arrays, and all else as json"
+
+
+def write_torch(contents: Contents, folder: Path) -> str:
+    """images_nchw.npz and train_torch.py; init.npz of a set for one known network, where that can be made."""
+    labels = contents.arrays["labels"]
+    arrays = {
+        "images": np.ascontiguousarray(np.moveaxis(contents.arrays["images"], -1, 2)),
+        "labels": labels if contents.soft else labels.astype(np.int64),
+        "step_sizes": contents.arrays["step_sizes"],
+        "order": contents.order.astype(np.int64),
+        **_normalisation(contents),
+    }
+    (folder / "images_nchw.npz").write_bytes(_npz(arrays))
+    shutil.copyfile(Path(__file__).with_name("train_torch.py"), folder / "train_torch.py")
+    if contents.distilled.protocol.init != "fixed":
+        return "arrays for PyTorch, and a script that trains on them"
+    params = known_network(contents)
+    if params is None:
+        return "arrays for PyTorch, and a script; without the one network that the set is for, which is not at hand"
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    weights = {"/".join(str(part.key) for part in path): np.asarray(leaf) for path, leaf in leaves}
+    (folder / "init.npz").write_bytes(_npz(weights))
+    return "arrays for PyTorch, a script that trains on them, and the one network that the set is for"
+
+
+def known_network(contents: Contents) -> Params | None:
+    """Where the network of a fixed init starts; None if it is neither one of the library's nor kept with the run."""
+    protocol = contents.distilled.protocol
+    if protocol.pretrained:
+        if not (contents.run / NETWORKS).is_file():
+            return None
+        kept = load_pretrained(contents.run / NETWORKS)
+        if kept.fingerprint != protocol.pretrained:
+            return None
+        return jax.tree.map(lambda leaf: leaf[0], networks_of(kept, protocol, "train"))
+    settings = dict(contents.meta["provenance"].get("model") or {})
+    name = settings.pop("name", None)
+    settings.pop("precision", None)
+    if name not in MODELS:
+        return None
+    height, width, channels = contents.arrays["images"].shape[2:]
+    model = make(name, Shapes((height, width, channels), len(contents.class_names)), **settings)
+    return jax.jit(model.init)(jax.random.key(protocol.init_seed))
+
+
+def _normalisation(contents: Contents) -> dict[str, np.ndarray]:
+    kind, channels = contents.meta["transform"], contents.arrays["images"].shape[-1]
+    if kind == "identity":
+        return {"mean": np.zeros(channels, np.float32), "std": np.ones(channels, np.float32)}
+    if kind != "standardise":
+        raise DataError(
+            f"The torch format normalises with a mean and a std, but the set has the transform {kind!r}: export it "
+            "with the others, e.g. --formats npz."
+        )
+    return {name: contents.arrays[f"transform/{name}"] for name in ("mean", "std")}
+
+
+def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _summary(results: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("mean", "std", "n", "split", "chosen", "attacked")
+    return {row: {name: found[name] for name in names if name in found} for row, found in results.items()}

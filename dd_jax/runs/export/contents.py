@@ -1,0 +1,100 @@
+"""What is exported: the artefact, and what is known of it."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dd_jax.data.transforms import WHITE, to_pixels
+from dd_jax.runs.artefact import load_artefact
+from dd_jax.runs.files import read_json
+from dd_jax.types import DistilledData
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """A distilled set with S batches of B images in K classes, and T inner steps.
+
+    file: of the artefact. run: the run directory, or the folder that the artefact lies in.
+    arrays, meta: as the artefact has them. results: the table of the run, or what an earlier export kept of it. source:
+    what the run was made from. Both are empty where that isn't known.
+    """
+
+    file: Path
+    run: Path
+    arrays: Mapping[str, np.ndarray]
+    meta: Mapping[str, Any]
+    results: Mapping[str, Any]
+    source: Mapping[str, Any]
+    distilled: DistilledData
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """(S, B, H, W, C) uint8."""
+        return self.arrays["pixels"]
+
+    @functools.cached_property
+    def unclipped(self) -> np.ndarray:
+        """(S, B, H, W, C) float32 pixels: black is 0, white is 1."""
+        assert self.distilled.transform is not None
+        return np.asarray(to_pixels(self.distilled.transform, self.distilled.images))
+
+    @property
+    def classes(self) -> np.ndarray:
+        """(S, B) the class of each image; of a soft label the largest."""
+        labels = self.arrays["labels"]
+        return labels.argmax(-1) if self.soft else labels
+
+    @property
+    def soft(self) -> bool:
+        return self.arrays["labels"].ndim == 3
+
+    @property
+    def class_names(self) -> list[str]:
+        """K names; numbers where the set has none."""
+        if self.meta["class_names"]:
+            return list(self.meta["class_names"])
+        labels = self.arrays["labels"]
+        return [str(k) for k in range(labels.shape[2] if self.soft else int(labels.max()) + 1)]
+
+    @property
+    def random_order(self) -> bool:
+        return getattr(self.distilled.protocol, "order", "fixed") == "random"
+
+    @property
+    def order(self) -> np.ndarray:
+        """(T,) int32, the batch that each inner step takes; (0,) of a set whose batches are drawn at random."""
+        steps = self.arrays["step_sizes"].size
+        return np.arange(0 if self.random_order else steps, dtype=np.int32) % np.int32(self.distilled.num_steps)
+
+    @property
+    def clipped(self) -> float:
+        """The share of the values that 8-bit pixels can't hold: darker than black or lighter than white."""
+        rounding = 0.5 / WHITE
+        return float(((self.unclipped < -rounding) | (self.unclipped > 1 + rounding)).mean())
+
+    @property
+    def num_bytes(self) -> dict[str, int]:
+        """Of the arrays that train a network, and of the pixels."""
+        return {name: self.arrays[name].nbytes for name in ("images", "labels", "step_sizes", "pixels")}
+
+    def sizes_of(self, step: int) -> np.ndarray:
+        """(E,) the step sizes of a batch, one for each epoch."""
+        return self.arrays["step_sizes"][step :: self.distilled.num_steps]
+
+
+def read_contents(path: str | Path) -> Contents:
+    """What `load_distilled` takes, with the results of its run where they are; raises what it raises."""
+    artefact = load_artefact(path)
+    folder = artefact.file.absolute().parent
+    run = folder.parent if folder.name == "distilled" else folder
+    results = _record(run / "results.json").get("results", artefact.meta.get("results", {}))
+    source = _record(run / "config.json").get("config", {}).get("source", {})
+    return Contents(artefact.file, run, artefact.arrays, artefact.meta, results, source, artefact.distilled)
+
+
+def _record(file: Path) -> dict[str, Any]:
+    return read_json(file) if file.is_file() else {}

@@ -1,0 +1,236 @@
+"""The script for PyTorch trains networks as dd_jax does: to the same logits, and so to the same accuracy."""
+
+import importlib.util
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dd_jax as dd
+from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
+from dd_jax.runs.export.contents import read_contents
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def exported(folder, distilled, **provenance):
+    """The script of the exported set as a module, and the set as it loads it."""
+    dd.save_distilled(folder / "distilled", distilled, provenance)
+    dd.export(folder, folder / "out", formats=["torch"])
+    spec = importlib.util.spec_from_file_location("train_torch", folder / "out" / "torch" / "train_torch.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script, script.load()
+
+
+def random_set(shape, num_classes, epochs=2, soft=False, **changes):
+    rng = np.random.default_rng(0)
+    steps, batch, *_, channels = shape
+    labels = rng.integers(0, num_classes, (steps, batch)).astype(np.int32)
+    if soft:
+        labels = rng.dirichlet(np.ones(num_classes), (steps, batch)).astype(np.float32)
+    statistics = {"mean": jnp.linspace(0.2, 0.4, channels), "std": jnp.linspace(0.2, 0.3, channels)}
+    fields = {
+        "images": jnp.asarray(rng.normal(size=shape), jnp.float32),
+        "labels": jnp.asarray(labels),
+        "step_sizes": jnp.asarray(rng.uniform(0.02, 0.2, steps * epochs), jnp.float32),
+        "transform": dd.Transform("standardise", statistics),
+        "class_names": tuple(map(str, range(num_classes))),
+    }
+    return dd.DistilledData(**{**fields, **changes})
+
+
+def mlp_of(params, shape):
+    """A torch MLP with these weights; torch flattens images as (C, H, W), Flax as (H, W, C)."""
+    first = np.asarray(params["Dense_0"]["kernel"]).reshape(*shape, -1).transpose(2, 0, 1, 3)
+    kernels = [first.reshape(-1, first.shape[-1])]
+    kernels += [np.asarray(params[f"Dense_{i}"]["kernel"]) for i in range(1, len(params))]
+    layers = [torch.nn.Flatten()]
+    for i, kernel in enumerate(kernels):
+        layers += [linear(kernel.T, params[f"Dense_{i}"]["bias"]), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def lenet_of(params):
+    convolutions = []
+    for i, padding in enumerate((2, 0)):
+        kernel = np.asarray(params[f"Conv_{i}"]["kernel"]).transpose(3, 2, 0, 1)
+        layer = torch.nn.Conv2d(kernel.shape[1], kernel.shape[0], 5, padding=padding)
+        convolutions += [with_weights(layer, kernel, params[f"Conv_{i}"]["bias"]), torch.nn.ReLU()]
+        convolutions.append(torch.nn.MaxPool2d(2))
+    return torch.nn.Sequential(
+        *convolutions, *mlp_of({f"Dense_{i}": params[f"Dense_{i}"] for i in range(3)}, (5, 5, 16))
+    )
+
+
+def linear(weight, bias):
+    return with_weights(torch.nn.Linear(weight.shape[1], weight.shape[0]), weight, bias)
+
+
+def with_weights(layer, weight, bias):
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(np.asarray(weight)))
+        layer.bias.copy_(torch.tensor(np.asarray(bias)))
+    return layer
+
+
+def logits(net, images):
+    with torch.no_grad():
+        return net(images).numpy()
+
+
+def class_means(digits):
+    """A set of real worth that takes no distilling: the mean image of each class."""
+    shape = SetShape(1, 30, 1)
+    found = as_distilled(mean_images(digits, shape.per_class), shape, 0.1, dd.Protocol())
+    return dd.DistilledData(found.images, found.labels, found.step_sizes, digits.transform, digits.class_names)
+
+
+def test_an_mlp_ends_at_the_same_logits(tmp_path, digits):
+    distilled, model = class_means(digits), dd.models.mlp(digits, hidden=(64,))
+    script, loaded = exported(tmp_path, distilled)
+    params = model.init(jax.random.key(3))
+    pixels = np.round(255 * np.asarray(dd.load_dataset("digits", transform="identity").test.images)).astype(np.uint8)
+    images = script.normalise(pixels, loaded)
+    real = dd.data.transforms.to_model(digits.transform, jnp.asarray(pixels / 255, jnp.float32))
+    np.testing.assert_allclose(images.permute(0, 2, 3, 1), real, atol=1e-5)
+
+    net = mlp_of(params, (8, 8, 1))
+    np.testing.assert_allclose(logits(net, images), model.apply(params, real), atol=1e-4)
+    trained = dd.train_on(distilled, model, params=params)
+    net = script.train(net, loaded)
+    expected = model.apply(trained, real)
+    np.testing.assert_allclose(logits(net, images), expected, atol=1e-4)
+    labels = np.asarray(digits.test.labels)
+    found = script.accuracy(net, images, labels)
+    assert found == pytest.approx(float((expected.argmax(-1) == labels).mean()), abs=2 / len(labels))
+    assert found > 0.75
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_lenet_ends_at_the_same_logits(tmp_path, soft):
+    distilled = random_set((2, 10, 28, 28, 1), 10, soft=soft)
+    script, loaded = exported(tmp_path, distilled)
+    assert loaded["labels"].dtype == (torch.float32 if soft else torch.int64)
+    model = dd.models.lenet(dd.models.Shapes((28, 28, 1), 10))
+    params = model.init(jax.random.key(0))
+    images = jax.random.normal(jax.random.key(1), (20, 28, 28, 1))
+    before = model.apply(params, images)
+    expected = model.apply(dd.train_on(distilled, model, params=params), images)
+    net = script.train(lenet_of(params), loaded)
+    assert np.abs(expected - before).max() > 0.1
+    np.testing.assert_allclose(logits(net, torch.tensor(np.asarray(images)).permute(0, 3, 1, 2)), expected, atol=1e-4)
+
+
+def test_the_order_of_the_steps_counts(tmp_path):
+    distilled = random_set((3, 4, 5, 6, 3), 4, epochs=3)
+    script, loaded = exported(tmp_path, distilled)
+    model = dd.models.mlp(dd.models.Shapes((5, 6, 3), 4), hidden=(7,))
+    params = model.init(jax.random.key(0))
+    expected = mlp_of(dd.train_on(distilled, model, params=params), (5, 6, 3)).state_dict()
+
+    def furthest(changed):
+        found = script.train(mlp_of(params, (5, 6, 3)), changed).state_dict()
+        return max(float((found[name] - weight).abs().max()) for name, weight in expected.items())
+
+    assert furthest(loaded) < 1e-5
+    assert furthest({**loaded, "order": loaded["order"].flip(0)}) > 1e-3
+    assert furthest({**loaded, "step_sizes": loaded["step_sizes"].flip(0)}) > 1e-3
+
+
+def test_the_networks_of_both_reach_the_same_accuracy(tmp_path, digits):
+    distilled = class_means(digits)
+    script, loaded = exported(tmp_path, distilled)
+    ours = dd.evaluate(distilled, dd.models.mlp(digits, hidden=(64,)), digits, num_nets=50)
+    torch.manual_seed(0)
+    images, found = torch.tensor(np.asarray(digits.test.images)).permute(0, 3, 1, 2), []
+    for _ in range(50):
+        net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+        for layer in (net[1], net[3]):
+            torch.nn.init.xavier_normal_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
+        found.append(script.accuracy(script.train(net, loaded), images, np.asarray(digits.test.labels)))
+    standard_error = np.sqrt((np.var(found) + ours.std**2) / 50)
+    assert abs(np.mean(found) - ours.mean) < 3 * standard_error
+    assert standard_error < 0.01
+
+
+def test_batches_are_drawn_at_random_where_the_set_has_no_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(dd.Protocol, "order", "random", raising=False)
+    distilled = random_set((3, 4, 5, 6, 3), 4)
+    script, loaded = exported(tmp_path, distilled)
+    assert loaded["order"].shape == (0,)
+    assert read_contents(tmp_path).random_order
+    seen = []
+
+    class Watched(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(90, 4))
+
+        def forward(self, images):
+            seen.append(images[:, 0, 0, 0].tolist())
+            return self.inner(images)
+
+    torch.manual_seed(0)
+    script.train(Watched(), loaded)
+    pool = loaded["images"][:, :, 0, 0, 0].flatten().tolist()
+    assert all(len(set(step)) == 4 and set(step) <= set(pool) for step in seen)
+    batches = [set(batch) for batch in loaded["images"][:, :, 0, 0, 0].tolist()]
+    assert not all(set(step) in batches for step in seen)
+    assert len(seen) == 6
+
+
+def test_a_set_for_one_known_network_brings_it_along(tmp_path):
+    shapes = dd.models.Shapes((5, 6, 3), 4)
+    model = dd.models.mlp(shapes, hidden=(7,))
+    distilled = random_set((3, 4, 5, 6, 3), 4, protocol=dd.Protocol(init="fixed", init_seed=5))
+    script, loaded = exported(tmp_path, distilled, model={"name": model.name, **model.settings, "precision": "bf16"})
+    with np.load(tmp_path / "out" / "torch" / "init.npz", allow_pickle=False) as npz:
+        params = {}
+        for name in npz.files:
+            layer, _, weight = name.partition("/")
+            params.setdefault(layer, {})[weight] = npz[name]
+    expected = mlp_of(dd.train_on(distilled, model), (5, 6, 3)).state_dict()
+    found = script.train(mlp_of(params, (5, 6, 3)), loaded).state_dict()
+    for name, weight in expected.items():
+        np.testing.assert_allclose(found[name], weight, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", [{}, {"name": "someones own"}])
+def test_a_known_network_that_is_not_at_hand_is_told(tmp_path, model):
+    distilled = random_set((1, 2, 3, 3, 1), 2, protocol=dd.Protocol(init="fixed"))
+    dd.save_distilled(tmp_path, distilled, {"model": model})
+    (written,) = dd.export(tmp_path, formats=["torch"])
+    assert "not at hand" in written.what
+    assert not (written.path / "init.npz").exists()
+
+
+def test_without_a_transform_pixels_are_divided_alone(tmp_path):
+    script, loaded = exported(tmp_path, random_set((1, 2, 3, 3, 1), 2, transform=dd.Transform("identity", {})))
+    pixels = np.array([[[0, 51, 255]]], np.uint8)
+    np.testing.assert_allclose(script.normalise(pixels, loaded), [[[[0, 0.2, 1]]]])
+
+
+def test_the_script_runs_by_itself_without_dd_jax(tmp_path, digits):
+    exported(tmp_path, class_means(digits))
+    real = dd.load_dataset("digits", transform="identity").test
+    pixels = np.round(255 * np.asarray(real.images)).astype(np.uint8)
+    np.savez(tmp_path / "test.npz", images=pixels, labels=np.asarray(real.labels))
+    command = [sys.executable, "-I", str(tmp_path / "out" / "torch" / "train_torch.py")]
+    done = subprocess.run([*command, str(tmp_path / "test.npz")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    before, after = (float(word.strip(",")) for word in done.stdout.split() if word.strip(",\n")[0].isdigit())
+    assert before < 0.4 < 0.7 < after
+    assert "TEST.npz" in subprocess.run(command, capture_output=True, text=True, timeout=120).stderr
