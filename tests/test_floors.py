@@ -38,6 +38,7 @@ HOMES = {
     "orbax": ("dd_jax/runs/checkpoint.py",),
     "matplotlib": ("dd_jax/runs/figures/", "dd_jax/runs/export/sheets.py"),
     "rich": ("dd_jax/runs/progress.py",),
+    "tensorboardX": ("dd_jax/runs/board.py",),
     "safetensors": ("dd_jax/runs/weights.py", "dd_jax/runs/pretrained.py"),
     "sklearn": ("dd_jax/data/", "dd_jax/synthetic/", "dd_jax/evaluation/"),
     "torch": ("dd_jax/runs/export/train_torch.py", "experiments/benchmark_peer.py"),  # scripts that are run alone

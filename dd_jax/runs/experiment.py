@@ -15,12 +15,14 @@ from dd_jax.methods import UnrolledOptions, protocol_of, unrolled
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.directory import provenance
 from dd_jax.runs.files import write_json
+from dd_jax.runs.guard import MAX_ROLLBACKS
 from dd_jax.runs.judging import Row, judge, plain_rows
 from dd_jax.runs.loop import Run, distill
 from dd_jax.runs.networks import file_name, networks_file
 from dd_jax.runs.pretrained import load_pretrained, read_about, save_pretrained
 from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note
+from dd_jax.runs.runtime import be_deterministic
 from dd_jax.types import Dataset, Pretrained, Protocol
 
 DEFAULT_MODEL = "mlp:hidden=(64,)"
@@ -64,6 +66,12 @@ class Experiment:
     devices: int | None = None
     """Devices (accelerators, or else CPU cores) that share the work of an outer step; None: as many
     as make it faster."""
+    max_rollbacks: int = MAX_ROLLBACKS
+    """How often a run that diverges goes back to its last good state and on with half the outer learning rate."""
+    deterministic: bool = False
+    """The same bits every time on the same machine: slower on GPUs, no difference on CPUs."""
+    tensorboard: bool = False
+    """Also write the metrics and pictures for TensorBoard, into the run directory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +88,8 @@ def run_experiment(experiment: Experiment) -> Report:
 
     Raises what `load_dataset`, `load_pretrained`, `distill` and `evaluate` raise.
     """
+    if experiment.deterministic:
+        be_deterministic()
     data, model, pretrained = load(**source(experiment))
     method = unrolled(model, experiment.method, pretrained=pretrained)
     if pretrained is not None:
@@ -95,7 +105,9 @@ def run_experiment(experiment: Experiment) -> Report:
         eval_every=experiment.eval_every,
         num_eval_nets=experiment.num_eval_nets,
         devices=experiment.devices,
-        record={"source": source(experiment)},
+        max_rollbacks=experiment.max_rollbacks,
+        tensorboard=experiment.tensorboard,
+        record={"source": source(experiment), "deterministic": experiment.deterministic},
     )
     note(f"Distilled in {run.seconds:.0f} s, {100 * run.validation:.1f} % on validation. Measuring on test ...")
     if pretrained is not None:

@@ -18,6 +18,7 @@ from dd_jax.methods import Method
 from dd_jax.models import check_fits
 from dd_jax.runs import checkpoint
 from dd_jax.runs.artefact import save_distilled
+from dd_jax.runs.board import Board, board, check_board
 from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, provenance, read_metrics, truncate_metrics
 from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps, start_state
 from dd_jax.runs.estimates import check_memory, peak_memory
@@ -88,6 +89,7 @@ def distill(
     record: Mapping[str, Any] | None = None,
     devices: int | None = None,
     max_rollbacks: int = MAX_ROLLBACKS,
+    tensorboard: bool = False,
 ) -> Run:
     """Run `num_steps` outer steps of `method` on `data` and return the distilled set that was best on validation.
 
@@ -100,6 +102,7 @@ def distill(
         same but for float rounding.
     max_rollbacks: how often a run whose loss is no longer finite, or whose validation accuracy has collapsed, goes back
         to the last good state and on from there with half the outer learning rate.
+    tensorboard: whether to write metrics and pictures for TensorBoard too, into `out`; needs dd-jax[tensorboard].
     Raises DataError if data and model don't match; OptionError, with advice, if an outer step can't fit into memory;
     DivergedError if it diverges once more (the last good checkpoint stays); RunError if `out`
     holds another configuration or can't be written; RunInterrupted on Ctrl-C, after a checkpoint.
@@ -110,6 +113,8 @@ def distill(
             f"{num_steps}, {max_rollbacks}, {num_eval_nets} and {eval_every}."
         )
     check_fits(method.model, data.train, data.num_classes)
+    if tensorboard:
+        check_board()
     eval_every = eval_every or max(1, num_steps // 20)
     config = {
         **run_config(method, data),
@@ -127,6 +132,8 @@ def distill(
         loop = _Loop(method, data, num_steps, seed, eval_every, num_eval_nets, max_rollbacks, directory, mesh)
         stop = stack.enter_context(stop_requests())
         loop.restore()
+        if tensorboard and directory is not None:
+            loop.board = stack.enter_context(board(directory.path / "tensorboard", loop.step))
         loop.run(stack.enter_context(progress(num_steps, loop.step, show_progress)), stop)
         return loop.result()
 
@@ -168,6 +175,7 @@ class _Loop:
         self.pending: list[Any] = []  # infos of the steps since the last row of metrics
         self.saved_at = self.clock = time.monotonic()
         self.before = 0.0
+        self.board: Board | None = None
 
     def restore(self) -> None:
         """Go on where the newest intact checkpoint is, if there is one."""
@@ -297,7 +305,11 @@ class _Loop:
         if self.directory is not None:
             if looked_at is not None:
                 save_frame(self.directory.figures / "evolution", self.step, self._whole(looked_at))
+                if self.board is not None:
+                    self.board.picture(self.step, self._whole(looked_at))
             append_metrics(self.directory, rows)
+            if self.board is not None:
+                self.board.rows(rows)
             checkpoint.save(self.directory.checkpoints, self.step, self.progress)
             save_distilled(self.directory.distilled, self.best(), self._provenance())
 

@@ -14,6 +14,7 @@ PLAIN_SHARE = 0.1  # of the steps between two plain lines at least, ...
 PLAIN_LONGEST = 600.0  # ... unless so many seconds have passed
 
 _PERCENTAGES = ("validation", "test", "accuracy")  # fields that hold fractions of one
+_SIZES = ("memory",)  # fields that hold bytes
 _muted = False  # in all but the first of several processes
 _consoles: list[Any] = []  # the console of the live bar, if one is shown: `note` has to write above it
 
@@ -23,7 +24,7 @@ def progress(total: int, initial: int = 0, enabled: bool = True) -> Iterator[Upd
     """Show on stderr how far a loop of `total` steps is; it starts after step `initial`.
 
     Yields `update(step, **fields)`, to be called after `step` steps are done. Fields are shown behind the
-    bar: strings as they are, numbers shortened, "validation", "test" and "accuracy" as percentages. It
+    bar: strings as they are, numbers shortened, "validation", "test" and "accuracy" as percentages, "memory" in MiB. It
     never raises because of what stderr is or has become.
     """
     clock = _clock(total)
@@ -121,14 +122,16 @@ def _bar(total: int, initial: int, clock: Callable[[int], str]) -> Iterator[Upda
 
 def _plain_lines(total: int, initial: int, clock: Callable[[int], str]) -> Update:
     shown_step, shown_time = initial, time.monotonic()
+    known: dict[str, Any] = {}
 
     def update(step: int, **fields: Any) -> None:
         nonlocal shown_step, shown_time
+        known.update(fields)
         now, pace = time.monotonic(), clock(step)
         due = now - shown_time >= (PLAIN_SECONDS if step - shown_step >= PLAIN_SHARE * total else PLAIN_LONGEST)
         if due or (step >= total > shown_step):
             shown_step, shown_time = step, now
-            _print("  ".join(filter(None, [f"step {step}/{total}", pace, _line(fields)])))
+            _print("  ".join(filter(None, [f"step {step}/{total}", pace, _line(known)])))
 
     return update
 
@@ -168,6 +171,8 @@ def _line(fields: dict[str, Any]) -> str:
 
 
 def _value(name: str, value: Any) -> str:
+    if name in _SIZES:
+        return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
     if isinstance(value, str | int) or not hasattr(value, "__float__"):
         return str(value)
     return f"{float(value):.1%}" if name in _PERCENTAGES else f"{float(value):.3g}"

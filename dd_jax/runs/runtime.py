@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 
+_DETERMINISTIC = ("--xla_gpu_exclude_nondeterministic_ops=true", "--xla_gpu_autotune_level=0")
 _MOST_CORES = 8  # each core as a device holds a copy of the real data
 
 
@@ -30,6 +31,17 @@ def use_cores(count: int | None = None) -> bool:
     except RuntimeError:  # too late: devices were counted already
         return False
     return True
+
+
+def be_deterministic() -> None:
+    """Ask for the same bits every time on the same machine and with the same versions.
+
+    Programs for CPUs give them anyway; on GPUs some sums are taken in whatever order is quickest, unless XLA is told
+    not to, and the quickest of several kernels is found by timing them. Call this before anything is computed.
+    """
+    there = os.environ.get("XLA_FLAGS", "")
+    missing = [flag for flag in _DETERMINISTIC if flag.partition("=")[0] not in there]
+    os.environ["XLA_FLAGS"] = " ".join([*there.split(), *missing])
 
 
 def num_cores() -> int:

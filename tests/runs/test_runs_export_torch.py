@@ -166,9 +166,8 @@ def test_the_networks_of_both_reach_the_same_accuracy(tmp_path, digits):
     assert standard_error < 0.01
 
 
-def test_batches_are_drawn_at_random_where_the_set_has_no_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(dd.Protocol, "order", "random", raising=False)
-    distilled = random_set((3, 4, 5, 6, 3), 4)
+def test_images_are_dealt_out_anew_each_epoch_where_the_set_has_no_order(tmp_path):
+    distilled = random_set((3, 4, 5, 6, 3), 4, protocol=dd.Protocol(order="random"))
     script, loaded = exported(tmp_path, distilled)
     assert loaded["order"].shape == (0,)
     assert read_contents(tmp_path).random_order
@@ -186,10 +185,12 @@ def test_batches_are_drawn_at_random_where_the_set_has_no_order(tmp_path, monkey
     torch.manual_seed(0)
     script.train(Watched(), loaded)
     pool = loaded["images"][:, :, 0, 0, 0].flatten().tolist()
-    assert all(len(set(step)) == 4 and set(step) <= set(pool) for step in seen)
+    assert len(seen) == 6
+    for epoch in (seen[:3], seen[3:]):
+        assert sorted(image for step in epoch for image in step) == sorted(pool)
     batches = [set(batch) for batch in loaded["images"][:, :, 0, 0, 0].tolist()]
     assert not all(set(step) in batches for step in seen)
-    assert len(seen) == 6
+    assert seen[:3] != seen[3:]
 
 
 def test_a_set_for_one_known_network_brings_it_along(tmp_path):

@@ -62,7 +62,7 @@ class Contents:
 
     @property
     def random_order(self) -> bool:
-        return getattr(self.distilled.protocol, "order", "fixed") == "random"
+        return self.distilled.protocol.order == "random"
 
     @property
     def order(self) -> np.ndarray:

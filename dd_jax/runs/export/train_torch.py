@@ -28,13 +28,16 @@ def load(path=FILE):
 
 
 def train(net, distilled):
-    """Gradient descent: inner step t takes batch order[t], or a random one if there is no order, by step_sizes[t]."""
+    """Gradient descent: step t takes batch order[t] by step_sizes[t]; without an order each epoch deals images anew."""
     device = next(net.parameters()).device
     images, labels = (distilled[name].flatten(0, 1).to(device) for name in ("images", "labels"))
-    batch, order = distilled["images"].shape[1], distilled["order"].tolist()
+    (steps, batch), order = distilled["images"].shape[:2], distilled["order"].tolist()
+    places = torch.arange(steps * batch)
     descent = torch.optim.SGD(net.parameters(), lr=1.0)
     for t, step_size in enumerate(distilled["step_sizes"].tolist()):
-        chosen = torch.arange(batch) + batch * order[t] if order else torch.randperm(len(images))[:batch]
+        if not order and t % steps == 0:
+            places = torch.randperm(steps * batch)
+        chosen = places[batch * (order[t] if order else t % steps) :][:batch]
         descent.param_groups[0]["lr"] = step_size
         descent.zero_grad()
         cross_entropy(net(images[chosen]), labels[chosen]).backward()

@@ -23,7 +23,12 @@ def save_frame(folder: str | Path, step: int, distilled: DistilledData) -> None:
     """
     path = Path(folder) / f"step_{step:08d}.png"
     with disk_errors("save the picture", path):
-        write_bytes(path, png(_tiled([row.images for row in sheet_of(distilled).rows])))
+        write_bytes(path, png(frame(distilled)))
+
+
+def frame(distilled: DistilledData) -> np.ndarray:
+    """The images of `sheet_of` tiled, (height, width, 3) in [0, 1]."""
+    return _tiled([row.images for row in sheet_of(distilled).rows])
 
 
 def _tiled(rows: list[list[np.ndarray | None]]) -> np.ndarray:

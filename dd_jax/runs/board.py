@@ -1,0 +1,57 @@
+"""Metrics and pictures for TensorBoard, by tensorboardX, which is an extra."""
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dd_jax.errors import OptionError
+from dd_jax.runs.figures.evolution import frame
+from dd_jax.runs.files import disk_errors
+from dd_jax.types import DistilledData
+
+
+class Board(NamedTuple):
+    """rows: (rows of metrics) -> None; picture: (outer step, distilled set) -> None."""
+
+    rows: Callable[[Sequence[Mapping[str, Any]]], None]
+    picture: Callable[[int, DistilledData], None]
+
+
+def check_board() -> None:
+    """Raise OptionError if TensorBoard can't be written for."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        raise OptionError("TensorBoard logs need tensorboardX: pip install 'dd-jax[tensorboard]'")
+
+
+@contextlib.contextmanager
+def board(folder: Path, step: int) -> Iterator[Board]:
+    """Write into `folder`; what an earlier process wrote there after `step` is hidden.
+
+    Raises OptionError without tensorboardX, RunError if the disk refuses.
+    """
+    check_board()
+    from tensorboardX import SummaryWriter
+
+    with disk_errors("write for TensorBoard", folder):
+        writer = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def rows(found: Sequence[Mapping[str, Any]]) -> None:
+        with disk_errors("write for TensorBoard", folder):
+            for row in found:
+                for name, value in row.items():
+                    if name != "step" and isinstance(value, int | float):
+                        writer.add_scalar(name, value, row["step"])
+                if "event" in row:
+                    writer.add_text("events", row["text"], row["step"])
+            writer.flush()
+
+    def picture(step: int, distilled: DistilledData) -> None:
+        with disk_errors("write for TensorBoard", folder):
+            writer.add_image("distilled", frame(distilled), step, dataformats="HWC")
+
+    try:
+        yield Board(rows, picture)
+    finally:
+        writer.close()
