@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dd_jax.runs.figures import MAX_ROWS, _shown_steps, _spread, _stretched, save_curve, save_images, save_steps
+from dd_jax.runs.figures import save_curve, save_images, save_steps
+from dd_jax.runs.figures.plots import _spread
+from dd_jax.runs.figures.sheet import MAX_ROWS, _shown_steps, _stretched
 from dd_jax.types import DistilledData, Transform
 
 
@@ -96,9 +98,19 @@ def test_figures_are_reproducible(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["artefact", "checkpoint", "directory", "figures", "files", "progress"])
+@pytest.mark.parametrize(
+    "name",
+    ["artefact", "checkpoint", "directory", "figures.encode", "figures.plots", "figures.sheet", "files", "progress"],
+)
 def test_heavy_libraries_are_imported_only_within_functions(name):
     """Other libraries may import them as well, so the source is what can be looked at."""
     module = importlib.import_module(f"dd_jax.runs.{name}")
     top_level = [line for line in inspect.getsource(module).splitlines() if line.startswith(("import ", "from "))]
     assert not [line for line in top_level for heavy in ("matplotlib", "orbax", "rich") if f" {heavy}" in line]
+
+
+@pytest.mark.parametrize("names", [("$x$", "$\\frac{$", "a_b^c"), ("猫", "кот", "قط"), ("<b>", "&amp;", "x" * 200)])
+def test_names_are_drawn_as_they_are(tmp_path, names):
+    save_images(tmp_path / "images.png", distilled(1, [0, 1, 2], names=names))
+    save_curve(tmp_path / "curve.png", HISTORY, dict.fromkeys(names, 0.5), what=names[1])
+    size_of(tmp_path / "images.png")

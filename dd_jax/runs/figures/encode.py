@@ -1,0 +1,95 @@
+"""What becomes of a drawn figure or an array of pixels: PNG bytes, or SVG text for a page."""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dd_jax.runs.files import disk_errors, write_bytes
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+_IDS = re.compile(r'(\bid="|\burl\(#|\bhref="#)')
+_WHAT_ONLY_FILES_NEED = re.compile(r'<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>| xmlns(:xlink)?="[^"]*"', re.S)
+_SIZE = re.compile(r'(<svg) (?:height|width)="[^"]*"([^>]*?) (?:height|width)="[^"]*"')
+
+
+def save_png(path: str | Path, figure: Any) -> None:
+    """Save a matplotlib figure as PNG.
+
+    Raises:
+        RunError: if the disk refuses.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    with _any_glyph():
+        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # or the bytes would tell the version
+    with disk_errors("save the figure", path):
+        write_bytes(path, buffer.getvalue())
+
+
+def svg(figure: Any, name: str, colours: Mapping[str, str]) -> str:
+    """A matplotlib figure as an <svg> element to be put into an HTML page, the same for the same figure and name.
+
+    Text stays text, the background is transparent, and the size is left to the page.
+    name: a word of its own in the page; all ids start with it.
+    colours: what to write in place of colours, e.g. {"#222222": "currentColor"}.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    figure.set_facecolor("none")
+    for axes in figure.axes:
+        axes.set_facecolor("none")
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": ["sans-serif"]}), _any_glyph():
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    text = _WHAT_ONLY_FILES_NEED.sub("", buffer.getvalue()).strip()
+    text = _SIZE.sub(r"\1\2", text, count=1)
+    text = _IDS.sub(lambda found: f"{found[0]}{name}-", text)
+    for drawn, written in colours.items():
+        text = re.sub(f'(?<=[ ":]){drawn.lower()}(?=[;"])', written, text)
+    return text
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Pixels (H, W, 3) in [0, 1] as PNG; grey ones take a third of the room."""
+    from PIL import Image
+
+    levels = np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+    grey = (levels == levels[..., :1]).all()
+    buffer = io.BytesIO()
+    Image.fromarray(levels[..., 0] if grey else levels).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def png_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of a PNG as its header tells, or None if it is no PNG."""
+    if len(data) < 33 or not data.startswith(PNG_SIGNATURE) or data[12:16] != b"IHDR":
+        return None
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def smaller_png(data: bytes, factor: int) -> bytes:
+    """A PNG with `factor` x `factor` pixels averaged into one."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as image:
+        image.convert("L" if image.mode in ("1", "L") else "RGB").reduce(factor).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _any_glyph() -> Iterator[None]:
+    """Draw names in any script: a glyph that the font lacks becomes a box, and in SVG is the reader's font's affair."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
+        yield
