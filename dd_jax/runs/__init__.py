@@ -5,6 +5,7 @@ from dd_jax.runs.estimates import Estimate, estimate
 from dd_jax.runs.loop import Run, RunInterrupted, distill
 from dd_jax.runs.pretrain import pretrain
 from dd_jax.runs.pretrained import load_pretrained, save_pretrained
+from dd_jax.runs.report import write_report
 from dd_jax.runs.runtime import use_cores
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "save_distilled",
     "save_pretrained",
     "use_cores",
+    "write_report",
 ]
