@@ -23,6 +23,7 @@ commands:
   estimate    what that will need in memory and time, without doing it
   evaluate    train fresh networks on the distilled set of a run directory
   baselines   what real images of the same number give, under the same protocol
+  report      show runs as one page for a browser: images, curves, baselines, settings; several side by side
   info        versions, devices and presets; or what a dataset, or a run directory, holds
 
 several processes, on one machine or many, as one run: every command also takes
