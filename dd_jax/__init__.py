@@ -26,6 +26,7 @@ from dd_jax.runs import (
     save_distilled,
     use_cores,
 )
+from dd_jax.runs import write_report as report
 from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol, Transform
 
 __version__ = "0.1.0"
@@ -62,6 +63,7 @@ __all__ = [
     "methods",
     "models",
     "pretrain",
+    "report",
     "save_distilled",
     "to_model",
     "to_pixels",

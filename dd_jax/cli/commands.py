@@ -47,6 +47,16 @@ class Export:
     """Which of npz, sheet, images, torch and folder, apart by spaces; none for all that the set can have."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write a page on runs that needs nothing but a browser: what came out, the images, curves, baselines, settings."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Run directories; several are shown side by side. Unfinished ones will do."""
+    out: Path | None = None
+    """The file; None for report.html in the run directory or, of several, in the current folder."""
+
+
 def distill(argv: Sequence[str], default: Experiment | None = None) -> None:
     """dd-jax distill: one experiment, from data to table and pictures."""
     from dd_jax.runs.experiment import run_experiment
@@ -198,6 +208,14 @@ def export(argv: Sequence[str]) -> None:
             print(f"{written.format}: {written.path} ({count}): {written.what}")
 
 
+def report(argv: Sequence[str]) -> None:
+    """dd-jax report DIR [DIR ...]: a page on one run, or on several side by side."""
+    options = parse(Report, argv, "dd-jax report")
+    if not options.runs:
+        raise OptionError("Name one run directory, or several: dd-jax report DIR [DIR ...].")
+    print(dd_jax.report(options.runs, options.out))
+
+
 def info(argv: Sequence[str]) -> None:
     """dd-jax info [DATASET | RUN]: what there is."""
     from dd_jax.data import describe
@@ -234,6 +252,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "baselines": baselines,
     "export": export,
+    "report": report,
     "info": info,
 }
 

@@ -6,6 +6,7 @@ from dd_jax.runs.export import Exported, export
 from dd_jax.runs.loop import Run, RunInterrupted, distill
 from dd_jax.runs.pretrain import pretrain
 from dd_jax.runs.pretrained import load_pretrained, save_pretrained
+from dd_jax.runs.report import write_report
 from dd_jax.runs.runtime import use_cores
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "save_distilled",
     "save_pretrained",
     "use_cores",
+    "write_report",
 ]

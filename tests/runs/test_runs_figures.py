@@ -1,12 +1,24 @@
 import importlib
 import inspect
+import re
+from xml.etree import ElementTree
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dd_jax.runs.figures import save_curve, save_images, save_steps
-from dd_jax.runs.figures.plots import _spread
+from dd_jax.runs.figures.charts import (
+    Bar,
+    Series,
+    bars_figure,
+    dots_figure,
+    heat_figure,
+    lines_figure,
+    shortened,
+)
+from dd_jax.runs.figures.encode import png, png_size, smaller_png, svg
+from dd_jax.runs.figures.plots import _spread, steps_figure
 from dd_jax.runs.figures.sheet import MAX_ROWS, _shown_steps, _stretched
 from dd_jax.types import DistilledData, Transform
 
@@ -100,7 +112,14 @@ def test_figures_are_reproducible(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["artefact", "checkpoint", "directory", "figures.encode", "figures.plots", "figures.sheet", "files", "progress"],
+    [
+        "artefact",
+        "checkpoint",
+        "directory",
+        "files",
+        "progress",
+        *(f"figures.{n}" for n in ("charts", "encode", "plots", "sheet")),
+    ],
 )
 def test_heavy_libraries_are_imported_only_within_functions(name):
     """Other libraries may import them as well, so the source is what can be looked at."""
@@ -114,3 +133,58 @@ def test_names_are_drawn_as_they_are(tmp_path, names):
     save_images(tmp_path / "images.png", distilled(1, [0, 1, 2], names=names))
     save_curve(tmp_path / "curve.png", HISTORY, dict.fromkeys(names, 0.5), what=names[1])
     size_of(tmp_path / "images.png")
+
+
+def chart():
+    lines = [Series("one", range(5), np.linspace(0, 1, 5), np.full(5, 0.1)), Series("$two$", range(3), [0.2, 0.4, 0.3])]
+    return lines_figure(lines, "step", level=("level", 0.5), marks=[(1, 0.2)], events=[2])
+
+
+def test_svg_has_ids_of_its_own_the_wanted_colours_and_text_as_text():
+    first, second = (svg(chart(), name, {"#222222": "currentColor"}) for name in ("first", "second"))
+    assert first == svg(chart(), "first", {"#222222": "currentColor"})
+    ids = [set(re.findall(r'\bid="([^"]*)"', drawn)) for drawn in (first, second)]
+    assert all(name.startswith("first-") for name in ids[0])
+    assert not ids[0] & ids[1]
+    for drawn, own in zip((first, second), ids, strict=True):
+        assert set(re.findall(r"url\(#([^)]*)\)", drawn)) | set(re.findall(r'href="#([^"]*)"', drawn)) <= own
+    assert "currentColor" in first
+    assert "#222222" not in first
+    assert ">$two$</text>" in first
+    assert "http" not in first
+    assert re.match(r'<svg viewBox="[^"]*" version="1.1">', first)
+    ElementTree.fromstring(first.replace("xlink:", ""))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: lines_figure([Series("", [3], [0.5])], "step"),
+        lambda: lines_figure([Series("", range(4), [1e-3, 1, 10, 1e3])], "step", per_cent=False, log=True),
+        lambda: lines_figure([Series("", range(4), [float("nan")] * 4)], "step"),
+        lambda: bars_figure([Bar("x" * 100, 1.0, 0.5, "ours", "100"), Bar("b", 0.0, 0.0, "other", "0")]),
+        lambda: dots_figure(
+            ["a", "b"], [Series("one", (), [0.2, float("nan")]), Series("two", (), [float("nan")] * 2)]
+        ),
+        lambda: heat_figure(np.eye(30)),
+        lambda: steps_figure(jnp.ones(1), 4.2, 11, ""),
+    ],
+    ids=["a point", "many decades", "no numbers", "bars", "dots", "heat", "one step"],
+)
+def test_odd_charts_are_drawn(draw):
+    ElementTree.fromstring(svg(draw(), "chart", {}).replace("xlink:", ""))
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end():
+    assert shortened("a rather long class name 59", 12) == "a rathe…e 59"
+    assert shortened("short", 12) == "short"
+
+
+def test_pictures_are_small_and_whole():
+    grey = np.repeat(np.random.default_rng(0).uniform(size=(20, 30, 1)), 3, -1)
+    colour = grey * [1.0, 0.5, 0.2]
+    assert png_size(png(grey)) == (30, 20)
+    assert len(png(grey)) < 0.6 * len(png(colour))
+    assert png_size(smaller_png(png(colour), 4)) == (8, 5)
+    for damaged in (b"", b"GIF89a", png(grey)[:20], b"\x89PNG\r\n\x1a\n" + bytes(40)):
+        assert png_size(damaged) is None

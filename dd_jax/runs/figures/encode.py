@@ -77,13 +77,11 @@ def png_size(data: bytes) -> tuple[int, int] | None:
 
 
 def smaller_png(data: bytes, factor: int) -> bytes:
-    """A PNG with `factor` x `factor` pixels averaged into one."""
+    """A PNG with `factor` x `factor` pixels averaged into one; grey where it is."""
     from PIL import Image
 
-    buffer = io.BytesIO()
     with Image.open(io.BytesIO(data)) as image:
-        image.convert("L" if image.mode in ("1", "L") else "RGB").reduce(factor).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+        return png(np.asarray(image.convert("RGB").reduce(factor)) / 255)
 
 
 @contextmanager

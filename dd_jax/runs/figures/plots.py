@@ -56,7 +56,7 @@ def steps_figure(
     figure, axes = bare_axes(width, 2.2, right=0.15, top=0.36 if title else 0.12, font=font)
     axes.bar(np.arange(1, len(sizes) + 1), sizes, width=0.8, color=COLOURS[0], linewidth=0)
     axes.set_xlim(0.4, len(sizes) + 0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("inner step", fontsize=font + 1 if title else font, color=INK)
     _set_title(axes, title)
     return figure

@@ -1,0 +1,154 @@
+"""What a report knows of a run."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dd_jax.types import DistilledData
+
+DISTILLED = "distilled"  # the row of the results that is the run's own
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation of n values; fractions."""
+
+    mean: float
+    std: float
+    n: int
+
+
+class Attacked(NamedTuple):
+    """What an attack did: how often it succeeded, and the accuracy on the other classes."""
+
+    success: Spread
+    others: Spread
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A row of the results.
+
+    accuracy: over networks or, of nearest neighbours, over sets. per_class: (K,). chosen: what validation chose.
+    curve: (M, P) accuracies of M networks along training, curve_steps: (P,) after how many inner steps; both may be
+        empty. confusion: (K, K), row: true class, column: answer, or None.
+    """
+
+    name: str
+    accuracy: Spread
+    split: str
+    per_class: np.ndarray
+    curve: np.ndarray
+    curve_steps: tuple[int, ...]
+    confusion: np.ndarray | None
+    chosen: str
+    attacked: Attacked | None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """A run as it is on the disk.
+
+    config, provenance: as it was started. about: the provenance of its distilled set, empty if there is none.
+    metrics: rows as they were written. rows: the results, by name, empty if nothing was measured on test.
+    distilling: "seconds", "validation", "memory", where known. made_with: versions and device of the measurement.
+    frames: (outer step, PNG) of how the images evolved. notes: what could not be shown, one sentence each.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    about: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+    distilled: DistilledData | None
+    rows: Mapping[str, Measured]
+    distilling: Mapping[str, Any]
+    made_with: Mapping[str, Any]
+    frames: Sequence[tuple[int, bytes]]
+    notes: tuple[str, ...]
+
+    def setting(self, *names: str, default: Any = None) -> Any:
+        """What the configuration says under these names, one within the other, e.g. "method", "num_steps"."""
+        value: Any = self.config
+        for name in names:
+            if not isinstance(value, Mapping) or value.get(name) is None:
+                return default
+            value = value[name]
+        return value
+
+    @property
+    def validation(self) -> list[Mapping[str, Any]]:
+        """The looks at validation, each with "step" and "validation"."""
+        return [row for row in self.metrics if row.get("validation") is not None]
+
+    @property
+    def events(self) -> list[Mapping[str, Any]]:
+        """Rows that tell of something unusual, each with "step" and "event"."""
+        return [row for row in self.metrics if row.get("event")]
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The look at validation whose set was kept: the first with the highest accuracy."""
+        return max(self.validation, key=lambda row: row["validation"], default=None)
+
+    @property
+    def steps_done(self) -> int:
+        """Outer steps that are done."""
+        done = int(self.about.get("outer_steps_done") or 0)
+        return max([done, *(row["step"] for row in self.metrics)])
+
+    @property
+    def num_outer_steps(self) -> int | None:
+        """Outer steps that were asked for."""
+        return self.setting("num_outer_steps")
+
+    @property
+    def attack(self) -> tuple[int, int] | None:
+        """(K, T) of a run whose images make networks take class K for class T."""
+        if self.distilled is not None:
+            return self.distilled.protocol.attack
+        attacked, target = (self.setting("method", f"{which}_class") for which in ("attack", "target"))
+        return None if attacked is None or target is None else (attacked, target)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the set is for one known network only."""
+        init = self.setting("method", "init") if self.distilled is None else self.distilled.protocol.init
+        return init == "fixed"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, or their numbers."""
+        if self.distilled is not None and self.distilled.class_names:
+            return tuple(self.distilled.class_names)
+        count = max((len(row.per_class) for row in self.rows.values()), default=0)
+        return tuple(map(str, range(count)))
+
+    @property
+    def num_images(self) -> int | None:
+        """Distilled images."""
+        if self.distilled is not None:
+            return self.distilled.images.shape[0] * self.distilled.images.shape[1]
+        steps, per_class = (self.setting("method", name) for name in ("num_steps", "images_per_class"))
+        return steps * per_class * len(self.class_names) if steps and per_class and self.class_names else None
+
+    @property
+    def num_inner_steps(self) -> int | None:
+        """Gradient steps of a network that is trained on the images as they were learnt."""
+        if self.distilled is not None:
+            return len(self.distilled.step_sizes)
+        steps, epochs = (self.setting("method", name) for name in ("num_steps", "num_epochs"))
+        return steps * epochs if steps and epochs else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Spent distilling, looks at validation included."""
+        last = max((row["seconds"] for row in self.metrics if row.get("seconds") is not None), default=None)
+        return self.distilling.get("seconds", last)
+
+    @property
+    def memory(self) -> float | None:
+        """Peak bytes, where they were recorded."""
+        last = max((row["memory"] for row in self.metrics if row.get("memory") is not None), default=None)
+        return self.distilling.get("memory") or last

@@ -1,0 +1,178 @@
+"""What came out of a run: sections of its report, each a card, or None where the run has nothing to say on it."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from dd_jax.runs.report import charts, pictures
+from dd_jax.runs.report.amounts import count, fraction, lasting, percent, sample
+from dd_jax.runs.report.layout import Place, card, note
+from dd_jax.runs.report.markup import Markup, element, join, scroll, table
+from dd_jax.runs.report.record import DISTILLED, Measured, RunRecord
+from dd_jax.runs.report.words import own, rivals
+
+MAX_CELLS = 12  # classes of a confusion matrix that is shown as numbers
+
+_CONFUSIONS = 5  # that are listed
+_SHORT = 3  # letters of a class name that fits above a column
+_SMALLEST = 0.005  # share of a row that is written down
+
+
+def tiles(record: RunRecord) -> Markup:
+    """The key numbers of a run."""
+    found, asked = own(record), record.num_outer_steps
+    shown: list[tuple[str, str, str]] = []
+    if found is not None and found.attacked is not None:
+        n = sample(found.accuracy)
+        shown += [
+            ("attack succeeds", percent(found.attacked.success), n),
+            ("other classes", percent(found.attacked.others), n),
+        ]
+    elif found is not None:
+        shown.append((f"{found.split} accuracy", percent(found.accuracy), sample(found.accuracy)))
+        shown += [("best baseline", percent(row.accuracy), row.name) for row in rivals(record)[:1]]
+    elif record.best is not None:
+        shown.append(("on validation", fraction(record.best["validation"]), f"outer step {record.best['step']:,}"))
+    if record.num_images is not None:
+        per_class = record.num_images / max(1, len(record.class_names))
+        shown.append(("distilled images", f"{record.num_images:,}", f"{per_class:g} of each class"))
+    if record.num_inner_steps is not None:
+        epochs = record.setting("method", "num_epochs")
+        shown.append(("gradient steps", f"{record.num_inner_steps:,}", count(epochs, "epoch") if epochs else ""))
+    outer = f"{record.steps_done:,} outer steps" if asked is None else f"{record.steps_done:,} of {asked:,} outer steps"
+    shown.append(("distilling took", lasting(record.seconds), outer))
+    return element(
+        "dl",
+        *(
+            element("div", element("dt", k), element("dd", v, element("small", more) if more else None))
+            for k, v, more in shown
+        ),
+        class_="tiles",
+    )
+
+
+def images(record: RunRecord, place: Place) -> Markup | None:
+    """The distilled images."""
+    if record.distilled is None:
+        return card(place, "Distilled images", note("There is no distilled set in this directory."), class_="wide")
+    shown = pictures.images(record.distilled, 1 / place.runs)
+    return card(place, "Distilled images", shown, class_="tall" if pictures.is_narrow(record.distilled) else "wide")
+
+
+def evolution(record: RunRecord, place: Place) -> Markup | None:
+    """How the images became what they are."""
+    if not record.frames:
+        return None
+    return card(
+        place,
+        "How the images evolved",
+        pictures.evolution(record.frames),
+        class_="wide" if pictures.is_broad(record.frames) else "",
+    )
+
+
+def baselines(record: RunRecord, place: Place) -> Markup | None:
+    """The set beside everything that it must beat."""
+    found = own(record)
+    if found is None:
+        return None
+    rows = list(record.rows.values())
+    attacks = found.attacked is not None
+    if attacks:
+        both = (
+            element(
+                "div", element(f"h{place.level + 1}", title), charts.attack(record, f"{place.prefix}-{which}", which)
+            )
+            for which, title in (("success", "The attack succeeds"), ("others", "Accuracy on the other classes"))
+        )
+        drawn = element("div", *both)
+    else:
+        drawn = charts.accuracies(record, f"{place.prefix}-accuracies")
+    columns = ("attack succeeds", "other classes") if attacks else ("accuracy",)
+    lines = [
+        (
+            _strong(row, row.name),
+            *(_strong(row, cell) for cell in _cells(row, attacks)),
+            f"{row.accuracy.n:,}",
+            row.chosen or "–",
+        )
+        for row in rows
+    ]
+    numbers = table(("training set", *columns, "n", "chosen on validation"), lines, "Results", "results")
+    says = (
+        f"On {found.split}, mean ± standard deviation over n networks (for nearest neighbours: over sets). Filled: a "
+        "network trained on as many images for as many steps, by the same protocol. Outlined: something else."
+    )
+    return card(
+        place, "Beside every baseline", element("div", drawn, numbers, class_="pair"), note(says), class_="wide"
+    )
+
+
+def _strong(row: Measured, cell: str) -> str:
+    return element("strong", cell) if row.name == DISTILLED else cell
+
+
+def _cells(row: Measured, attacks: bool) -> tuple[str, ...]:
+    if not attacks:
+        return (percent(row.accuracy),)
+    return ("–", "–") if row.attacked is None else (percent(row.attacked.success), percent(row.attacked.others))
+
+
+def classes(record: RunRecord, place: Place) -> Markup | None:
+    """Accuracy on each class."""
+    found = own(record)
+    if found is None or not len(found.per_class):
+        return None
+    rows = [found, *(row for row in rivals(record)[:1] if len(row.per_class) == len(found.per_class))]
+    order = np.argsort(np.nan_to_num(found.per_class, nan=np.inf), kind="stable")
+    shown = sorted(order[: charts.MAX_CLASSES].tolist())
+    drawn = charts.classes(record, rows, shown, f"{place.prefix}-classes")
+    says = f"The {len(shown)} of {len(order)} classes with the lowest accuracy." if len(shown) < len(order) else None
+    lines = [(record.class_names[c], *(fraction(row.per_class[c]) for row in rows)) for c in range(len(order))]
+    numbers = table(("class", *(row.name for row in rows)), lines, "Accuracy on each class", "results")
+    details = element("details", element("summary", "The numbers"), numbers)
+    return card(place, "Accuracy on each class", drawn, note(says) if says else None, details)
+
+
+def confusion(record: RunRecord, place: Place) -> Markup | None:
+    """What is taken for what."""
+    found = own(record)
+    if found is None or found.confusion is None:
+        return None
+    matrix, names = found.confusion, record.class_names
+    if len(matrix) <= MAX_CELLS:
+        drawn = _confusion_table(matrix, names)
+        says = "Rows: the true class; columns: the answer; per cent of the row, less than a half left blank."
+    else:
+        drawn = charts.confusion(matrix, f"{place.prefix}-confusion")
+        says = "Rows: the true class; columns: the answer; the stronger the colour, the more of the row."
+    off = np.where(np.eye(len(matrix), dtype=bool), -1.0, np.nan_to_num(matrix))
+    worst = [divmod(int(i), len(matrix)) for i in np.argsort(-off, axis=None, kind="stable")[:_CONFUSIONS]]
+    listed = [
+        element("li", f"{names[row]} taken for {names[column]}: {fraction(matrix[row, column])}")
+        for row, column in worst
+        if off[row, column] > 0
+    ]
+    frequent = join([element("p", "Most frequent:"), element("ul", *listed, class_="plain")]) if listed else None
+    return card(place, "What is taken for what", drawn, note(says), frequent)
+
+
+def _confusion_table(matrix: np.ndarray, names: Sequence[str]) -> Markup:
+    head = element("tr", element("th", "true"), *(element("th", name, scope="col") for name in names))
+    lines = [
+        element("tr", element("th", name, scope="row"), *map(_share, row))
+        for name, row in zip(names, matrix, strict=True)
+    ]
+    long = max(map(len, names)) > _SHORT
+    style = f"--columns:{len(names)};--first:{'6rem' if long else '2.2rem'}"
+    class_ = "confusion upright" if long else "confusion"
+    inside = element("table", element("thead", head), element("tbody", *lines), class_=class_, style=style)
+    return scroll(inside, "Confusion matrix")
+
+
+def _share(value: float) -> Markup:
+    """A cell that is the fuller the larger the share; a square root, or small ones could not be seen."""
+    fill = math.sqrt(min(1.0, max(0.0, value))) if math.isfinite(value) else 0.0
+    shown = f"{100 * value:.0f}" if value >= _SMALLEST else ""
+    return element("td", shown, style=f"--fill:{fill:.2f}")
