@@ -1,0 +1,184 @@
+"""What the pages say can be done: their Python runs, in small, their commands parse, their numbers have a source."""
+
+import functools
+import importlib.util
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import tyro
+
+import dd_jax as dd
+from dd_jax.cli import COMMANDS, options
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+MOST_LEFT_OUT = 3  # blocks that can't run here; more of them, and the pages aren't tested
+
+_BLOCK = re.compile(
+    r"^<!-- run first\n(?P<hidden>.*?)^-->$|(?:^<!-- (?P<note>.*) -->\n\n?)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+_SPREAD = re.compile(r"\d+\.\d ± \d+\.\d")
+
+
+class Block(NamedTuple):
+    """Code on a page. note: the comment above it, e.g. "needs torch" or "later: what it waits for"."""
+
+    language: str
+    text: str
+    line: int
+    note: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    source = page.read_text()
+    for found in _BLOCK.finditer(source):
+        group = "text" if found["hidden"] is None else "hidden"
+        line = source[: found.start(group)].count("\n")
+        yield Block(found["language"] or "python", found[group], line, found["note"] or "")
+
+
+def left_out(block: Block) -> bool:
+    """Whether a block can't run here, or waits for something."""
+    if block.note.startswith("needs "):
+        return importlib.util.find_spec(block.note.removeprefix("needs ")) is None
+    return block.note.startswith(("later", "not run"))
+
+
+def python_of(page: Path) -> list[Block]:
+    return [block for block in blocks(page) if block.language == "python"]
+
+
+# Python.
+
+
+def in_small(function: Callable[..., Any], **most: int) -> Callable[..., Any]:
+    """`function` with these arguments at most so large, whether they were given or not."""
+
+    @functools.wraps(function)
+    def small(*args: Any, **kwargs: Any) -> Any:
+        given = {name: min(kwargs.get(name, limit), limit) for name, limit in most.items()}
+        return function(*args, **{**kwargs, **given})
+
+    return small
+
+
+def evaluate_in_small(*args: Any, **kwargs: Any) -> Any:
+    if "protocol" in kwargs:  # hundreds of epochs
+        kwargs["num_epochs"] = 2
+    return in_small(dd.evaluation.evaluate, num_nets=2, num_curve_nets=1)(*args, **kwargs)
+
+
+def baselines_in_small(distilled: Any, *args: Any, **kwargs: Any) -> Any:
+    first = dd.evaluation.baseline_names(distilled.protocol, kwargs.get("pretrained"))[:3]
+    few = in_small(dd.evaluation.baselines, num_nets=2, num_sets=1, num_candidates=2)
+    return few(distilled, *args, **{"names": first, **kwargs})
+
+
+def pretrain_in_small(*args: Any, **kwargs: Any) -> Any:
+    kwargs = {**kwargs, "training": dd.Training(epochs=1), "show_progress": False}
+    return in_small(dd.runs.pretrain, num_nets=3, num_held_out=2)(*args, **kwargs)
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """A temporary directory to run in, and a library whose long functions are short."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dd, "distill", in_small(dd.distill, num_steps=4, num_eval_nets=1, show_progress=False))
+    monkeypatch.setattr(dd, "evaluate", evaluate_in_small)
+    monkeypatch.setattr(dd, "baselines", baselines_in_small)
+    monkeypatch.setattr(dd, "pretrain", pretrain_in_small)
+    monkeypatch.setattr(dd, "estimate", in_small(dd.estimate, num_steps=2))
+
+
+@pytest.mark.filterwarnings("ignore::dd_jax.evaluation.ProtocolWarning")
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if python_of(p)], ids=lambda p: p.relative_to(ROOT / "docs").as_posix()
+)
+def test_the_python_of_a_page_runs_from_top_to_bottom(page, small):
+    namespace: dict[str, Any] = {"__name__": "page"}
+    for block in python_of(page):
+        if not left_out(block):
+            exec(compile("\n" * block.line + block.text, page, "exec"), namespace)
+
+
+def test_few_blocks_are_left_out():
+    found = [block for page in PAGES for block in python_of(page) if block.note]
+    assert len(found) <= MOST_LEFT_OUT
+    assert sum(len(python_of(page)) for page in PAGES) > 40
+
+
+def test_a_block_that_fails_fails_the_test(small, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("Text.\n\n```python\nimport dd_jax as dd\nassert dd.__version__ == 'none'\n```\n")
+    (block,) = python_of(page)
+    with pytest.raises(AssertionError) as caught:
+        exec(compile("\n" * block.line + block.text, page, "exec"), {})
+    assert caught.traceback[-1].lineno == 4  # counted from 0: the line of the page
+
+
+# Commands.
+
+
+class ParsedError(Exception):
+    """A command line that was understood."""
+
+
+def commands(page: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line, words after `dd-jax`) of every command in the console and shell blocks of a page."""
+    for block in blocks(page):
+        if block.language not in ("console", "sh") or left_out(block):
+            continue
+        lines = block.text.replace("\\\n", "")  # a command may go on in the next line
+        for number, line in enumerate(lines.splitlines(), start=block.line + 1):
+            words = shlex.split(line, comments=True)
+            if "dd-jax" in words and "COMMAND" not in words:
+                yield number, words[words.index("dd-jax") + 1 :]
+
+
+def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parse a command line as `dd-jax` does, and stop there."""
+    understood = tyro.cli
+
+    def cli(*args: Any, **kwargs: Any) -> None:
+        understood(*args, **kwargs)
+        raise ParsedError
+
+    monkeypatch.setattr(tyro, "cli", cli)
+    monkeypatch.setattr("dd_jax.runs.processes.join_processes", lambda *_: None)
+    assert words[0] in COMMANDS, words
+    rest = options.join(words[1:])[1]
+    with pytest.raises(ParsedError):
+        COMMANDS[words[0]](rest)
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if list(commands(p))], ids=lambda p: p.relative_to(ROOT / "docs").as_posix()
+)
+def test_the_commands_of_a_page_parse(page, monkeypatch):
+    for _, words in commands(page):
+        parse(words, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "line", ["distil", "distill --datasets digits", "distill --preset mnist", "evaluate runs/x --nets 3"]
+)
+def test_a_mistake_in_a_command_is_found(line, monkeypatch):
+    with pytest.raises((AssertionError, SystemExit, dd.OptionError)):
+        parse(shlex.split(line), monkeypatch)
+
+
+# Numbers.
+
+
+def test_every_mean_and_deviation_stands_in_the_readme():
+    known = set(_SPREAD.findall((ROOT / "README.md").read_text()))
+    strangers = {
+        f"{page.name}: {found}" for page in PAGES for found in _SPREAD.findall(page.read_text()) if found not in known
+    }
+    assert len(known) > 50
+    assert not strangers
