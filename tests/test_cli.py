@@ -353,3 +353,14 @@ def test_train_on_a_set_from_elsewhere(run, tmp_path, capsys):
 def test_train_names_an_unknown_protocol(run, capsys):
     assert main(["train", str(run), "--protocol", "dsaa"]) == 2
     assert "dsa" in capsys.readouterr().err
+
+
+def test_train_in_another_order_says_so(tmp_path, capsys):
+    options = [*TINY, "--num-steps", "2", "--out", str(tmp_path), "--no-baselines", "--num-outer-steps", "1"]
+    assert main(["distill", *options]) == 0
+    assert main(["train", str(tmp_path), "--order", "random", "--num-nets", "1"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("fixed order") == 1
+    assert "4 gradient steps" in captured.out
+    assert main(["train", str(tmp_path), "--order", "radnom"]) == 2
+    assert "random" in capsys.readouterr().err

@@ -26,6 +26,7 @@ commands:
   baselines   what real images of the same number give, under the same protocol
   export      the distilled set as arrays, pictures, for PyTorch, or as a folder with a dataset card
   report      show runs as one page for a browser: images, curves, baselines, settings; several side by side
+  runs        list runs, or compare some: results, best baselines, settings that differ
   info        versions, devices and presets; or what a dataset, or a run directory, holds
 
 several processes, on one machine or many, as one run: every command also takes

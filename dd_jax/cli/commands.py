@@ -147,6 +147,8 @@ class Train:
     """Passes through the distilled images; None for what the protocol says."""
     baselines: bool = False
     """Also train on real images of the same number, in the same way."""
+    order: str | None = None
+    """"fixed" or "random" in place of the order that the set was learnt for: every epoch deals the images out anew."""
     seed: int = 1_000_003
     """Of the networks."""
 
@@ -154,10 +156,11 @@ class Train:
 def train(argv: Sequence[str]) -> None:
     """dd-jax train: networks on a distilled set, by its protocol or another one."""
     from dd_jax.runs.judging import judge
-    from dd_jax.runs.reuse import load_set, protocol_named, with_notes
+    from dd_jax.runs.reuse import in_order, load_set, protocol_named, with_notes
 
     options = parse(Train, argv, "dd-jax train")
     distilled, model, data, pretrained = load_set(options.path, options.dataset, options.model)
+    distilled = in_order(distilled, options.order)
     with_notes(
         lambda: judge(
             distilled,
@@ -216,6 +219,24 @@ def report(argv: Sequence[str]) -> None:
     print(dd_jax.report(options.runs, options.out))
 
 
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """List runs, or compare some: their results, beside the best baseline, and the settings that they differ in."""
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),)
+    """Folders with runs in them, or run directories: of several of these also what they differ in."""
+    sort: str = "name"
+    """"name", "result" (best first), "validation" or "started"."""
+
+
+def runs(argv: Sequence[str]) -> None:
+    """dd-jax runs [DIR ...]: what runs there are, and what they found."""
+    from dd_jax.runs.listing import show_runs
+
+    options = parse(Runs, argv, "dd-jax runs")
+    show_runs(options.paths, options.sort)
+
+
 def info(argv: Sequence[str]) -> None:
     """dd-jax info [DATASET | RUN]: what there is."""
     from dd_jax.data import describe
@@ -253,6 +274,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "baselines": baselines,
     "export": export,
     "report": report,
+    "runs": runs,
     "info": info,
 }
 

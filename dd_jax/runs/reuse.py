@@ -8,15 +8,16 @@ from typing import Any, TypeVar
 
 from dd_jax import models
 from dd_jax.data import load_dataset
-from dd_jax.errors import DataError
+from dd_jax.errors import DataError, unknown_name
 from dd_jax.evaluation import PROTOCOLS, ProtocolWarning
-from dd_jax.evaluation.protocols import AS_DISTILLED
+from dd_jax.evaluation.protocols import AS_DISTILLED, misuse
 from dd_jax.inner import Training
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_distilled, load_provenance
 from dd_jax.runs.experiment import DEFAULT_MODEL, NETWORKS, load
 from dd_jax.runs.files import read_json
 from dd_jax.runs.progress import note
+from dd_jax.synthetic import ORDERS
 from dd_jax.types import Dataset, DistilledData, Pretrained
 
 Result = TypeVar("Result")
@@ -92,6 +93,17 @@ def protocol_named(name: str, num_epochs: int | None = None) -> str | Training:
     if name == AS_DISTILLED or name not in PROTOCOLS or num_epochs is None:
         return name
     return dataclasses.replace(PROTOCOLS[name], epochs=num_epochs)
+
+
+def in_order(distilled: DistilledData, order: str | None) -> DistilledData:
+    """The set, to be used in another order than it was learnt for; says what that means, OptionError for no order."""
+    if order is None or order == distilled.protocol.order:
+        return distilled
+    if order not in ORDERS:
+        raise unknown_name("order", order, ORDERS)
+    if problem := misuse(distilled):
+        note(f"Note: {problem}")
+    return dataclasses.replace(distilled, protocol=dataclasses.replace(distilled.protocol, order=order))
 
 
 def with_notes(measure: Callable[[], Result]) -> Result:

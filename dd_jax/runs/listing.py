@@ -1,0 +1,142 @@
+"""Runs at a glance: all that lie in a folder, or a few beside each other."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dd_jax.errors import DataError, unknown_name
+from dd_jax.runs.progress import note, table
+from dd_jax.runs.report import compare, words
+from dd_jax.runs.report.amounts import fraction, lasting, percent
+from dd_jax.runs.report.page import distinct_names
+from dd_jax.runs.report.read import read_run
+from dd_jax.runs.report.record import RunRecord, Spread
+
+DEPTH = 4  # folders within each other that are searched
+SORTS = ("name", "result", "validation", "started")
+
+_OURS = {"checkpoints", "distilled", "figures", "export", "tensorboard"}  # what a run directory has within
+_ABSENT = "–"
+
+
+def show_runs(paths: Sequence[str | Path], sort: str = "name") -> None:
+    """Print the runs in folders as a table; of run directories also what they differ in.
+
+    Raises DataError if there is none, OptionError for an unknown order.
+    """
+    if sort not in SORTS:
+        raise unknown_name("order of runs", sort, SORTS)
+    found = [Path(path).expanduser() for path in paths]
+    chosen = [path for path in found if is_run(path)]
+    runs = [run for path in found for run in ([path] if is_run(path) else sorted(find_runs(path)))]
+    if not runs:
+        raise DataError(f"There are no runs in {', '.join(map(str, found))}. `dd-jax distill` makes one.")
+    records = _read(list(dict.fromkeys(runs)))
+    records.sort(key=lambda item: _key(sort, *item))
+    names = distinct_names([record for _, record in records])
+    _print_list(records, names)
+    if len(chosen) == len(found) and len(records) > 1:
+        _print_differences([record for _, record in records], names)
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is a run directory, finished or not."""
+    return (path / "config.json").is_file()
+
+
+def find_runs(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """The run directories within a folder, but not within each other."""
+    if not folder.is_dir() or depth < 0:
+        return
+    for entry in folder.iterdir():
+        if not entry.is_dir() or entry.name.startswith(".") or entry.name in _OURS:
+            continue
+        if is_run(entry):
+            yield entry
+        else:
+            yield from find_runs(entry, depth - 1)
+
+
+def differences(records: Sequence[RunRecord]) -> dict[str, list[str]]:
+    """The settings that aren't the same in all runs, nested names dotted, with what each run has."""
+    flat = [dict(_flat(record.config)) for record in records]
+    names = dict.fromkeys(name for settings in flat for name in settings)
+    values = {name: [settings.get(name, _ABSENT) for settings in flat] for name in names}
+    return {name: found for name, found in values.items() if len(set(found)) > 1}
+
+
+def _read(paths: Sequence[Path]) -> list[tuple[Path, RunRecord]]:
+    """The runs that can be read; of the others it says what is wrong."""
+    records = []
+    for path in paths:
+        try:
+            records.append((path, read_run(path)))
+        except DataError as error:
+            note(f"Left out: {error}")
+    if not records:
+        raise DataError("None of the runs can be read.")
+    return records
+
+
+def _key(sort: str, path: Path, record: RunRecord) -> Any:
+    started = str(record.provenance.get("started", ""))
+    own, best = words.own(record), record.best
+    by: Mapping[str, Callable[[], Any]] = {
+        "name": lambda: str(path),
+        "result": lambda: -_result(own).mean if own is not None else 1.0,
+        "validation": lambda: -best["validation"] if best is not None else 1.0,
+        "started": lambda: started,
+    }
+    return by[sort]()
+
+
+def _print_list(records: Sequence[tuple[Path, RunRecord]], names: Sequence[str]) -> None:
+    columns = (
+        "run",
+        "result",
+        "n",
+        "best baseline",
+        "validation",
+        "dataset",
+        "network",
+        "outer steps",
+        "took",
+        "started",
+    )
+    rows = [(name, *_row(record)) for name, (_, record) in zip(names, records, strict=True)]
+    table("Runs (accuracy on test or, of an attack, how often it succeeds)", columns, rows)
+
+
+def _row(record: RunRecord) -> tuple[str, ...]:
+    own, rivals = words.own(record), words.rivals(record)[:1]
+    return (
+        "not measured" if own is None else percent(_result(own)),
+        _ABSENT if own is None else str(own.accuracy.n),
+        f"{percent(_result(rivals[0]))} {rivals[0].name}" if rivals else _ABSENT,
+        fraction(record.best["validation"]) if record.best is not None else _ABSENT,
+        words.dataset(record),
+        words.model(record),
+        f"{record.steps_done:,} of {record.num_outer_steps or 0:,}",
+        lasting(record.seconds),
+        str(record.provenance.get("started", _ABSENT)).replace("T", " ")[:16],
+    )
+
+
+def _result(measured: Any) -> Spread:
+    return measured.accuracy if measured.attacked is None else measured.attacked.success
+
+
+def _print_differences(records: Sequence[RunRecord], names: Sequence[str]) -> None:
+    found = differences(records)
+    if found:
+        table("What they differ in", ("setting", *names), [(name, *values) for name, values in found.items()])
+    for sentence in compare.sentences(records, names):
+        print(sentence.replace("\u00a0", " "))
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", str(value)
