@@ -18,6 +18,18 @@ def test_curves_of_older_runs_are_by_epoch(tmp_path):
     assert "from 15.0 % to 90.0 %" in write_report(run).read_text().replace("\u00a0", " ")
 
 
+def test_what_a_run_did_before_it_went_back_is_not_drawn(tmp_path):
+    run = make_run(tmp_path / "run", None, outer_steps=(0, 100))
+    steps = [(5, 1.0), (10, 2.0), (15, 9.0), (10, 1.5), (15, 1.2)]
+    lines = [{"step": step, "loss": loss, "validation": 1 / loss} for step, loss in steps]
+    lines.insert(3, {"step": 15, "event": "rolled back", "text": "to step 5"})
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    record = read_run(run)
+    assert [(row["step"], row["loss"]) for row in record.losses] == [(5, 1.0), (10, 1.5), (15, 1.2)]
+    assert [row["step"] for row in record.validation] == [5, 10, 15]
+    assert [row["step"] for row in record.events] == [15]
+
+
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [

@@ -1,6 +1,6 @@
 """The charts of a report, as SVG."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def loss(records: Sequence[RunRecord], names: Sequence[str], name: str) -> Marku
     """The outer loss against the outer step."""
     series, values = [], []
     for record, title in zip(records, names, strict=True):
-        rows = loss_rows(record)
+        rows = record.losses
         series.append(Series(title, [row["step"] for row in rows], [row["loss"] for row in rows]))
         values += [row["loss"] for row in rows]
     log = min(values) > 0 and max(values) > _LOG_RANGE * min(values)
@@ -64,11 +64,6 @@ def loss(records: Sequence[RunRecord], names: Sequence[str], name: str) -> Marku
     return _svg(
         drawn, name, f"Line chart: outer loss against the outer step, from {values[0]:.3g} to {values[-1]:.3g}."
     )
-
-
-def loss_rows(record: RunRecord) -> list[Mapping[str, Any]]:
-    """The rows of the metrics with a loss."""
-    return [row for row in record.metrics if row.get("loss") is not None]
 
 
 def accuracies(record: RunRecord, name: str) -> Markup:

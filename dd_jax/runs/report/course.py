@@ -26,7 +26,7 @@ def learning(record: RunRecord, place: Place) -> Markup | None:
 
 def loss(record: RunRecord, place: Place) -> Markup | None:
     """The outer loss."""
-    if not charts.loss_rows(record):
+    if not record.losses:
         return None
     drawn = charts.loss([record], [""], f"{place.prefix}-loss")
     says = "Loss on real images after training on the distilled ones, averaged over a few outer steps."

@@ -75,7 +75,7 @@ def evolution(frames: Sequence[tuple[int, bytes]]) -> Markup:
         "div",
         element("button", "Play", type="button"),
         element("input", type="range", min=0, max=len(shown) - 1, value=len(shown) - 1, aria_label="Outer step"),
-        element("output"),
+        element("output", aria_live="off"),
         class_="controls",
         hidden=True,
     )

@@ -80,7 +80,12 @@ class RunRecord:
     @property
     def validation(self) -> list[Mapping[str, Any]]:
         """The looks at validation, each with "step" and "validation"."""
-        return [row for row in self.metrics if row.get("validation") is not None]
+        return _lasting([row for row in self.metrics if row.get("validation") is not None])
+
+    @property
+    def losses(self) -> list[Mapping[str, Any]]:
+        """Rows with "step" and "loss"."""
+        return _lasting([row for row in self.metrics if row.get("loss") is not None])
 
     @property
     def events(self) -> list[Mapping[str, Any]]:
@@ -152,3 +157,13 @@ class RunRecord:
         """Peak bytes, where they were recorded."""
         last = max((row["memory"] for row in self.metrics if row.get("memory") is not None), default=None)
         return self.distilling.get("memory") or last
+
+
+def _lasting(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows in the order of their steps: where the run went back, what it had done beyond that is left out."""
+    kept: list[Mapping[str, Any]] = []
+    for row in rows:
+        while kept and kept[-1]["step"] >= row["step"]:
+            kept.pop()
+        kept.append(row)
+    return kept

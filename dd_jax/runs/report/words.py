@@ -135,8 +135,8 @@ def _compared(record: RunRecord, found: Measured) -> str:
     them = f"the best baseline of as many images and steps, {best.name} ({reached})"
     if not gap.real:
         return (
-            f"From {them}, it differs by {gap.points:+.1f} points: that is within the noise of ± {gap.noise:.1f}, so "
-            "neither can be said to be better."
+            f"From {them}, it differs by {gap.points:+.1f} points: that is within the noise of ± {gap.noise:.1f} "
+            "(twice the standard error), so neither can be said to be better."
         )
     sentence = f"That is {abs(gap.points):.1f} points {'more' if gap.points > 0 else 'less'} than {them}"
     if gap.noise is None:
