@@ -2,7 +2,7 @@
 
 config.json      the configuration and where the run came from (versions, device, source revision)
 metrics.jsonl    one JSON object a line
-checkpoints/     distilled/     figures/
+checkpoints/     distilled/     figures/     and, once it was measured on test: results.json     report.html
 """
 
 import contextlib

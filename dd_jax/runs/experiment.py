@@ -13,6 +13,7 @@ from dd_jax.evaluation import Evaluation
 from dd_jax.inner import network_range
 from dd_jax.methods import UnrolledOptions, protocol_of, unrolled
 from dd_jax.models import Model, parse_model
+from dd_jax.runs.artefact import load_provenance, save_distilled
 from dd_jax.runs.directory import provenance
 from dd_jax.runs.files import write_json
 from dd_jax.runs.guard import MAX_ROLLBACKS
@@ -22,6 +23,7 @@ from dd_jax.runs.networks import file_name, networks_file
 from dd_jax.runs.pretrained import load_pretrained, read_about, save_pretrained
 from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note
+from dd_jax.runs.report import write_report
 from dd_jax.runs.runtime import be_deterministic
 from dd_jax.types import Dataset, Pretrained, Protocol
 
@@ -120,12 +122,17 @@ def run_experiment(experiment: Experiment) -> Report:
 
 
 def leave(run: Run, report: Report) -> None:
-    """Write the table and the pictures into the run directory."""
+    """Write the table, the pictures and the report into the run directory, and the accuracy into the artefact."""
     assert run.out is not None
-    distilling = {"seconds": run.seconds, "validation": run.validation}
+    distilling = {"seconds": run.seconds, "validation": run.validation, "memory": run.memory}
     measured = {"results": plain_rows(report.rows), "distilling": distilling, "made_with": provenance()}
     write_json(run.out / "results.json", measured)
+    found = report.evaluation
+    test = {"accuracy": found.mean, "std": found.std, "nets": found.n, "split": found.split}
+    save_distilled(run.out / "distilled", run.distilled, {**load_provenance(run.out), "test": test})
     draw(run, report)
+    write_report(run.out)
+    note(f"The distilled set, metrics, pictures and a report are in {run.out}: open {run.out / 'report.html'}")
 
 
 def draw(run: Run, report: Report) -> None:
@@ -140,7 +147,6 @@ def draw(run: Run, report: Report) -> None:
     what = "Accuracy" if attack is None else f"Accuracy, {names[attack[0]]} counted as {names[attack[1]]},"
     figures.save_curve(folder / "accuracy.png", run.history, means, what)
     figures.save_steps(folder / "step_sizes.png", run.distilled.step_sizes)
-    note(f"Pictures, metrics and the distilled set are in {run.out}.")
 
 
 def source(experiment: Experiment) -> dict[str, Any]:

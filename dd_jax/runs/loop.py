@@ -40,7 +40,8 @@ class Run:
     """A finished run. distilled: the set that was best on validation; validation: its accuracy there (of an attack:
     counting the attacked class as the target).
 
-    history: the rows of the metrics; seconds: time spent distilling, over all the sessions of the run.
+    history: the rows of the metrics; seconds: time spent distilling, over all the sessions of the run; memory: peak in
+    bytes, as far as it was recorded.
     out: the run directory, or None.
     """
 
@@ -49,6 +50,10 @@ class Run:
     history: list[dict[str, Any]]
     seconds: float
     out: Path | None
+
+    @property
+    def memory(self) -> int | None:
+        return max((row["memory"] for row in self.history if "memory" in row), default=None)
 
 
 class RunInterrupted(KeyboardInterrupt):
@@ -350,11 +355,16 @@ class _Loop:
         where = f"; the same command continues it ({self.directory.path})" if self.directory else ""
         return f"Stopped at outer step {self.step} of {self.num_steps}{where}."
 
+    def _nets(self) -> int:
+        """Networks at a look: fewer than asked for where the init is fixed, or few are kept to choose by."""
+        looks = [row["validation_nets"] for row in self.history if "validation_nets" in row]
+        return looks[-1] if looks else self.num_eval_nets
+
     def _provenance(self) -> dict[str, Any]:
         best = self.progress.best
         return {
             **run_config(self.method, self.data),
-            "validation": {"accuracy": float(best.accuracy), "nets": self.num_eval_nets, "step": int(best.step)},
+            "validation": {"accuracy": float(best.accuracy), "nets": self._nets(), "step": int(best.step)},
             "outer_steps_done": self.step,
             "outer_seed": self.seed,
             "rollbacks": int(self.progress.good.rollbacks),
