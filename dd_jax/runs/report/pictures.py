@@ -17,7 +17,7 @@ MAX_PIXELS = 500_000  # of all the images of a sheet together: about two megabyt
 MAX_FRAMES = 30
 MAX_FRAME_BYTES = 2_000_000  # of all the frames together
 
-_GALLERY_CLASSES = 12  # from so many classes on, a set of one image each is a gallery
+_GALLERY_CLASSES = 5  # from so many classes on, a set of one image each is a gallery
 _PRINTED = 6  # frames on paper
 _NARROWEST, _WIDEST = 48, 120  # pixels of the page that an image gets where there is room
 _NARROW_COLUMNS = 12
@@ -36,10 +36,18 @@ def images(distilled: DistilledData, share: float = 1.0) -> Markup:
     else:
         sheet = sheet_of(distilled)
         shown = _grid(sheet, _side(sheet, share))
-    says = "Grey is the mean of an image; its contrast is stretched evenly to both sides. η: the step size"
-    says += " in the first and the last epoch." if distilled.num_epochs > 1 else "."
+    says = "Grey is the mean of an image; its contrast is stretched evenly to both sides. " + _sizes(distilled)
     left_out = f" Shown: {sheet.left_out}." if sheet.left_out else ""
     return join([shown, element("p", says + left_out, class_="note")])
+
+
+def _sizes(distilled: DistilledData) -> str:
+    """What η is beside the rows; of a gallery, which has none, the step sizes themselves."""
+    several = distilled.num_epochs > 1
+    if not _is_gallery(distilled):
+        return "η: the step size in the first and the last epoch." if several else "η: the step size."
+    first, last = (f"{float(distilled.step_sizes[end]):.2g}" for end in (0, -1))
+    return f"Step size: {first} in the first epoch, {last} in the last." if several else f"Step size: {first}."
 
 
 def is_narrow(distilled: DistilledData) -> bool:
