@@ -7,7 +7,7 @@ from typing import Any
 from dd_jax.errors import DataError, unknown_name
 from dd_jax.runs.progress import note, table
 from dd_jax.runs.report import compare, words
-from dd_jax.runs.report.amounts import fraction, lasting, percent
+from dd_jax.runs.report.amounts import flat, fraction, lasting, percent
 from dd_jax.runs.report.page import distinct_names
 from dd_jax.runs.report.read import read_run
 from dd_jax.runs.report.record import RunRecord, Spread
@@ -59,9 +59,9 @@ def find_runs(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
 
 def differences(records: Sequence[RunRecord]) -> dict[str, list[str]]:
     """The settings that aren't the same in all runs, nested names dotted, with what each run has."""
-    flat = [dict(_flat(record.config)) for record in records]
-    names = dict.fromkeys(name for settings in flat for name in settings)
-    values = {name: [settings.get(name, _ABSENT) for settings in flat] for name in names}
+    settings = [dict(flat(record.config)) for record in records]
+    names = dict.fromkeys(name for mine in settings for name in mine)
+    values = {name: [mine.get(name, _ABSENT) for mine in settings] for name in names}
     return {name: found for name, found in values.items() if len(set(found)) > 1}
 
 
@@ -132,11 +132,3 @@ def _print_differences(records: Sequence[RunRecord], names: Sequence[str]) -> No
         table("What they differ in", ("setting", *names), [(name, *values) for name, values in found.items()])
     for sentence in compare.sentences(records, names):
         print(sentence.replace("\u00a0", " "))
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", str(value)

@@ -1,6 +1,8 @@
 """Numbers in words: accuracies, counts, times, sizes; and whether two accuracies differ."""
 
+import json
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from dd_jax.runs.estimates import duration
@@ -79,3 +81,14 @@ def value(found: Any) -> str:
     if isinstance(found, list | tuple):
         return ", ".join(map(value, found))
     return str(found)
+
+
+def flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Settings by dotted name, and their values as text."""
+    for name, entry in entries.items():
+        if isinstance(entry, Mapping):
+            yield from flat(entry, f"{prefix}{name}.")
+        elif isinstance(entry, list) and any(isinstance(item, list | dict) for item in entry):
+            yield f"{prefix}{name}", json.dumps(entry)
+        else:
+            yield f"{prefix}{name}", value(entry)

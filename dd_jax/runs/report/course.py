@@ -1,12 +1,10 @@
 """How a run went: sections of its report, each a card, or None where the run has nothing to say on it."""
 
-import json
 import shlex
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dd_jax.runs.report import charts
-from dd_jax.runs.report.amounts import count, fraction, lasting, size, value
+from dd_jax.runs.report.amounts import count, flat, fraction, lasting, size
 from dd_jax.runs.report.layout import Place, card, note
 from dd_jax.runs.report.markup import Markup, element, join, table
 from dd_jax.runs.report.record import RunRecord
@@ -90,29 +88,18 @@ def origin(record: RunRecord, place: Place) -> Markup:
     parts = [
         element("p", "Command: ", element("code", command)) if command else None,
         element("p", "Fingerprint of the dataset: ", element("code", fingerprint)) if fingerprint else None,
-        _settings(("setting", "value"), _flat(record.config), "Configuration"),
+        _settings(("setting", "value"), flat(record.config), "Configuration"),
         element(f"h{place.level + 1}", "Where it was made"),
-        _settings(("what", "started with"), _flat(started), "Provenance"),
+        _settings(("what", "started with"), flat(started), "Provenance"),
     ]
     measured.pop("argv", None)
     if changed := {k: v for k, v in measured.items() if v != started.get(k)}:
         parts.append(note("Measured on test later, with other versions or at another time:"))
-        parts.append(_settings(("what", "measured with"), _flat(changed), "Provenance of the measurement"))
+        parts.append(_settings(("what", "measured with"), flat(changed), "Provenance of the measurement"))
     details = element(
         "details", element("summary", "Show every setting, version and seed"), element("div", join(parts))
     )
     return card(place, "Configuration and provenance", details, class_="wide long")
-
-
-def _flat(entries: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Settings by dotted name, and their values as text."""
-    for name, entry in entries.items():
-        if isinstance(entry, Mapping):
-            yield from _flat(entry, f"{prefix}{name}.")
-        elif isinstance(entry, list) and any(isinstance(item, list | dict) for item in entry):
-            yield f"{prefix}{name}", json.dumps(entry)
-        else:
-            yield f"{prefix}{name}", value(entry)
 
 
 def _settings(head: tuple[str, str], rows: Any, label: str) -> Markup:
