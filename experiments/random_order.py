@@ -10,16 +10,18 @@ Result:    the table "Order" in the README
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from dd_jax.cli import main, run_table
 from dd_jax.runs.experiment import Experiment
 from dd_jax.runs.presets import PRESETS
 
+Order: TypeAlias = Literal["fixed", "random"]
+ORDERS: tuple[Order, ...] = ("fixed", "random")
 WAYS = (["--order", "fixed"], ["--order", "random"], ["--protocol", "dc"], ["--protocol", "dsa-digits"])
 
 
-def in_order(preset: str, order: str, **changes: Any) -> Experiment:
+def in_order(preset: str, order: Order, **changes: Any) -> Experiment:
     """A preset, its images learnt in this order."""
     method = dataclasses.replace(PRESETS[preset].method, order=order)
     return dataclasses.replace(PRESETS[preset], method=dataclasses.replace(method, **changes), num_nets=20)
@@ -27,12 +29,12 @@ def in_order(preset: str, order: str, **changes: Any) -> Experiment:
 
 KNOWN: dict[str, Any] = {"num_steps": 10, "init_step_size": 0.02}
 SETS = {
-    **{f"mnist-random-{order}-order": in_order("mnist-random-init", order) for order in ("fixed", "random")},
+    **{f"mnist-random-{order}-order": in_order("mnist-random-init", order) for order in ORDERS},
     **{
         f"mnist-known-{order}-order": dataclasses.replace(
             in_order("mnist-fixed-init", order, **KNOWN), num_outer_steps=3000
         )
-        for order in ("fixed", "random")
+        for order in ORDERS
     },
 }
 
