@@ -39,10 +39,12 @@ def as_images(images: Any, what: str, *, any_range: bool = False) -> np.ndarray:
             f"The {what} have type {array.dtype}; expected uint8 (0 to 255), bool, or floats in [0, 1]. "
             "Convert with images.astype('uint8') when the values are 0 to 255."
         )
-    _check_finite(array, what)
+    with np.errstate(over="ignore"):  # told right below
+        single = array.astype(np.float32, copy=False)
+    _check_finite(single, what)
     if not any_range:
         _check_range(array, what)
-    return array.astype(np.float32, copy=False)
+    return single
 
 
 def as_labels(labels: Any, count: int, what: str) -> np.ndarray:
@@ -66,7 +68,8 @@ def as_labels(labels: Any, count: int, what: str) -> np.ndarray:
         )
     if array.ndim != 1 or len(array) != count:
         raise DataError(f"The {what} have shape {array.shape}; expected ({count},), one for each image.")
-    if not (jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating)):
+    numeric = jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating)
+    if not numeric or array.dtype.kind == "m":  # durations are integers to NumPy
         raise DataError(
             f"The {what} have type {array.dtype}; expected integer classes counted from 0. "
             "Convert with class_names, labels = numpy.unique(labels, return_inverse=True)."
@@ -148,7 +151,8 @@ def _check_finite(array: np.ndarray, what: str) -> None:
     broken = np.flatnonzero(~np.isfinite(array).all(axis=(1, 2, 3)))
     if broken.size:
         raise DataError(
-            f"{broken.size} of the {len(array)} {what} have values that are not finite, the first at index {broken[0]}."
+            f"{broken.size} of the {len(array)} {what} have values that are not finite, the first at index "
+            f"{broken[0]} (in float32)."
         )
 
 

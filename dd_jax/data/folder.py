@@ -76,7 +76,7 @@ def _read_part(root: Path, class_names: tuple[str, ...], shape: Shape, complete:
 
 def _image_files(folder: Path) -> list[Path]:
     found = folder.rglob("*") if folder.is_dir() else iter(())
-    return sorted(file for file in found if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+    return sorted(f for f in found if f.suffix.lower() in SUFFIXES and not f.name.startswith(".") and f.is_file())
 
 
 def _same_channels(train: Pair, parts: dict[str, Pair]) -> tuple[Pair, dict[str, Pair]]:

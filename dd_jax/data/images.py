@@ -1,18 +1,36 @@
 """Encoded images (files or bytes) to uint8 arrays, through pillow, and the one way in which images are resized."""
 
 import io
-from collections.abc import Iterable
+import math
+import struct
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from dd_jax.data.memory import free_host_memory, in_units
 from dd_jax.errors import DataError, OptionError
 
 ImageSize: TypeAlias = int | tuple[int, int] | None
 CHANNELS = (None, 1, 3)  # as they are, grey, RGB
 GREY_MODES = ("1", "L", "LA", "La")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # pillow would start Ghostscript for others
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+_MALFORMED = (  # what pillow raises for garbled images
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 def as_size(image_size: ImageSize) -> tuple[int, int] | None:
@@ -23,8 +41,8 @@ def as_size(image_size: ImageSize) -> tuple[int, int] | None:
     """
     if image_size is None:
         return None
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise OptionError(f"image_size must be a positive integer or (height, width); found {image_size!r}.")
     return size[0], size[1]
 
@@ -73,7 +91,8 @@ def open_image(source: Path | bytes, where: str, channels: int | None) -> Any:
         channels: 1 or 3; None keeps grey images at 1 and makes all others 3.
 
     Raises:
-        DataError: not an image, truncated, or deeper than 8 bits.
+        DataError: not an image, in another format than `FORMATS`, truncated, of more pixels than pillow takes for
+            honest (179 million), or deeper than 8 bits.
     """
     image = _opened(source, where)
     if image.mode in DEEP_MODES:
@@ -89,9 +108,9 @@ def _opened(source: Path | bytes, where: str) -> Any:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as file:
             return file.copy() if isinstance(source, bytes) else ImageOps.exif_transpose(file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*_MALFORMED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"Can't read {where} as an image: {error}.") from error
 
 
@@ -99,12 +118,13 @@ def stack_images(images: Iterable[tuple[str, np.ndarray]], count: int) -> np.nda
     """`count` named images (H, W, C) as one array; grey ones among colour ones get three equal channels.
 
     Raises:
-        DataError: an image has another size than the first.
+        DataError: an image has another size than the first, or all of them don't fit into memory.
     """
     stacked = np.empty((0, 0, 0, 0), np.uint8)
     first = ""
     for index, (where, image) in enumerate(images):
         if index == 0:
+            _check_memory(count, image.shape)
             first, stacked = where, np.empty((count, *image.shape), np.uint8)
         if image.shape[:2] != stacked.shape[1:3]:
             (height, width), found = stacked.shape[1:3], image.shape[:2]
@@ -116,3 +136,12 @@ def stack_images(images: Iterable[tuple[str, np.ndarray]], count: int) -> np.nda
             stacked = np.repeat(stacked, image.shape[2], axis=3)
         stacked[index] = image
     return stacked
+
+
+def _check_memory(count: int, shape: tuple[int, ...]) -> None:
+    needed, free = count * math.prod(shape), free_host_memory()
+    if needed > free:
+        raise DataError(
+            f"{count} images of {shape[0]}x{shape[1]} take {in_units(needed)}, but only {in_units(free)} of memory are "
+            "free. Give a smaller image_size=(height, width), or fewer images."
+        )

@@ -1,11 +1,10 @@
 """Datasets in one npz file, under our key names or those of Keras and MedMNIST."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from dd_jax.data.archive import read_archive
 from dd_jax.data.arrays import Pair, RawData
 from dd_jax.errors import DataError
 
@@ -14,17 +13,6 @@ KEYS = {
     "test": (("test_images", "test_labels"), ("x_test", "y_test")),
     "validation": (("validation_images", "validation_labels"), ("val_images", "val_labels"), ("x_val", "y_val")),
 }
-
-BROKEN = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    SyntaxError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)  # from numpy and zipfile
 
 
 def read_npz(path: Path) -> RawData:
@@ -59,19 +47,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"There is no file {path}.")
     try:
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            arrays = None if isinstance(file, np.ndarray) else {key: file[key] for key in file.files}
-    except BROKEN as error:
-        if "Object arrays" in str(error):
-            raise DataError(
-                f"{path} holds Python objects, and unpickling them could run any code. "
-                "Save plain numeric arrays, each of one shape."
-            ) from error
-        raise DataError(f"{path} is damaged or not an npz file: {error}.") from error
-    if arrays is None:
-        raise DataError(f"{path} holds a single array; expected an npz file (numpy.savez).")
-    return arrays
+        with path.open("rb") as file:
+            if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
+                raise DataError(f"{path} holds a single array; expected an npz file (numpy.savez).")
+            return read_archive(file, str(path))
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
 
 
 def _pair(arrays: dict[str, np.ndarray], names: tuple[tuple[str, str], ...], path: Path) -> Pair | None:

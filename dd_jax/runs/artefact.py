@@ -7,7 +7,7 @@ npz is written first and the json last, so the json always leads to a whole set:
 import dataclasses
 import hashlib
 import io
-import zipfile
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from dd_jax.data.archive import read_archive
+from dd_jax.data.transforms import KINDS
 from dd_jax.errors import DataError, RunError
 from dd_jax.evaluation import AS_DISTILLED
 from dd_jax.inner import INITS
@@ -27,6 +29,8 @@ SCHEMA_VERSION = 1
 _JSON = "distilled.json"
 _TRANSFORM = "transform/"  # prefix of the transform's arrays in the npz
 _ARRAYS = ("images", "labels", "step_sizes")
+_FLOATS = (np.float16, np.float32, np.float64)
+_SEEDS = range(-(2**63), 2**63)  # that JAX takes
 _INTEGERS = ("labels", "pixels", "order")  # or may be; "order" is that of an exported set
 
 
@@ -154,35 +158,43 @@ def _meta(path: str | Path) -> tuple[Path, dict[str, Any]]:
     fields = {"arrays": str, "sha256": str, "class_names": list, "transform": str, "protocol": dict, "provenance": dict}
     for name, kind in fields.items():
         if not isinstance(meta.get(name), kind):
-            raise DataError(f"{file}: {name!r} should be a {kind.__name__}, found {meta.get(name)!r}.")
-    if Path(meta["arrays"]).name != meta["arrays"]:
-        raise DataError(f"{file}: 'arrays' should name a file beside it, found {meta['arrays']!r}.")
+            raise DataError(f"{file}: {name!r} should be a {kind.__name__}, found {meta.get(name)!r:.200}.")
+    if not re.fullmatch(r"[\w.-]{1,200}", meta["arrays"], re.ASCII):
+        raise DataError(f"{file}: 'arrays' should name a file beside it, found {meta['arrays']!r:.200}.")
+    if not all(isinstance(name, str) for name in meta["class_names"]):
+        raise DataError(f"{file}: 'class_names' should be a list of names, found {meta['class_names']!r:.200}.")
     return file, meta
 
 
 def _read_arrays(file: Path, sha256: str) -> dict[str, np.ndarray]:
+    """The arrays in `file`. Its hash tells damage from what was saved; it says nothing about who made both files."""
+    if file.exists() and not file.is_file():  # reading a pipe would never end
+        raise DataError(f"{file} can't be read: it is no file.")
     try:
         data = file.read_bytes()
     except OSError as error:
         raise DataError(f"{file} can't be read: {error.strerror}.") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise DataError(f"{file} is damaged: its SHA-256 is not the one in {_JSON}.")
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as npz:
-            return {name: npz[name] for name in npz.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file} is not a NumPy archive of plain arrays: {error}.") from error
+    return read_archive(io.BytesIO(data), str(file))
 
 
 def _protocol(fields: Mapping[str, Any], file: Path) -> Protocol:
     attack = fields.get("attack")
     try:
-        protocol = Protocol(**{**fields, "attack": None if attack is None else tuple(map(int, attack))})
-    except (TypeError, ValueError) as error:
+        protocol = Protocol(**{**fields, "attack": tuple(attack) if isinstance(attack, list) else attack})
+    except TypeError as error:
         raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {error}.") from error
-    if protocol.order not in ORDERS or protocol.init not in INITS or protocol.name != AS_DISTILLED:
-        raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {dict(fields)}.")
+    known = protocol.order in ORDERS and protocol.init in INITS and protocol.name == AS_DISTILLED
+    if not known or not isinstance(protocol.pretrained, str) or not _are_integers((protocol.init_seed,), 1, _SEEDS):
+        raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {dict(fields)!r:.200}.")
+    if protocol.attack is not None and not _are_integers(protocol.attack, 2, _SEEDS):
+        raise DataError(f"{file}: an attack should be two classes, found {attack!r:.200}.")
     return protocol
+
+
+def _are_integers(values: Any, count: int, allowed: range) -> bool:
+    return isinstance(values, tuple) and len(values) == count and all(type(v) is int and v in allowed for v in values)
 
 
 # Checking.
@@ -198,7 +210,7 @@ def _check(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], where: str
     images, labels, step_sizes = (arrays[name] for name in _ARRAYS)
     for name, array in arrays.items():
         if name not in _INTEGERS:
-            require(np.issubdtype(array.dtype, np.floating), f"{name} should be floating point, found {array.dtype}")
+            require(array.dtype in _FLOATS, f"{name} should be floating point, found {array.dtype}")
             require(np.isfinite(array).all(), f"{name} holds numbers that are not finite")
     require(images.dtype == np.float32, f"images should be float32, found {images.dtype}")
     require(images.ndim == 5 and images.size, f"images should be (steps, batch, H, W, C), found {images.shape}")
@@ -235,6 +247,7 @@ def _check_labels(labels: np.ndarray, leading: tuple[int, ...], num_classes: int
 
 
 def _check_transform(kind: str, arrays: Mapping[str, np.ndarray], channels: int, require: Any) -> None:
+    require(kind in KINDS, f"the transform {kind!r:.80} is not one of this version of dd_jax: {', '.join(KINDS)}")
     expected = {"identity": set(), "standardise": {"mean", "std"}}.get(kind)
     if expected is not None:
         require(set(arrays) == expected, f"transform {kind!r} needs {sorted(expected)}, found {sorted(arrays)}")

@@ -7,6 +7,7 @@ checkpoints/     distilled/     figures/     and, once it was measured on test: 
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import platform
@@ -23,6 +24,7 @@ from dd_jax.runs.files import (
     TEMPORARY,
     atomic_write,
     disk_errors,
+    parse_json,
     plain,
     read_json,
     remove_temporary,
@@ -32,6 +34,7 @@ from dd_jax.runs.files import (
 
 _PACKAGES = {"dd_jax": "dd-jax", "jax": "jax", "jaxlib": "jaxlib", "flax": "flax", "optax": "optax", "numpy": "numpy"}
 _BIT_RELEVANT = (*_PACKAGES, "python", "device", "num_devices", "revision")  # may change the last bits of a result
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # of some network file systems
 _ABSENT = object()
 
 
@@ -88,13 +91,15 @@ def open_run(out: str | Path, config: Mapping[str, Any]) -> RunDirectory:
     with disk_errors("use the run directory", path):
         path.mkdir(parents=True, exist_ok=True)
         _refuse_foreign(path)
-        lock = _lock(path)
+        lock, locked = _lock(path)
         try:
             remove_temporary(path)
             resuming, notes = _claim(path, plain(config))
         except BaseException:
             lock.close()
             raise
+    if not locked:
+        notes += (f"The file system of {path} knows no locks: nothing keeps a second process out of it.",)
     return RunDirectory(path, resuming, notes, lock)
 
 
@@ -110,13 +115,15 @@ def append_metrics(run: RunDirectory, rows: Iterable[Mapping[str, Any]]) -> None
     with disk_errors("append to the metrics", run.metrics_path), open(run.metrics_path, "ab+") as file:
         file.truncate(_end_of_last_line(file))
         file.write(lines.encode())
+        file.flush()
+        os.fsync(file.fileno())  # or a loss of power could take rows from before a checkpoint that is on the disk
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The rows of the metrics file at `path`; none if there is no file. A last line cut short is left out.
 
     Raises:
-        RunError: if another line is garbled.
+        RunError: if another line is garbled, or the file can't be read.
     """
     return [row for _, row in _lines(Path(path))]
 
@@ -131,18 +138,23 @@ def truncate_metrics(run: RunDirectory, step: int) -> None:
 
 def _lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
     """Every whole line of the metrics, as it stands and as a row."""
-    if not path.exists():
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]  # not splitlines, which takes a garbled byte for an end of line
+    except FileNotFoundError:
         return []
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        if not line.endswith(b"\n"):
-            break
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise RunError(f"Line {number} of {path} is damaged: {error}. Remove the line to go on.") from error
-        rows.append((line, row))
-    return rows
+    except OSError as error:
+        raise RunError(f"{path} can't be read: {error.strerror or error}.") from error
+    return [(line + b"\n", _row(line, number, path)) for number, line in enumerate(lines, start=1)]
+
+
+def _row(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    try:
+        row = parse_json(line)
+        if not isinstance(row, dict) or type(row.get("step", 0)) is not int:
+            raise ValueError("it is not an object with a whole number for its step")
+    except ValueError as error:
+        raise RunError(f"Line {number} of {path} is damaged: {error}. Remove the line to go on.") from error
+    return row
 
 
 def _end_of_last_line(file: IO[bytes]) -> int:
@@ -172,11 +184,12 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def _lock(path: Path) -> IO[str]:
-    """Hold `.lock` until it is closed or the process dies; it contains the holder's process id."""
-    file = open(path / ".lock", "a+")  # noqa: SIM115 (held open for as long as the run)
+def _lock(path: Path) -> tuple[IO[str], bool]:
+    """Hold `.lock` until it is closed or the process dies; it contains the holder's process id. False: to no effect."""
+    file = open(path / ".lock", "a+", errors="replace")  # noqa: SIM115 (held open for as long as the run)
     try:
-        if not _flock(file):
+        held = _flock(file)
+        if held is False:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             who = "this very process, which has not closed it" if holder == str(os.getpid()) else f"process {holder}"
@@ -187,19 +200,23 @@ def _lock(path: Path) -> IO[str]:
     except BaseException:
         file.close()
         raise
-    return file
+    return file, held is not None
 
 
-def _flock(file: IO[str]) -> bool:
-    """Whether the lock is ours now."""
+def _flock(file: IO[str]) -> bool | None:
+    """Whether the lock is ours now; None where there are no locks."""
     try:
         import fcntl
     except ImportError:  # not on Windows
-        return True
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return None
     return True
 
 
@@ -207,14 +224,12 @@ def _claim(path: Path, config: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
     """Write config.json, or compare it with the one that is there; whether it was, and notes."""
     config_path = path / "config.json"
     if config_path.exists():
-        saved = read_json(config_path)
-        if not isinstance(saved, dict) or "config" not in saved:
-            raise RunError(f"{config_path} was not written by dd_jax. Choose another directory.")
+        saved = read_config(path)
         remedy = "Choose another directory, or delete this one to start anew."
         refuse_difference(saved["config"], config, f"{path} holds a run with another configuration", remedy)
         atomic_write(path / ".probe", lambda file: file.write(b"writable"))  # or it would fail at the first checkpoint
         (path / ".probe").unlink()
-        notes = _version_notes(saved.get("provenance", {}), provenance())
+        notes = _version_notes(saved["provenance"], provenance())
         resuming = True
     else:
         write_json(config_path, {"config": config, "provenance": provenance()})
@@ -222,6 +237,27 @@ def _claim(path: Path, config: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
     for name in ("checkpoints", "distilled", "figures"):
         (path / name).mkdir(exist_ok=True)
     return resuming, notes
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What config.json in the run directory `path` holds: "config" and "provenance", both dictionaries.
+
+    Raises:
+        RunError: if it is missing or garbled, or wasn't written by dd_jax.
+    """
+    file = path / "config.json"
+    try:
+        saved = read_json(file)
+    except RunError as error:
+        raise RunError(f"{error} Put back a copy, or choose another directory.") from error
+    if not isinstance(saved, dict) or "config" not in saved:
+        raise RunError(f"{file} was not written by dd_jax. Choose another directory.")
+    saved.setdefault("provenance", {})
+    if damaged := [name for name in ("config", "provenance") if not isinstance(saved[name], dict)]:
+        raise RunError(
+            f"{file} is damaged: {damaged[0]!r} should be an object. Put back a copy, or choose another directory."
+        )
+    return saved
 
 
 def refuse_difference(there: Any, asked: Any, holds: str, remedy: str) -> None:

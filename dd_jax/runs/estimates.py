@@ -1,15 +1,14 @@
 """What a run will need, before it is started: memory from the compiled program, time from a few of its steps."""
 
 import dataclasses
-import re
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from dd_jax.data.memory import free_host_memory, in_units, read_text
 from dd_jax.errors import OptionError
 from dd_jax.inner import replicate
 from dd_jax.methods import Method
@@ -17,13 +16,7 @@ from dd_jax.models import num_params
 from dd_jax.runs.dispatch import mesh_for, run_steps, start_state
 from dd_jax.types import Dataset
 
-GIB = 2**30
-
 _TIMED_SECONDS = 3.0  # spent on steps that are timed, at least
-_CGROUPS = (  # limit and use, of version 2 and of version 1
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +37,8 @@ class Estimate:
 
     def __str__(self) -> str:
         return (
-            f"{self.num_params:,} parameters; {_mib(self.program_memory)} for an outer step and "
-            f"{_mib(self.argument_memory)} for data and state on each device, {_mib(self.free_memory)} free; "
+            f"{self.num_params:,} parameters; {in_units(self.program_memory)} for an outer step and "
+            f"{in_units(self.argument_memory)} for data and state on each device, {in_units(self.free_memory)} free; "
             f"compiled in {self.compile_seconds:.0f} s; {1000 * self.seconds_per_step:.3g} ms per outer step, "
             f"{duration(self.total_seconds)} in all"
         )
@@ -100,7 +93,7 @@ def free_memory() -> int:
         stats = device.memory_stats() or {}
         if "bytes_limit" in stats:
             free.append(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    return min(free) if free else _free_host_memory() // jax.local_device_count()
+    return min(free) if free else free_host_memory() // jax.local_device_count()
 
 
 def peak_memory() -> int | None:
@@ -108,7 +101,7 @@ def peak_memory() -> int | None:
     peaks = [(device.memory_stats() or {}).get("peak_bytes_in_use", 0) for device in jax.local_devices()]
     if any(peaks):
         return max(peaks)
-    line = next((line for line in _read("/proc/self/status").splitlines() if line.startswith("VmHWM:")), None)
+    line = next((line for line in read_text("/proc/self/status").splitlines() if line.startswith("VmHWM:")), None)
     return int(line.split()[1]) * 1024 if line else None
 
 
@@ -129,30 +122,6 @@ def _advice(method: Method, program: int, free: int) -> str:
         advice.append("fewer num_inits" + ("" if options.get("over_inits") == "map" else ' or over_inits "map"'))
     advice += [f"a smaller {name}" for name in ("batch_size", "num_steps", "num_epochs") if name in options]
     return (
-        f"An outer step needs {_mib(program)} on each device, but only {_mib(free)} are free. "
+        f"An outer step needs {in_units(program)} on each device, but only {in_units(free)} are free. "
         f"Try {', '.join(advice) or 'a smaller network'}, or more devices."
     )
-
-
-def _free_host_memory() -> int:
-    """Bytes that the operating system, and a container's limit, still give."""
-    free = [2**40]
-    meminfo = _read("/proc/meminfo")
-    if match := re.search(r"MemAvailable:\s+(\d+) kB", meminfo):
-        free.append(1024 * int(match[1]))
-    for limit, used in _CGROUPS:
-        texts = _read(limit), _read(used)
-        if all(text.strip().isdigit() for text in texts):
-            free.append(max(0, int(texts[0]) - int(texts[1])))
-    return min(free)
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
-
-
-def _mib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.1f} MiB"

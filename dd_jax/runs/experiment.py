@@ -15,7 +15,7 @@ from dd_jax.methods import UnrolledOptions, protocol_of, unrolled
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_provenance, save_distilled
 from dd_jax.runs.directory import provenance
-from dd_jax.runs.files import write_json
+from dd_jax.runs.files import disk_errors, write_json
 from dd_jax.runs.guard import MAX_ROLLBACKS
 from dd_jax.runs.judging import Row, judge, plain_rows
 from dd_jax.runs.loop import Run, distill
@@ -126,7 +126,8 @@ def leave(run: Run, report: Report) -> None:
     assert run.out is not None
     distilling = {"seconds": run.seconds, "validation": run.validation, "memory": run.memory}
     measured = {"results": plain_rows(report.rows), "distilling": distilling, "made_with": provenance()}
-    write_json(run.out / "results.json", measured)
+    with disk_errors("save the results", run.out):
+        write_json(run.out / "results.json", measured)
     found = report.evaluation
     test = {"accuracy": found.mean, "std": found.std, "nets": found.n, "split": found.split}
     save_distilled(run.out / "distilled", run.distilled, {**load_provenance(run.out), "test": test})

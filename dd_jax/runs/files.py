@@ -94,14 +94,24 @@ def read_json(path: str | Path) -> Any:
     """Read JSON from `path`.
 
     Raises:
-        RunError: if the file is missing or garbled.
+        RunError: if the file is missing, can't be read, or is garbled.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        return parse_json(Path(path).read_bytes())
     except FileNotFoundError:
         raise RunError(f"{path} is missing.") from None
-    except ValueError as error:  # covers JSON and UTF-8
+    except OSError as error:
+        raise RunError(f"{path} can't be read: {error.strerror or error}.") from error
+    except ValueError as error:
         raise RunError(f"{path} is damaged: it is not JSON ({error}).") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says; ValueError for all that is none: garbled, not in UTF-8, or nested too deeply for any of ours."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("brackets nested too deeply") from error
 
 
 def remove_temporary(folder: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from dd_jax import models
 from dd_jax.errors import DataError, DDJaxError
 from dd_jax.models import Model, Shapes
-from dd_jax.runs.files import disk_errors, plain, write_bytes
+from dd_jax.runs.files import disk_errors, parse_json, plain, write_bytes
 from dd_jax.types import Networks, Params, Pretrained
 
 PARTS = ("train", "held_out")
@@ -82,9 +82,10 @@ def load_pretrained(path: str | Path, model: Model | None = None) -> Pretrained:
     about = read_about(path)
     if about is None:
         return _from_torchvision(path, model)
-    accuracies = {part: _tensor(path, f"{part}.accuracy") for part in PARTS}
-    template = _template(path, about)
-    _check_tensors(path, template, accuracies)
+    found = _found(path)
+    accuracies = {part: _accuracies(path, part, found) for part in PARTS}
+    template = _template(path, about, len(found))
+    _check_tensors(path, template, accuracies, found)
     if not 0 <= about["num_selection"] < max(len(accuracies["train"]), 1):
         raise DataError(f"{path}: num_selection is {about['num_selection']} of {len(accuracies['train'])} networks.")
 
@@ -126,14 +127,20 @@ def read_about(path: Path) -> dict[str, Any] | None:
     if metadata is None or _KEY not in metadata:
         return None
     try:
-        about = json.loads(metadata[_KEY])
+        about = parse_json(metadata[_KEY])
     except ValueError as error:
         raise DataError(f"{path} is damaged: its description is not JSON ({error}).") from error
     for field, kind in _FIELDS.items():
         if not isinstance(about, dict) or not isinstance(about.get(field), kind):
-            raise DataError(f"{path}: its description should have {field!r}, a {kind.__name__}; found {about}.")
+            raise DataError(f"{path}: its description should have {field!r}, a {kind.__name__}; found {about!r:.400}.")
     if about["format"] != FORMAT:
         raise DataError(f"{path} has format {about['format']}; this version of dd_jax reads {FORMAT}.")
+    sizes = (*about["image_shape"], about["num_classes"])
+    if len(sizes) != 4 or not all(type(size) is int and size > 0 for size in sizes):
+        raise DataError(
+            f"{path} is damaged: it should be for images (H, W, C) in K classes; found {about['image_shape']!r:.80} "
+            f"and {about['num_classes']!r:.80}."
+        )
     return about
 
 
@@ -173,26 +180,46 @@ def _tensor(path: Path, name: str, first: int = 0, last: int | None = None) -> n
         raise DataError(f"{path}: can't read {name!r}: {error}.") from error
 
 
-def _template(path: Path, about: Mapping[str, Any]) -> Params:
+def _found(path: Path) -> dict[str, tuple[list[int], str]]:
+    """Shape and dtype of every tensor in a safetensors file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: (part.get_shape(), part.get_dtype()) for name, part in slices.items()}
+
+
+def _accuracies(path: Path, part: str, found: Mapping[str, tuple[list[int], str]]) -> np.ndarray:
+    name = f"{part}.accuracy"
+    shape, dtype = found.get(name, ([], "nothing"))
+    if len(shape) != 1 or dtype != "F32":
+        raise DataError(f"{path}: {name!r} should be float32 (N,); found {dtype} {tuple(shape)}.")
+    return _tensor(path, name)
+
+
+def _template(path: Path, about: Mapping[str, Any], num_tensors: int) -> Params:
     """Shapes and dtypes of one network's parameters."""
+    if any(isinstance(value, list) and len(value) > num_tensors for value in about["settings"].values()):
+        raise DataError(f"{path} is damaged: it describes more layers than it has weights.")
     spec = Shapes(tuple(about["image_shape"]), about["num_classes"])
     try:
         model = models.make(about["model"], spec, **about["settings"])
         return jax.eval_shape(model.init, jax.random.key(0))
-    except (DDJaxError, TypeError, ValueError) as error:
+    except (DDJaxError, TypeError, ValueError, ArithmeticError) as error:
         raise DataError(f"{path} is for a network that can't be built: {error}") from error
 
 
-def _check_tensors(path: Path, template: Params, accuracies: Mapping[str, np.ndarray]) -> None:
-    from safetensors import safe_open
-
+def _check_tensors(
+    path: Path,
+    template: Params,
+    accuracies: Mapping[str, np.ndarray],
+    found: Mapping[str, tuple[list[int], str]],
+) -> None:
     expected = {
         f"{part}/{name}": [len(accuracies[part]), *leaf.shape]
         for part in PARTS
         for name, leaf in _named(template).items()
     } | {f"{part}.accuracy": [len(accuracies[part])] for part in PARTS}
-    with safe_open(path, framework="np") as file:
-        found = {name: (file.get_slice(name).get_shape(), file.get_slice(name).get_dtype()) for name in file.keys()}  # noqa: SIM118
     for name, shape in expected.items():
         if name not in found:
             raise DataError(f"{path} lacks the weights {name!r}; it has {', '.join(sorted(found)[:4])}, ...")

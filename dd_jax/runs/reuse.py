@@ -14,8 +14,8 @@ from dd_jax.evaluation.protocols import AS_DISTILLED, misuse
 from dd_jax.inner import Training
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_distilled, load_provenance
-from dd_jax.runs.experiment import DEFAULT_MODEL, NETWORKS, load
-from dd_jax.runs.files import read_json
+from dd_jax.runs.directory import read_config
+from dd_jax.runs.experiment import DEFAULT_MODEL, NETWORKS, Experiment, load, source
 from dd_jax.runs.progress import note
 from dd_jax.synthetic import ORDERS
 from dd_jax.types import Dataset, DistilledData, Pretrained
@@ -34,16 +34,16 @@ def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained
     distilled = load_distilled(path)
     if not (path / "config.json").is_file():
         raise DataError(f"{path} is not a run directory: it has no config.json.")
-    config = _config(path)
-    if "source" not in config:
+    made_from, fingerprint = _recorded(path)
+    if not made_from:
         raise DataError(f"The run in {path} was made from arrays in memory: evaluate it with dd_jax.evaluate instead.")
     kept = path / NETWORKS
     networks = {"pretrained": kept} if kept.is_file() else {}
-    data, model, pretrained = load(**{**config["source"], **networks}, make=False)
-    if data.fingerprint != config["dataset"]["fingerprint"]:
+    data, model, pretrained = load(**{**made_from, **networks}, make=False)
+    if data.fingerprint != fingerprint:
         raise DataError(
             f"The dataset {data.name!r} is no longer the one that {path} was distilled from "
-            f"(fingerprint {data.fingerprint}, then {config['dataset']['fingerprint']})."
+            f"(fingerprint {data.fingerprint}, then {fingerprint})."
         )
     if pretrained is not None and pretrained.fingerprint != distilled.protocol.pretrained:
         raise DataError(
@@ -64,7 +64,7 @@ def load_set(
     """
     path = Path(path)
     distilled = load_distilled(path)
-    recorded = _config(path).get("source", {}) if (path / "config.json").is_file() else {}
+    recorded = _recorded(path)[0] if (path / "config.json").is_file() else {}
     if recorded and dataset in (None, recorded["dataset"]):
         distilled, own, data, pretrained = load_run(path)
     elif dataset is None:
@@ -76,7 +76,7 @@ def load_set(
         data = load_dataset(dataset, image_size=(height, width), channels=channels if channels in (1, 3) else None)
         if model is None and not recorded:
             raise DataError(f"{path} is a distilled set without its run: say with --model which network to train.")
-        own, pretrained = made(model or recorded["model"] or DEFAULT_MODEL, data), None
+        own, pretrained = made(model or recorded.get("model") or DEFAULT_MODEL, data), None
     if model is not None:
         own = made(model, data, own.settings.get("precision", "float32"))
     return distilled, own, data, pretrained
@@ -119,5 +119,18 @@ def with_notes(measure: Callable[[], Result]) -> Result:
     return result
 
 
-def _config(path: Path) -> dict[str, Any]:
-    return read_json(path / "config.json")["config"]
+def _recorded(path: Path) -> tuple[dict[str, Any], str]:
+    """What `load` makes the run in `path` from, empty if that was arrays, and the fingerprint of its dataset."""
+    config, known = read_config(path)["config"], source(Experiment())
+    made_from, dataset = config.get("source", {}), config.get("dataset")
+    named = ("dataset", "model", "precision", "pretrained")
+    if (
+        not (isinstance(made_from, dict) and isinstance(dataset, dict) and "fingerprint" in dataset)
+        or not set(made_from) <= set(known)
+        or not all(isinstance(value, str) or value == known[name] for name, value in made_from.items() if name in named)
+        or (made_from and "dataset" not in made_from)
+    ):
+        raise DataError(
+            f"{path / 'config.json'} is damaged: it doesn't say what the run was made from. Put back a copy."
+        )
+    return made_from, str(dataset["fingerprint"])

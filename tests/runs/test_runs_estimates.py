@@ -4,6 +4,7 @@ import jax
 import pytest
 
 import dd_jax as dd
+from dd_jax.data import memory
 from dd_jax.runs import estimates as estimating
 
 
@@ -52,7 +53,7 @@ def test_what_cannot_fit_is_refused_with_advice(method, digits, tmp_path, monkey
 def test_containers_limit_the_memory(tmp_path, monkeypatch):
     (tmp_path / "limit").write_text("3000000\n")
     (tmp_path / "used").write_text("1000000\n")
-    monkeypatch.setattr(estimating, "_CGROUPS", ((str(tmp_path / "limit"), str(tmp_path / "used")),))
+    monkeypatch.setattr(memory, "_CGROUPS", ((str(tmp_path / "limit"), str(tmp_path / "used")),))
     assert estimating.free_memory() == 2_000_000 // jax.local_device_count()
     (tmp_path / "limit").write_text("max\n")
     assert estimating.free_memory() > 2_000_000

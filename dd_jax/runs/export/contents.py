@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dd_jax.data.transforms import WHITE, to_pixels
+from dd_jax.errors import DataError
 from dd_jax.runs.artefact import load_artefact
 from dd_jax.runs.files import read_json
 from dd_jax.types import DistilledData
@@ -91,10 +92,14 @@ def read_contents(path: str | Path) -> Contents:
     artefact = load_artefact(path)
     folder = artefact.file.absolute().parent
     run = folder.parent if folder.name == "distilled" else folder
-    results = _record(run / "results.json").get("results", artefact.meta.get("results", {}))
-    source = _record(run / "config.json").get("config", {}).get("source", {})
+    results = _record(run / "results.json", "results") or artefact.meta.get("results", {})
+    source = _record(run / "config.json", "config").get("source", {})
     return Contents(artefact.file, run, artefact.arrays, artefact.meta, results, source, artefact.distilled)
 
 
-def _record(file: Path) -> dict[str, Any]:
-    return read_json(file) if file.is_file() else {}
+def _record(file: Path, name: str) -> dict[str, Any]:
+    """What a record of the run has under `name`; empty if there is no such file."""
+    found = read_json(file) if file.is_file() else {name: {}}
+    if not isinstance(found, dict) or not isinstance(found.get(name), dict):
+        raise DataError(f"{file} is damaged, or not from a run: it should be an object with an object {name!r}.")
+    return found[name]

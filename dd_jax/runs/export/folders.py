@@ -66,7 +66,8 @@ def refuse_foreign(out: Path) -> None:
             "replaced. Choose another folder."
         )
     known = read_json(out / MANIFEST)
-    ours = known.get("files", {}) if isinstance(known, dict) else {}
+    listed = known.get("files") if isinstance(known, dict) else None
+    ours = listed if isinstance(listed, dict) else {}
     foreign = [name for name, digest in found.items() if name != MANIFEST and ours.get(name) != digest]
     if foreign:
         raise RunError(

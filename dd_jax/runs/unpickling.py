@@ -1,0 +1,228 @@
+"""The pickles in PyTorch's weight files, read by an unpickler that knows dictionaries and descriptions of tensors only.
+
+Nothing in them runs, and none takes more time or memory than its size explains. What it says of tensors is not checked
+here, but where the numbers are read.
+"""
+
+import io
+import pickle
+import pickletools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+BFLOAT16 = "BFloat16Storage"
+STORAGES = {  # little-endian
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    BFLOAT16: "<u2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+_MAX_BITS = 1024  # of a number; the longest in these files has 77
+_MAX_WORK = 50  # parts of objects looked at, for every opcode; PyTorch's own files need about 4
+_SPARE_WORK = 10_000
+_MAX_TUPLES = 20_000  # in a pickle: nested ones deeper than that exhaust the interpreter's stack; AlexNet has about 100
+_MALFORMED = (  # what loading a garbled pickle raises
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+class DamagedError(Exception):
+    """Says what is wrong with a file, after its name."""
+
+    remedy = "Download it, or copy it, again"
+
+
+class RefusedError(Exception):
+    """Says what a file holds that isn't read, after its name."""
+
+    remedy = (
+        "Where you trust it, convert it with PyTorch: "
+        "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+    )
+
+
+class Storage(NamedTuple):
+    """Where numbers lie, as the pickle says: of the `size` numbers under `key`, those from `first` to `last`."""
+
+    key: str
+    kind: str
+    size: int
+    first: int
+    last: int
+
+
+class _Sealed(type):
+    """Classes that a pickle can't change."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        raise AttributeError(f"{cls.__name__} can't be changed")
+
+
+class Tensor(metaclass=_Sealed):
+    """What the pickle says of a tensor, kept as it stands: (storage, offset, shape, strides, ...) or (tensor, ...)."""
+
+    __slots__ = ("given",)
+    given: tuple[Any, ...]
+
+    def __new__(cls, *given: Any) -> "Tensor":
+        self = super().__new__(cls)
+        self.given = given
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        if not self.given and isinstance(state, tuple):  # as before 0.1.9; after it, only whether it is trained
+            self.given = state
+
+
+class _Dict(dict, metaclass=_Sealed):
+    """A dictionary without the attributes that state dicts have: the versions of PyTorch's modules."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+_CLASSES: Mapping[tuple[str, str], type] = {
+    ("collections", "OrderedDict"): _Dict,
+    ("torch._utils", "_rebuild_tensor"): Tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): Tensor,
+    ("torch._utils", "_rebuild_parameter"): Tensor,
+    ("torch.nn.parameter", "Parameter"): Tensor,  # before 0.4
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Gives dictionaries, lists, tuples, text, numbers and `Tensor`s; refuses everything else."""
+
+    def __init__(self, data: bytes):
+        super().__init__(io.BytesIO(data), encoding="utf-8")
+        self.storages: dict[str, Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _CLASSES:
+            return _CLASSES[module, name]
+        if module in ("torch", "torch.cuda") and name in STORAGES:
+            return name
+        raise RefusedError(f"asks for {f'{module}.{name}'!r:.80}, which no weights need; it was not run")
+
+    def persistent_load(self, pid: Any) -> Storage:
+        if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
+            raise pickle.UnpicklingError("a reference to something that is not a storage")
+        kind, key, _, size = pid[1:5]
+        view = pid[5] if len(pid) == 6 else None
+        _, first, count = (key, 0, size) if view is None else view
+        if not isinstance(key, str) or kind not in STORAGES or not naturals((size, first, count)):
+            raise pickle.UnpicklingError("a storage without a name, type or size")
+        if first + count > size:
+            raise pickle.UnpicklingError("a part of a storage that is larger than the whole")
+        whole = self.storages.setdefault(key, Storage(key, kind, size, 0, size))
+        if whole[:3] != (key, kind, size):
+            raise pickle.UnpicklingError("a storage of two types or sizes")
+        return whole._replace(first=first, last=first + count)
+
+
+def unpickle(data: bytes, start: int = 0) -> tuple[Any, Mapping[str, Storage], int]:
+    """The object pickled in `data` at `start`, the storages that it refers to, and where it ends."""
+    stream = io.BytesIO(data)
+    stream.seek(start)
+    try:
+        _check_opcodes(stream, start)
+        unpickler = _Unpickler(data[start : stream.tell()])
+        return unpickler.load(), unpickler.storages, stream.tell()
+    except _MALFORMED as error:
+        raise DamagedError(f"is not whole, or not PyTorch's: its pickle can't be read ({error!s:.80})") from error
+
+
+def _check_opcodes(stream: io.BytesIO, start: int) -> None:
+    """Go through a pickle without loading it; UnpicklingError if loading could take what its size doesn't explain."""
+    tuples, extents = 0, _Extents()
+    for opcode, argument, position in pickletools.genops(stream):
+        tuples += "TUPLE" in opcode.name
+        if tuples > _MAX_TUPLES:
+            raise pickle.UnpicklingError("more tuples than any weights need")
+        if isinstance(argument, int) and argument.bit_length() > _MAX_BITS:
+            raise pickle.UnpicklingError("a number longer than any weights need")
+        if opcode.name.startswith("EXT"):  # looks objects up elsewhere than in find_class
+            raise pickle.UnpicklingError("an extension code")
+        if opcode.name.endswith("PUT") and int(argument or 0) > (position or 0) - start:  # would claim the memory
+            raise pickle.UnpicklingError("a memo larger than the pickle")
+        extents.follow(opcode, argument)
+
+
+class _Extents:
+    """How many parts each object on the unpickler's stack has, counted as often as hashing it would meet them.
+
+    A tuple that holds another twice, which holds another twice, ... is small in the file, and as the key of a
+    dictionary never done with.
+    """
+
+    def __init__(self) -> None:
+        self.stack: list[int | None] = []  # None is a mark
+        self.memo: dict[int, int | None] = {}
+        self.work, self.opcodes = 0, 0
+
+    def follow(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+        """What the opcode does to the stack and the memo."""
+        name, stack = opcode.name, self.stack
+        if name == "MARK":
+            stack.append(None)
+        elif name == "DUP":
+            stack.append(stack[-1])
+        elif name.endswith("PUT"):
+            self.memo[int(argument)] = stack[-1]
+        elif name == "MEMOIZE":
+            self.memo[len(self.memo)] = stack[-1]
+        elif name.endswith("GET"):
+            stack.append(self.memo[int(argument)])
+        else:
+            extent = 1 + self._take(opcode)
+            self.work, self.opcodes = self.work + extent, self.opcodes + 1
+            if self.work > _MAX_WORK * self.opcodes + _SPARE_WORK:
+                raise pickle.UnpicklingError("tuples that repeat each other more often than any weights need")
+            stack += [extent if "TUPLE" in name or name == "FROZENSET" else 1] * len(opcode.stack_after)
+
+    def _take(self, opcode: pickletools.OpcodeInfo) -> int:
+        """Take from the stack what the opcode does; its extent."""
+        taken, count = 0, len(opcode.stack_before)
+        if pickletools.markobject in opcode.stack_before:
+            while (extent := self.stack.pop()) is not None:
+                taken += extent
+            count = opcode.stack_before.index(pickletools.markobject)
+        return taken + sum(self.stack.pop() or 0 for _ in range(count))
+
+
+def state_dict(content: Any) -> dict[str, Tensor]:
+    """The named tensors in what was unpickled: all of it, or what it has under "state_dict"."""
+    if isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
+        content = content.get("state_dict", content)
+    if not isinstance(content, dict):
+        raise RefusedError(f"holds a {type(content).__name__}, and not a dictionary of named tensors")
+    for key, value in content.items():
+        if not isinstance(key, str):
+            raise RefusedError(f"holds a dictionary with a {type(key).__name__} for a name")
+        if not isinstance(value, Tensor):
+            raise RefusedError(f"should hold named tensors, but {key!r:.80} is a {type(value).__name__}")
+    if not content:
+        raise RefusedError("holds no tensors")
+    return content
+
+
+def naturals(values: Any) -> bool:
+    """Whether these are whole numbers from 0, in a tuple or list."""
+    return isinstance(values, tuple | list) and all(type(value) is int and value >= 0 for value in values)
