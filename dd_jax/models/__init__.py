@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+
 from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.models.alexcifarnet import alexcifarnet
 from dd_jax.models.alexnet import alexnet, alexnet_from_torchvision
@@ -15,7 +17,6 @@ from dd_jax.models.base import (
     Shapes,
     architecture,
     check_attack,
-    check_fits,
     from_linen,
     num_params,
     same_shapes,
@@ -24,7 +25,8 @@ from dd_jax.models.base import (
 from dd_jax.models.convnet import convnet
 from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
-from dd_jax.types import Pretrained
+from dd_jax.models.own import from_flax, from_functions
+from dd_jax.types import Batch, Pretrained
 
 MODELS: Mapping[str, Callable[..., Model]] = {
     "alexcifarnet": alexcifarnet,
@@ -68,6 +70,18 @@ def parse_model(spec: str) -> tuple[str, dict[str, Any]]:
         ) from error
 
 
+def check_fits(model: Model, images: Batch | jax.Array, num_classes: int, what: str = "dataset") -> None:
+    """Raise DataError unless `model` was built for images and classes like these."""
+    array = images.images if isinstance(images, Batch) else images
+    shape = tuple(array.shape[-3:])
+    if shape != tuple(model.image_shape) or num_classes != model.num_classes:
+        build = f": dd_jax.models.{model.name}(data)" if model.name in MODELS else ""
+        raise DataError(
+            f"The {model.name} was built for images {model.image_shape} in {model.num_classes} classes, but the {what} "
+            f"has images {shape} in {num_classes} classes. Build the model from the same data{build}."
+        )
+
+
 def check_pretrained(pretrained: Pretrained, model: Model) -> None:
     """Raise DataError unless the pretrained networks are of the architecture `model`, with weights of its shapes.
 
@@ -100,6 +114,8 @@ __all__ = [
     "check_fits",
     "check_pretrained",
     "convnet",
+    "from_flax",
+    "from_functions",
     "from_linen",
     "lenet",
     "make",

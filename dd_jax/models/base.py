@@ -1,7 +1,7 @@
 """The contract of a network: pure functions over a plain pytree of parameters."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from dd_jax.errors import DataError, OptionError, unknown_name
-from dd_jax.types import Batch, Params
+from dd_jax.errors import OptionError, unknown_name
+from dd_jax.types import Params
 
 Images: TypeAlias = Float[Array, "batch height width channels"]
 
@@ -72,7 +72,10 @@ def from_linen(name: str, module: nn.Module, spec: ImageSpec, settings: Mapping[
     def init(key: jax.Array) -> Params:
         return module.init(key, jnp.zeros((1, *image_shape)))["params"]
 
-    return Model(name, init, _Forward(module, 0), _Forward(module, 1), image_shape, num_classes, dict(settings))
+    def outputs(params: Params, images: Images) -> Any:
+        return module.apply({"params": params}, images)
+
+    return Model(name, init, Forward(outputs, 0), Forward(outputs, 1), image_shape, num_classes, dict(settings))
 
 
 def with_precision(model: Model, precision: str) -> Model:
@@ -85,9 +88,15 @@ def with_precision(model: Model, precision: str) -> Model:
     """
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
-    if not isinstance(model.apply, _Forward) or not isinstance(model.features, _Forward):
-        raise OptionError(f"The precision of {model.name} can't be chosen: it is not one of this library's networks.")
-    apply, features = (dataclasses.replace(f, precision=precision) for f in (model.apply, model.features))
+    if not isinstance(model.apply, Forward):
+        raise OptionError(
+            f"The precision of {model.name} can't be chosen: it was not made by this library. "
+            "dd_jax.models.from_functions makes a model of any init and apply."
+        )
+    apply, features = (
+        dataclasses.replace(f, precision=precision) if isinstance(f, Forward) else f
+        for f in (model.apply, model.features)
+    )
     settings = architecture(model)
     if precision != "float32":
         settings["precision"] = precision
@@ -95,10 +104,13 @@ def with_precision(model: Model, precision: str) -> Model:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Forward:
-    """One output of a Linen module, in a precision."""
+class Forward:
+    """One output of a network, in a precision.
 
-    module: nn.Module
+    outputs: (params, images) -> logits and, where there are any, features.
+    """
+
+    outputs: Callable[[Params, Images], Any]
     output: int
     precision: str = "float32"
 
@@ -107,7 +119,7 @@ class _Forward:
         if self.precision == "bf16":
             params, images = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (params, images))
         with jax.default_matmul_precision(PRECISIONS[self.precision]):
-            out: Any = self.module.apply({"params": params}, images)
+            out: Any = self.outputs(params, images)
         return out[self.output].astype(given) if self.precision == "bf16" else out[self.output]
 
 
@@ -126,18 +138,6 @@ def num_params(model: Model) -> int:
     """How many numbers the network has."""
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
-
-
-def check_fits(model: Model, images: Batch | jax.Array, num_classes: int, what: str = "dataset") -> None:
-    """Raise DataError unless `model` was built for images and classes like these."""
-    array = images.images if isinstance(images, Batch) else images
-    shape = tuple(array.shape[-3:])
-    if shape != tuple(model.image_shape) or num_classes != model.num_classes:
-        raise DataError(
-            f"The {model.name} was built for images {model.image_shape} in {model.num_classes} classes, but the {what} "
-            f"has images {shape} in {num_classes} classes. Build the model from the same data: "
-            f"dd_jax.models.{model.name}(data)."
-        )
 
 
 def check_attack(attack: tuple[int, int] | None, num_classes: int) -> None:

@@ -65,5 +65,5 @@ def test_distilling_in_bf16_learns(digits, digits_mlp):
 def test_unknown_precisions_and_foreign_networks(case):
     with pytest.raises(dd.OptionError, match="bf16"):
         with_precision(case[0], "bf61")
-    with pytest.raises(dd.OptionError, match="not one of this library's"):
+    with pytest.raises(dd.OptionError, match="not made by this library"):
         with_precision(case[0]._replace(apply=lambda params, images: images), "bf16")

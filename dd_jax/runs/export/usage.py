@@ -1,5 +1,6 @@
 """How a distilled set is used, as a dataset card tells."""
 
+from dd_jax.models import MODELS
 from dd_jax.runs.export.about import known
 from dd_jax.runs.export.contents import Contents
 from dd_jax.runs.export.words import code, literal
@@ -66,6 +67,8 @@ def _make(contents: Contents) -> str:
     settings.pop("precision", None)
     if name is None:
         return "...  # the network that it was learnt with"
+    if name not in MODELS:
+        return f"...  # the network that it was learnt with, {literal(name)}: not one of dd_jax's"
     return f"dd.models.make({', '.join([literal(name), 'data', *(f'{k}={v!r}' for k, v in settings.items())])})"
 
 
