@@ -74,7 +74,8 @@ def as_labels(labels: Any, count: int, what: str) -> np.ndarray:
             f"The {what} have type {array.dtype}; expected integer classes counted from 0. "
             "Convert with class_names, labels = numpy.unique(labels, return_inverse=True)."
         )
-    wrong = np.flatnonzero(~((array >= 0) & (array <= MAX_LABEL) & (array == np.floor(array))))
+    values = array.astype(np.float64)  # float32 doesn't know the largest label from one more
+    wrong = np.flatnonzero(~((values >= 0) & (values <= MAX_LABEL) & (values == np.floor(values))))
     if wrong.size:
         raise DataError(
             f"The {what} must be integers from 0; found {array[wrong[0]]} at index {wrong[0]} "
