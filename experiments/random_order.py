@@ -43,8 +43,9 @@ if __name__ == "__main__":
         sys.exit(status)
     names = [word for word in sys.argv[1:] if word in SETS] or list(SETS)
     folder = Path(sys.argv[sys.argv.index("--out") + 1] if "--out" in sys.argv else "runs")
+    ways, nets = (WAYS[:2], "1") if "--smoke" in sys.argv else (WAYS, "20")
     for name in names:
-        for way in WAYS:
+        for way in ways:
             print(f"{name}, used with {' '.join(way)}:", flush=True)
-            if status := main(["train", str(folder / name), "--num-nets", "20", *way]):
+            if status := main(["train", str(folder / name), "--num-nets", nets, *way]):
                 sys.exit(status)

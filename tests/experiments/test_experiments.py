@@ -51,7 +51,12 @@ def test_the_benchmark_runs_and_says_what_it_measured(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "name"),
-    [("adapt_digits", "mnist-to-usps"), ("attack", "mnist-attack"), ("steps_and_epochs", "mnist-1-steps")],
+    [
+        ("adapt_digits", "mnist-to-usps"),
+        ("attack", "mnist-attack"),
+        ("steps_and_epochs", "mnist-1-steps"),
+        ("random_order", "mnist-random-random-order"),
+    ],
 )
 def test_smoke_of_a_table(script, name, tmp_path):
     data = Path(os.environ.get("TFDS_DATA_DIR", "/nowhere"))
