@@ -43,7 +43,7 @@ if __name__ == "__main__":
         sys.exit(status)
     names = [word for word in sys.argv[1:] if word in SETS] or list(SETS)
     folder = Path(sys.argv[sys.argv.index("--out") + 1] if "--out" in sys.argv else "runs")
-    ways, nets = (WAYS[:2], "1") if "--smoke" in sys.argv else (WAYS, "20")
+    ways, nets = (WAYS[:2], "1") if "--smoke" in sys.argv else (WAYS, "10")
     for name in names:
         for way in ways:
             print(f"{name}, used with {' '.join(way)}:", flush=True)
