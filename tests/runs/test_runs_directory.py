@@ -151,6 +151,25 @@ def test_the_same_process_is_refused_until_it_closes(tmp_path):
     close(open_run(tmp_path, {}))
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_noted(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with open_run(tmp_path, CONFIG) as run:
+        assert len(run.notes) == 1
+        assert "knows no locks: nothing keeps a second process out" in run.notes[0]
+
+
+def test_a_garbled_lock_still_refuses(tmp_path):
+    run = open_run(tmp_path, {})
+    (tmp_path / ".lock").write_bytes(b"\xff\xfe")
+    with pytest.raises(RunError, match="is in use by process"):
+        open_run(tmp_path, {})
+    close(run)
+
+
 # Metrics.
 
 

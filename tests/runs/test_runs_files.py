@@ -46,11 +46,16 @@ def test_temporary_files_of_killed_writers_are_removed(tmp_path):
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-@pytest.mark.parametrize("content", [b'{"a": 1', b"", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("content", [b'{"a": 1', b"", b"\xff\xfe\x00", b"[" * 100_000, b"9" * 10_000])
 def test_garbled_json_is_named(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(RunError, match=r"config\.json is damaged"):
         read_json(tmp_path / "config.json")
+
+
+def test_json_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(RunError, match="can't be read: Is a directory"):
+        read_json(tmp_path)
 
 
 def test_missing_json_is_named(tmp_path):
