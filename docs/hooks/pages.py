@@ -189,11 +189,11 @@ def command(name: str) -> tuple[str, str]:
 
 
 def help_text(name: str) -> str:
-    """What `dd-jax NAME --help` prints, on a terminal wide enough for every option to fit on a line or two."""
+    """What `dd-jax NAME --help` prints, on a terminal too narrow for two boxes beside each other."""
     from dd_jax.cli import COMMANDS
 
     printed = io.TextIOWrapper(io.BytesIO(), "utf-8")  # boxes are drawn only where there is a character set for them
-    wide = mock.patch.dict(os.environ, {"COLUMNS": "1000", "NO_COLOR": "1"})
+    wide = mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"})
     with wide, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         COMMANDS[name](["--help"])
     printed.seek(0)
@@ -214,7 +214,7 @@ def _options(lines: Iterator[str]) -> Iterator[list[str]]:
     for line in lines:
         if line.startswith(" "):
             text += f" {line.strip()}"
-        elif re.match(r"-|\[?[A-Z]+\]? ", line):
+        elif re.match(r"-|\[*[A-Z]+[\] ]", line):
             if name:
                 yield [option_name(name), text.strip()]
             name, _, text = line.partition("  ")
