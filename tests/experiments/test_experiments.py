@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+import dd_jax as dd
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 
@@ -67,3 +70,36 @@ def test_smoke_of_a_table(script, name, tmp_path):
     row = json.loads((tmp_path / "runs" / name / "results.json").read_text())["results"]["distilled"]
     assert 0 <= row["mean"] <= 1
     assert ("attacked" in row) == (script == "attack")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [False, True])
+def test_smoke_of_ones_own_folder(given, tmp_path):
+    folder = tmp_path / "pets"
+    for name, brightness in (("cat", 40), ("dog", 200)) if given else ():
+        (folder / name).mkdir(parents=True)
+        for number in range(12):
+            Image.new("RGB", (20, 17), (brightness, 5 * number, 90)).save(folder / name / f"{number}.png")
+    command = [sys.executable, FOLDER / "own_image_folder.py", *([folder] if given else []), "--smoke"]
+    for _ in range(2):  # the second time it finds its run
+        subprocess.run(command, check=True, cwd=tmp_path)
+    run = tmp_path / "runs" / ("own-pets" if given else "own-digits")
+    assert 0 <= json.loads((run / "results.json").read_text())["results"]["distilled"]["mean"] <= 1
+    names = ("cat", "dog") if given else tuple(map(str, range(10)))
+    assert dd.load_distilled(run).class_names == names
+
+
+@pytest.mark.slow
+def test_smoke_of_ones_own_arrays_and_module(tmp_path):
+    command = [sys.executable, FOLDER / "own_arrays_and_module.py", "--smoke"]
+    found = subprocess.run(command, check=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True).stdout
+    assert [line.split()[0] for line in found.splitlines()] == [
+        "distilled",
+        "random",
+        "best",
+        "class",
+        "k-means",
+        *2 * ["k-NN"],
+    ]
+    config = json.loads((tmp_path / "runs" / "own-stripes" / "config.json").read_text())["config"]
+    assert config["model"]["name"] == "Energy"
