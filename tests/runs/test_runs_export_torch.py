@@ -157,9 +157,7 @@ def test_the_networks_of_both_reach_the_same_accuracy(tmp_path, digits):
     images, found = torch.tensor(np.asarray(digits.test.images)).permute(0, 3, 1, 2), []
     for _ in range(50):
         net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
-        for layer in (net[1], net[3]):
-            torch.nn.init.xavier_normal_(layer.weight)
-            torch.nn.init.zeros_(layer.bias)
+        script.start_as_learnt(net)
         found.append(script.accuracy(script.train(net, loaded), images, np.asarray(digits.test.labels)))
     standard_error = np.sqrt((np.var(found) + ours.std**2) / 50)
     assert abs(np.mean(found) - ours.mean) < 3 * standard_error

@@ -1,6 +1,6 @@
 """Train a PyTorch network on the distilled set in images_nchw.npz, as the set was learnt to be used.
 
-    net = train(my_network, load())
+    net = train(start_as_learnt(my_network), load())
     print(accuracy(net, normalise(test_pixels, load()), test_labels))
 
 or, to see a small network trained and tested:   python train_torch.py TEST.npz
@@ -25,6 +25,16 @@ def load(path=FILE):
     """Images (S, B, C, H, W) in model space; labels (S, B), or soft (S, B, K); step_sizes and order (T,); mean, std."""
     with np.load(path, allow_pickle=False) as npz:
         return {name: torch.from_numpy(npz[name]) for name in npz.files}
+
+
+def start_as_learnt(net):
+    """Xavier-normal weights and no biases, what dd_jax's networks start from; from torch's own start less is learnt."""
+    for name, weights in net.named_parameters():
+        if weights.ndim > 1:
+            torch.nn.init.xavier_normal_(weights)
+        elif name.endswith("bias"):
+            torch.nn.init.zeros_(weights)
+    return net
 
 
 def train(net, distilled):
@@ -69,5 +79,6 @@ if __name__ == "__main__":
     net = torch.nn.Sequential(
         torch.nn.Flatten(), torch.nn.Linear(images[0].numel(), 64), torch.nn.ReLU(), torch.nn.Linear(64, num_classes)
     )
+    start_as_learnt(net)
     before = accuracy(net, images, labels)
     print(f"accuracy before {before:.3f}, after {accuracy(train(net, distilled), images, labels):.3f}")
