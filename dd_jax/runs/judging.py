@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dd_jax.evaluation import AS_DISTILLED, Baseline, Evaluation, evaluate, in_percent, iterate_baselines
-from dd_jax.models import Model
+from dd_jax.models import Model, num_params
 from dd_jax.runs.progress import note, table
 from dd_jax.types import Dataset, DistilledData, Pretrained
 
-_STEPS_LOOKED_AT = 100  # inner steps up to which accuracy is measured after each one, and not after each epoch
+_STEPS_LOOKED_AT = 100  # inner steps up to which accuracy is measured after each one, and not after each epoch, ...
+_STEP_NETS = 5  # ... of so many networks ...
+_CHEAP_LOOK = 10**9  # ... if their parameters times the test images are no more: LeNet on MNIST is below
 
 
 class Row(NamedTuple):
@@ -60,8 +62,7 @@ def _distilled_rows(distilled: DistilledData, model: Model, data: Dataset, optio
     def measured(**changes: Any) -> Evaluation:
         return evaluate(distilled, model, data, **{**options, **changes})
 
-    every_step = distilled.num_steps * distilled.num_epochs <= _STEPS_LOOKED_AT
-    rows = [Row("distilled", measured(curve="steps" if every_step else "epochs"))]
+    rows = [Row("distilled", measured(**_curve(distilled, model, data)))]
     if options.get("protocol", AS_DISTILLED) != AS_DISTILLED:
         return rows
     nets: Pretrained | None = options["pretrained"]
@@ -73,6 +74,13 @@ def _distilled_rows(distilled: DistilledData, model: Model, data: Dataset, optio
         count = min(options["num_nets"], held_out)  # as many: all that a run directory keeps
         rows.append(Row("distilled, own networks", measured(part="train", num_nets=count, num_curve_nets=0)))
     return rows
+
+
+def _curve(distilled: DistilledData, model: Model, data: Dataset) -> dict[str, Any]:
+    """Where along training to look: a look goes through all test images, so at every step only where that is cheap."""
+    few = distilled.num_steps * distilled.num_epochs <= _STEPS_LOOKED_AT
+    cheap = num_params(model) * len(data.test.labels) <= _CHEAP_LOOK
+    return {"curve": "steps", "num_curve_nets": _STEP_NETS} if few and cheap else {"curve": "epochs"}
 
 
 def baseline_row(name: str, baseline: Baseline) -> Row:
