@@ -94,7 +94,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     if dtype.kind == _STRUCTURED:
         raise _RefusedError(f"holds records ({member.filename} is {dtype}); expected plain numeric arrays")
     claimed = math.prod(shape) * dtype.itemsize
-    if claimed != found or min(shape, default=0) < 0:
+    if claimed != found or any(type(side) is not int or side < 0 for side in shape):
         raise _RefusedError(
             f"is damaged: {member.filename} should have {claimed} bytes for {shape} of {dtype}, and has {found}"
         )

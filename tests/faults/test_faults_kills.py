@@ -211,7 +211,7 @@ def start(out: Path, kind: str, steps: int, every: int, kill_at: int = 0) -> sub
     """A process that makes a run in `out`, and kills itself before the `kill_at`th change to it."""
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     command = [sys.executable, "-c", SCRIPT, str(out), kind, str(steps), str(every), str(kill_at)]
-    environment = {**os.environ, "PYTHONPATH": paths}
+    environment = {**os.environ, "PYTHONPATH": paths, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mutations import Touch, archive, entries_like, examples, mutated, npy, read_or_refused
+from mutations import Touch, archive, entries_like, examples, header, mutated, npy, read_or_refused
 from PIL import Image
 
 from dd_jax.data import load_dataset
@@ -65,6 +65,14 @@ def test_pickles_in_an_archive_are_not_loaded(place, name):
         (place / "set.npz").write_bytes(content)
         assert read_or_refused(read_npz, place / "set.npz") is None
     assert not (place / "executed").exists()
+
+
+@pytest.mark.parametrize("shape", [(True,), (-1,), (2**70, 0), (2**32, 2**32), (10**12,)])
+def test_shapes_that_no_array_has(place, shape):
+    for numbers in (b"", bytes(4)):
+        (place / "set.npz").write_bytes(archive({**ENTRIES, "other.npy": header(shape) + numbers}))
+        with pytest.raises(DataError, match=r"set\.npz .*is damaged"):
+            read_npz(place / "set.npz")
 
 
 def test_what_is_no_array_in_an_archive_is_left_alone(place):

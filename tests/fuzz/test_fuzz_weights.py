@@ -31,8 +31,9 @@ def file(tmp_path_factory):
 def read(file, data: bytes) -> dict[str, np.ndarray] | None:
     file.write_bytes(data)
     found = read_or_refused(read_state_dict, file)
-    for array in (found or {}).values():
-        array.sum()  # no view reaches past its numbers
+    with np.errstate(all="ignore"):
+        for array in (found or {}).values():
+            array.sum()  # no view reaches past its numbers
     return found
 
 
