@@ -1,6 +1,6 @@
 """The artefact: a distilled set on disk, whole and checkable, as arrays (npz) and text (json).
 
-`distilled.json` names the npz beside it, by a name made from its content, and the npz's SHA-256. The
+`distilled.json` names the npz beside it, by a name made from its content, and holds the SHA-256 of both. The
 npz is written first and the json last, so the json always leads to a whole set: the old one or the new.
 """
 
@@ -20,13 +20,14 @@ from dd_jax.data.transforms import KINDS
 from dd_jax.errors import DataError, RunError
 from dd_jax.evaluation import AS_DISTILLED
 from dd_jax.inner import INITS
-from dd_jax.runs.files import disk_errors, plain, read_json, remove_temporary, write_bytes, write_json
+from dd_jax.runs.files import disk_errors, hash_json, plain, read_json, remove_temporary, write_bytes, write_json
 from dd_jax.synthetic import ORDERS
 from dd_jax.types import DistilledData, Protocol, Transform
 
 SCHEMA_VERSION = 1
 
 _JSON = "distilled.json"
+_SEAL = "content_sha256"
 _TRANSFORM = "transform/"  # prefix of the transform's arrays in the npz
 _ARRAYS = ("images", "labels", "step_sizes")
 _FLOATS = (np.float16, np.float32, np.float64)
@@ -75,7 +76,7 @@ def save_distilled(folder: str | Path, distilled: DistilledData, provenance: Map
     name = f"distilled-{digest[:12]}.npz"
     with disk_errors("save the distilled set", folder):
         write_bytes(folder / name, buffer.getvalue())
-        write_json(folder / _JSON, {"arrays": name, "sha256": digest, **meta})
+        write_json(folder / _JSON, sealed({"arrays": name, "sha256": digest, **meta}))
         for old in set(folder.glob("distilled-*.npz")) - {folder / name}:
             old.unlink()
         remove_temporary(folder)
@@ -111,6 +112,22 @@ def load_artefact(path: str | Path) -> Artefact:
 def load_provenance(path: str | Path) -> dict[str, Any]:
     """What `save_distilled` was told about the set at `path` (as for `load_distilled`)."""
     return _meta(path)[1]["provenance"]
+
+
+def sealed(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What a json is to hold, with the SHA-256 of it."""
+    content = {name: value for name, value in plain(meta).items() if name != _SEAL}
+    return {**content, _SEAL: hash_json(content)}
+
+
+def holds(folder: str | Path, distilled: DistilledData, **provenance: Any) -> bool:
+    """Whether `folder` holds just this set, whole, with these entries in its provenance."""
+    try:
+        found = load_artefact(folder)
+    except DataError:
+        return False
+    same = all(np.array_equal(found.arrays[name], array) for name, array in _arrays(distilled).items())
+    return same and found.meta["provenance"].items() >= provenance.items()
 
 
 def _arrays(distilled: DistilledData) -> dict[str, np.ndarray]:
@@ -163,6 +180,8 @@ def _meta(path: str | Path) -> tuple[Path, dict[str, Any]]:
         raise DataError(f"{file}: 'arrays' should name a file beside it, found {meta['arrays']!r:.200}.")
     if not all(isinstance(name, str) for name in meta["class_names"]):
         raise DataError(f"{file}: 'class_names' should be a list of names, found {meta['class_names']!r:.200}.")
+    if _SEAL in meta and sealed(meta) != meta:
+        raise DataError(f"{file} is damaged: it is not as it was written. Without {_SEAL!r} it is taken as it stands.")
     return file, meta
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +36,8 @@ def board(folder: Path, step: int) -> Iterator[Board]:
     from tensorboardX import SummaryWriter
 
     with disk_errors("write for TensorBoard", folder):
-        writer = SummaryWriter(str(folder), purge_step=step + 1)
+        # Its files' names tell the second only: a run resumed within it would write over what there is.
+        writer = SummaryWriter(str(folder), purge_step=step + 1, filename_suffix=f".{step:08d}.{secrets.token_hex(4)}")
 
     def rows(found: Sequence[Mapping[str, Any]]) -> None:
         with disk_errors("write for TensorBoard", folder):

@@ -8,7 +8,6 @@ manifest tells whether it still is.
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import re
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dd_jax.errors import RunError
-from dd_jax.runs.files import disk_errors, read_json, sync_directory, write_json
+from dd_jax.runs.files import disk_errors, hash_json, read_json, sync_directory, write_json
 
 FORMAT = 1  # of the layout in a checkpoint's directory
 
@@ -58,7 +57,7 @@ def save(folder: str | Path, step: int, tree: Any, keep: int = 3) -> None:
             leaves, keys = _write_arrays(unfinished / "arrays", tree)
             files = {_relative(file, unfinished): _sync_and_hash(file) for file in _files(unfinished)}
             content = {"format": FORMAT, "step": step, "leaves": leaves, "keys": keys, "files": files}
-            write_json(unfinished / "manifest.json", {"sha256": _hash_json(content), "content": content})
+            write_json(unfinished / "manifest.json", {"sha256": hash_json(content), "content": content})
             for directory in [entry for entry in unfinished.rglob("*") if entry.is_dir()]:
                 sync_directory(directory)
             _discard(final)
@@ -68,6 +67,18 @@ def save(folder: str | Path, step: int, tree: Any, keep: int = 3) -> None:
             raise
         sync_directory(folder)
         _prune(folder, step, keep)
+
+
+def drop_after(folder: str | Path, step: int) -> None:
+    """Remove the checkpoints after `step`.
+
+    Raises:
+        RunError: if the disk refuses.
+    """
+    folder = Path(folder)
+    with disk_errors(f"remove the checkpoints after step {step}", folder):
+        for later in [other for other in (_steps(folder) if folder.is_dir() else []) if other > step]:
+            _discard(folder / _name(later))
 
 
 def restore_latest(folder: str | Path, template: Any) -> Restored | None:
@@ -155,16 +166,12 @@ def _sync_and_hash(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _hash_json(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def _verified(checkpoint: Path, step: int) -> dict[str, Any]:
     """The content of the manifest, once every file has been found to be as it was written."""
     try:
         manifest = read_json(checkpoint / "manifest.json")
         content = manifest["content"]
-        intact = manifest["sha256"] == _hash_json(content)
+        intact = manifest["sha256"] == hash_json(content)
     except (RunError, OSError, KeyError, TypeError) as error:
         raise _DamagedError("manifest.json is missing or garbled") from error
     if not intact or content["step"] != step:

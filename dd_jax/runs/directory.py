@@ -128,9 +128,13 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     return [row for _, row in _lines(Path(path))]
 
 
-def truncate_metrics(run: RunDirectory, step: int) -> None:
-    """Drop the rows after `step` from the metrics, as if the run had stopped there."""
-    kept = [line for line, row in _lines(run.metrics_path) if row.get("step", step) <= step]
+def truncate_metrics(run: RunDirectory, step: int, rollbacks: int) -> None:
+    """Drop the rows after `step`, and those of later rollbacks, from the metrics, as if the run had stopped there."""
+
+    def earlier(row: Mapping[str, Any]) -> bool:
+        return row.get("step", step) <= step and row.get("rollbacks", 0) <= rollbacks
+
+    kept = [line for line, row in _lines(run.metrics_path) if earlier(row)]
     if run.metrics_path.exists():
         with disk_errors("shorten the metrics", run.metrics_path):
             write_bytes(run.metrics_path, b"".join(kept))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import math
 import os
@@ -88,6 +89,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_json(path: str | Path, obj: Any) -> None:
     """Write `obj` to `path` as indented JSON, atomically; what `plain` takes is taken."""
     write_bytes(path, (json.dumps(plain(obj), indent=2, allow_nan=False) + "\n").encode())
+
+
+def hash_json(content: Any) -> str:
+    """The SHA-256 of what JSON knows, whatever the order of the names."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: str | Path) -> Any:

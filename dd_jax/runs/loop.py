@@ -17,7 +17,7 @@ from dd_jax.inner import on_one, replicate
 from dd_jax.methods import Method
 from dd_jax.models import check_fits
 from dd_jax.runs import checkpoint
-from dd_jax.runs.artefact import save_distilled
+from dd_jax.runs.artefact import holds, save_distilled
 from dd_jax.runs.board import Board, board, check_board
 from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, provenance, read_metrics, truncate_metrics
 from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps, start_state
@@ -192,6 +192,14 @@ class _Loop:
             shared = {name: on_one(replicate(getattr(self.progress, name), self.mesh)) for name in ("best", "good")}
             self.progress = self.progress._replace(**shared)
         self.looked = bool(found)
+        if found:
+            on_first(self._mend_set)
+
+    def _mend_set(self) -> None:
+        """Write the set again if it isn't what the checkpoint says: a kill came between them, or it was damaged."""
+        directory = self.directory
+        if directory is not None and not holds(directory.distilled, self.best(), outer_steps_done=self.step):
+            save_distilled(directory.distilled, self.best(), self._provenance())
 
     def _read_checkpoint(self) -> None:
         if self.directory is None:
@@ -201,7 +209,7 @@ class _Loop:
         template = self.progress._replace(state=on_one(self.progress.state))
         restored = checkpoint.restore_latest(self.directory.checkpoints, template)
         self.step = restored.step if restored else -1
-        truncate_metrics(self.directory, self.step)
+        truncate_metrics(self.directory, self.step, int(restored.tree.good.rollbacks) if restored else 0)
         self.step = max(self.step, 0)
         if restored is None:
             return
@@ -285,8 +293,14 @@ class _Loop:
         self.progress = self.progress._replace(state=state, good=good)
         self.step, self.pending = first, []
         self.history = [row for row in self.history if row["step"] <= first]
-        on_first(lambda: None if self.directory is None else truncate_metrics(self.directory, first))
-        self.save(event=rollback_row(first, text))
+        on_first(lambda: self._drop_after(first))
+        self.save(event=rollback_row(first, int(good.rollbacks), text))
+
+    def _drop_after(self, step: int) -> None:
+        """Remove what was written after `step`; the checkpoints first, as they want the metrics up to them."""
+        if self.directory is not None:
+            checkpoint.drop_after(self.directory.checkpoints, step)
+            truncate_metrics(self.directory, step, int(self.progress.good.rollbacks))
 
     def save(
         self,

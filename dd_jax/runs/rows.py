@@ -43,6 +43,6 @@ def training_rows(step: int, pending: list[Any], every: int) -> list[dict[str, A
     ]
 
 
-def rollback_row(step: int, text: str) -> dict[str, Any]:
-    """That the run went back to `step`, and why."""
-    return {"step": step, "event": "rolled back", "text": text}
+def rollback_row(step: int, rollbacks: int, text: str) -> dict[str, Any]:
+    """That the run went back to `step`, for which time, and why."""
+    return {"step": step, "event": "rolled back", "rollbacks": rollbacks, "text": text}

@@ -203,9 +203,6 @@ def test_a_damaged_set_is_named_and_the_run_makes_it_again(out, little, small, w
     assert_same(out, whole)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a run that is done reads its checkpoint and doesn't look at the set on the disk"
-)
 def test_a_damaged_set_of_a_run_that_is_done_is_made_again(out, little, small, whole):
     run(little, small, out)
     (file,) = (out / "distilled").glob("*.npz")

@@ -151,9 +151,6 @@ def toy(small):
         yield toy_method(small)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a run that is done reads its checkpoint and doesn't look at the set on the disk"
-)
 def test_killed_after_its_last_checkpoint_the_set_is_written_again(toy, small, tmp_path):
     whole = uninterrupted(toy, small, tmp_path / "whole")
     assert len(set(whole.chosen)) == 4  # or the set before would do
@@ -167,7 +164,6 @@ def test_killed_after_its_last_checkpoint_the_set_is_written_again(toy, small, t
         assert_same(out, whole)
 
 
-@pytest.mark.xfail(strict=True, reason="killed after the row that tells of it, a run tells of the same step back twice")
 @pytest.mark.slow
 def test_killed_while_it_goes_back_it_ends_with_the_same_bits(toy, small, tmp_path):
     stumbling = toy_method(small, stumbles_at=3)

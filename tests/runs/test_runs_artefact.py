@@ -165,7 +165,9 @@ def rewrite(folder, change):
 
 def edit(folder, change):
     file = folder / "distilled.json"
-    file.write_text(json.dumps(change(json.loads(file.read_bytes()))))
+    meta = json.loads(file.read_bytes())
+    del meta["content_sha256"]
+    file.write_text(json.dumps(change(meta)))
 
 
 class Bomb:
@@ -230,3 +232,15 @@ def test_a_damaged_file_is_named(tmp_path, where):
     (tmp_path / "distilled.json").write_bytes(text[: int(where * (len(text) - 2))])
     with pytest.raises(DataError, match=r"distilled\.json is damaged"):
         load_distilled(tmp_path)
+
+
+def test_a_json_with_another_number_in_it_is_damaged_or_edited_and_says_how_to_take_it(tmp_path):
+    save_distilled(tmp_path, distilled(), {"accuracy": 0.812})
+    file = tmp_path / "distilled.json"
+    file.write_text(file.read_text().replace("0.812", "0.912"))
+    with pytest.raises(
+        DataError, match=r"distilled\.json is damaged: it is not as it was written\. Without 'content_sha"
+    ):
+        load_distilled(tmp_path)
+    edit(tmp_path, lambda meta: meta)
+    assert load_provenance(tmp_path) == {"accuracy": 0.912}

@@ -194,7 +194,7 @@ def test_metrics_come_back(run):
 
 def test_no_metrics_are_no_rows(run):
     assert read_metrics(run.metrics_path) == []
-    truncate_metrics(run, 0)
+    truncate_metrics(run, 0, 0)
     assert not run.metrics_path.exists()
 
 
@@ -222,7 +222,7 @@ def test_shortened_metrics_go_on_as_if_never_interrupted(run):
     uninterrupted = run.metrics_path.read_bytes()
     with open(run.metrics_path, "ab") as file:
         file.write(b'{"step": 6, "lo')
-    truncate_metrics(run, 3)
+    truncate_metrics(run, 3, 0)
     assert read_metrics(run.metrics_path) == rows[:4]
     append_metrics(run, rows[4:])
     assert run.metrics_path.read_bytes() == uninterrupted

@@ -13,6 +13,7 @@ import numpy as np
 from dd_jax.errors import DataError
 from dd_jax.inner import networks_of
 from dd_jax.models import MODELS, Shapes, make
+from dd_jax.runs.artefact import sealed
 from dd_jax.runs.experiment import NETWORKS
 from dd_jax.runs.export.contents import Contents
 from dd_jax.runs.files import write_json
@@ -43,7 +44,7 @@ def write_npz(contents: Contents, folder: Path) -> str:
         "clipped": contents.clipped,
         "results": _summary(contents.results),
     }
-    write_json(folder / "distilled.json", meta)
+    write_json(folder / "distilled.json", sealed(meta))
     return "plain NumPy arrays, and all else as json"
 
 
