@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dd_jax.errors import DataError, RunError
-from dd_jax.evaluation import AS_DISTILLED
+from dd_jax.evaluation import AS_DISTILLED, PROTOCOLS
 from dd_jax.inner import INITS
 from dd_jax.runs.files import disk_errors, plain, read_json, remove_temporary, write_bytes, write_json
 from dd_jax.synthetic import ORDERS
@@ -180,7 +180,8 @@ def _protocol(fields: Mapping[str, Any], file: Path) -> Protocol:
         protocol = Protocol(**{**fields, "attack": None if attack is None else tuple(map(int, attack))})
     except (TypeError, ValueError) as error:
         raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {error}.") from error
-    if protocol.order not in ORDERS or protocol.init not in INITS or protocol.name != AS_DISTILLED:
+    known = protocol.name == AS_DISTILLED or protocol.name in PROTOCOLS
+    if protocol.order not in ORDERS or protocol.init not in INITS or not known:
         raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {dict(fields)}.")
     return protocol
 

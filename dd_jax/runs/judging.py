@@ -35,7 +35,7 @@ def judge(
     """
     rows = _distilled_rows(distilled, model, data, {"num_nets": num_nets, "pretrained": pretrained, **options})
     found = rows[0].evaluation
-    protocol = options.get("protocol", AS_DISTILLED)
+    protocol = options.get("protocol")
     measured = iterate_baselines(
         distilled, model, data, names=names, num_nets=num_nets, pretrained=pretrained, protocol=protocol
     )
@@ -62,7 +62,7 @@ def _distilled_rows(distilled: DistilledData, model: Model, data: Dataset, optio
 
     every_step = distilled.num_steps * distilled.num_epochs <= _STEPS_LOOKED_AT
     rows = [Row("distilled", measured(curve="steps" if every_step else "epochs"))]
-    if options.get("protocol", AS_DISTILLED) != AS_DISTILLED:
+    if (options.get("protocol") or distilled.protocol.name) != AS_DISTILLED:
         return rows
     nets: Pretrained | None = options["pretrained"]
     held_out = None if nets is None else len(nets.accuracies["held_out"])
