@@ -101,7 +101,8 @@ class Pretrained:
 class Protocol:
     """How a distilled set is used to train a network.
 
-    name: "as-distilled": the learnt images with the learnt step sizes.
+    name: "as-distilled": the learnt images with the learnt step sizes; or the name of a training from scratch in
+        `dd_jax.PROTOCOLS` that the set is for.
     init: "random" (every network is another one) or "fixed" (always the same one).
     init_seed: which one a fixed init is: drawn from this seed, or this number among pretrained networks.
     pretrained: fingerprint of the pretrained networks that the set is for; empty where networks start from scratch.

@@ -136,9 +136,9 @@ class Train:
     """Run directory, or a distilled set from elsewhere: its folder or json file."""
     model: str | None = None
     """Network, with settings after a colon, such as "convnet:width=32"; None: the one that it was distilled for."""
-    protocol: str = "as-distilled"
+    protocol: str | None = None
     """"as-distilled" (the learnt steps), or from scratch with shuffled minibatches as in the papers: "dc", "dsa",
-    "dsa-digits" (without mirrors), "mtt", "idc", "rtp"."""
+    "dsa-digits" (without mirrors), "mtt", "idc", "rtp"; None: the set's own."""
     dataset: str | None = None
     """What to test on, in place of what it was distilled from; needed for a set from elsewhere."""
     num_nets: int = 5

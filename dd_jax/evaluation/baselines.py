@@ -23,7 +23,7 @@ from dd_jax.evaluation.coresets import (
     random_images,
 )
 from dd_jax.evaluation.evaluate import evaluate, evaluate_networks
-from dd_jax.evaluation.protocols import AS_DISTILLED, PROTOCOLS, training_of
+from dd_jax.evaluation.protocols import PROTOCOLS, training_of
 from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.inner import Training, device_mesh, fit, map_over, nets_at_once, networks_of, on_each, replicate
 from dd_jax.models import Model
@@ -80,7 +80,7 @@ def iterate_baselines(
     num_candidates: int = 20,
     seed: int = 0,
     pretrained: Pretrained | None = None,
-    protocol: str | Training = AS_DISTILLED,
+    protocol: str | Training | None = None,
 ) -> Iterator[tuple[str, Baseline]]:
     """The baselines in `names` for sets of the size and protocol of `distilled`, one at a time as they are done.
 
@@ -103,10 +103,10 @@ def iterate_baselines(
         if name not in known:
             raise unknown_name("baseline", name, known)
     shape = SetShape.of(distilled, dataset.num_classes)
+    protocol = protocol or distilled.protocol.name
     training = training_of(protocol, distilled)
     own = distilled.protocol if training is None else dataclasses.replace(distilled.protocol, **_FREE)
 
-    by_protocol: dict[str, Any] = {} if training is None else {"protocol": protocol}
     open_size = training is None or _leaves_open(protocol)
 
     def said(size: float) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def iterate_baselines(
                     pretrained=pretrained,
                     part="selection" if choosing else "held_out",
                     num_curve_nets=0,
-                    **by_protocol,
+                    protocol=protocol,
                 )
                 for i, images in enumerate(candidates)
             ]

@@ -14,7 +14,7 @@ from jax import lax
 from dd_jax.data.transforms import same_transform, to_model, to_pixels
 from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.evaluation.lesson import Lesson, Plan, plan_lesson, study
-from dd_jax.evaluation.protocols import AS_DISTILLED, ProtocolWarning, misuse, training_of
+from dd_jax.evaluation.protocols import ProtocolWarning, misuse, training_of
 from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.inner import INITS, Training, device_mesh, map_over, networks_of, on_each, replicate
 from dd_jax.inner.losses import Apply
@@ -42,7 +42,7 @@ def evaluate(
     part: str = "held_out",
     num_curve_nets: int = 20,
     devices: int | None = None,
-    protocol: str | Training = AS_DISTILLED,
+    protocol: str | Training | None = None,
     curve: Literal["epochs", "steps"] = "epochs",
 ) -> Evaluation:
     """Train networks on a distilled set, with the learnt steps or in another way, and measure them on real data.
@@ -57,8 +57,8 @@ def evaluate(
     num_curve_nets, curve: networks whose accuracy is also taken before training and after each learnt epoch or each
         learnt step; at some 20 moments of a training from scratch.
     devices: how many devices train networks at the same time; None for all there are.
-    protocol: "as-distilled", a name in `dd_jax.PROTOCOLS`, or a `Training`: networks then start at random, and a
-        `ProtocolWarning` says where the set isn't made for that.
+    protocol: "as-distilled" (the learnt steps), a name in `dd_jax.PROTOCOLS`, or a `Training`: networks then start at
+        random; None for the set's own. A `ProtocolWarning` says where the set isn't made for that.
     The real images are brought to the model space of the distilled set, if they are in another.
     Raises DataError if model, networks and data don't match, OptionError for a bad option.
     Source: Wang et al. 2018, section 4 (200 held-out networks).
@@ -67,8 +67,7 @@ def evaluate(
         raise OptionError(f"num_nets must be at least 1 and num_epochs at least 0; found {num_nets} and {num_epochs}.")
     check_fits(model, distilled.images, dataset.num_classes, "distilled set")
     training = training_of(protocol, distilled, num_epochs)
-    if training is not None:
-        _warn(distilled)
+    _warn(distilled, training is not None)
     own = distilled.protocol if training is None else dataclasses.replace(distilled.protocol, init="random")
     own = dataclasses.replace(own, init=init or own.init)
     make, starts = _starts(model, own, num_nets, seed, pretrained, part)
@@ -102,7 +101,7 @@ def train_on(
     *,
     params: Params | None = None,
     num_epochs: int | None = None,
-    protocol: str | Training = AS_DISTILLED,
+    protocol: str | Training | None = None,
 ) -> Params:
     """The parameters of one network trained on `distilled`.
 
@@ -110,8 +109,8 @@ def train_on(
         distilled for one fixed network uses that one, whatever the key, unless the protocol is another than its own.
     params: the network to start from instead; needed where the set is for pretrained networks.
     num_epochs: in place of the protocol's own.
-    protocol: "as-distilled", a name in `dd_jax.PROTOCOLS`, or a `Training`. A `ProtocolWarning` says where a set isn't
-        made for that.
+    protocol: "as-distilled", a name in `dd_jax.PROTOCOLS`, or a `Training`; None for the set's own. A
+        `ProtocolWarning` says where a set isn't made for that.
     Images must be brought to the model space of the set before the network sees them: `dd_jax.to_model(
     distilled.transform, pixels)`.
     Raises DataError if the network was built for other images or classes, or has to be given; OptionError for an
@@ -119,8 +118,7 @@ def train_on(
     """
     check_fits(model, distilled.images, len(distilled.class_names) or model.num_classes, "distilled set")
     training = training_of(protocol, distilled, num_epochs)
-    if training is not None:
-        _warn(distilled)
+    _warn(distilled, training is not None)
     if params is None:
         if distilled.protocol.pretrained:
             raise DataError("The set is for pretrained networks: give the one to start from as params.")
@@ -179,8 +177,8 @@ def _real_for(distilled: DistilledData, dataset: Dataset, split: str) -> Dataset
     return dataclasses.replace(dataset, **changes)
 
 
-def _warn(distilled: DistilledData) -> None:
-    if problem := misuse(distilled):
+def _warn(distilled: DistilledData, from_scratch: bool) -> None:
+    if problem := misuse(distilled, from_scratch):
         warnings.warn(problem, ProtocolWarning, stacklevel=3)
 
 

@@ -44,13 +44,17 @@ class ProtocolWarning(UserWarning):
     """A distilled set is used in another way than it was made for."""
 
 
-def training_of(protocol: str | Training, distilled: DistilledData, num_epochs: int | None = None) -> Training | None:
+def training_of(
+    protocol: str | Training | None, distilled: DistilledData, num_epochs: int | None = None
+) -> Training | None:
     """What a protocol means for a set; None: its learnt steps.
 
-    protocol: "as-distilled", a name in `PROTOCOLS`, or a training of one's own.
+    protocol: "as-distilled", a name in `PROTOCOLS`, or a training of one's own; None for the set's own.
     num_epochs: in place of the training's own, unless it is 0.
     Raises OptionError for an unknown name.
     """
+    if protocol is None:
+        protocol = distilled.protocol.name
     if protocol == AS_DISTILLED:
         return None
     if isinstance(protocol, str):
@@ -62,9 +66,20 @@ def training_of(protocol: str | Training, distilled: DistilledData, num_epochs: 
     return dataclasses.replace(protocol, epochs=num_epochs) if num_epochs else protocol
 
 
-def misuse(distilled: DistilledData) -> str:
-    """What a set that is trained on from scratch isn't made for, as a sentence; empty where it may be."""
+def misuse(distilled: DistilledData, from_scratch: bool = True) -> str:
+    """What a set isn't made for, as a sentence; empty where it may be.
+
+    from_scratch: whether it is trained on with minibatches, or by its own steps.
+    """
     own = distilled.protocol
+    if not from_scratch:
+        if own.name == AS_DISTILLED:
+            return ""
+        return (
+            "The distilled set has no learnt steps: it was made for training from scratch by the protocol "
+            f"{own.name!r}. "
+            'The protocol "as-distilled" takes steps of a size that was not learnt.'
+        )
     reasons = []
     if own.init == "fixed":
         reasons.append("for one known network")

@@ -1,6 +1,8 @@
 """The differentiable learner: losses, the unrolled inner loop, and where it starts."""
 
-from dd_jax.inner.augment import AUGMENTS, augment, cut_mix
+from dd_jax.inner.augment import AUGMENTS, augment, cut_mix, siamese
+from dd_jax.inner.classes import ByClass, by_class, class_batches, each_class
+from dd_jax.inner.distances import DISTANCES, Distance, distance_named
 from dd_jax.inner.dsa import dsa
 from dd_jax.inner.fit import FitState, Trainer, Training, fit, nets_at_once, trainer
 from dd_jax.inner.init import (
@@ -20,8 +22,11 @@ from dd_jax.inner.unroll import unroll
 
 __all__ = [
     "AUGMENTS",
+    "DISTANCES",
     "INITS",
     "REMATS",
+    "ByClass",
+    "Distance",
     "FitState",
     "InitDistribution",
     "Remat",
@@ -29,12 +34,16 @@ __all__ = [
     "Training",
     "augment",
     "batch_loss",
+    "by_class",
     "choose_remat",
     "chunked_loss",
+    "class_batches",
     "cross_entropy",
     "cut_mix",
     "device_mesh",
+    "distance_named",
     "dsa",
+    "each_class",
     "fit",
     "fixed_init",
     "init_distribution",
@@ -48,6 +57,7 @@ __all__ = [
     "pretrained_init",
     "random_init",
     "replicate",
+    "siamese",
     "trainer",
     "unroll",
     "unroll_memory",

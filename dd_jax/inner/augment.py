@@ -50,6 +50,15 @@ def augment(keys: jax.Array, images: jax.Array, kind: str) -> jax.Array:
     return jax.vmap(one)(keys, images)
 
 
+def siamese(key: jax.Array, images: jax.Array, kind: str) -> jax.Array:
+    """Images (N, H, W, C), all changed alike, as one `key` says: other images, however many, by the same key as these.
+
+    kind: as for `augment`. Differentiable in the images.
+    Source: Zhao & Bilen 2021, section 3.3 (the same change to real and distilled images).
+    """
+    return augment(jnp.broadcast_to(key, images.shape[:1]), images, kind)
+
+
 def cut_mix(key: jax.Array, batch: Batch, num_classes: int) -> Batch:
     """Each image with a rectangle of another one in it, the same place for all; labels (N, K) by their shares.
 

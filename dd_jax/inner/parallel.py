@@ -19,7 +19,7 @@ from dd_jax.errors import OptionError
 
 AXIS = "devices"
 
-Part: TypeAlias = Callable[[jax.Array, jax.Array | int, int], Any]  # one(key, part, parts)
+Part: TypeAlias = Callable[[Any, jax.Array | int, int], Any]  # one(key, part, parts)
 
 
 def device_mesh(count: int | None = None) -> Mesh | None:
@@ -62,15 +62,17 @@ def on_one(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
-def mean_over(one: Part, keys: jax.Array, num_real: int, at_once: int | None) -> Any:
+def mean_over(one: Part, keys: Any, num_real: int, at_once: int | None) -> Any:
     """Mean over `keys` (N,) of the pytree that `one(key, part, parts)` gives.
+
+    keys: or a pytree with a leading axis, such as keys with a network for each.
 
     one: must be a mean over `num_real` real images, of which it takes share number `part` of `parts` equal ones.
     at_once: networks under one vmap; None goes through them one by one.
     On several devices each takes some of the keys; where there are fewer keys than devices, those that have the same
     one share its real images.
     """
-    devices, count = num_shares(), keys.shape[0]
+    devices, count = num_shares(), _count(keys)
     if devices == 1:
         return jax.tree.map(lambda leaf: leaf.mean(0), _through(lambda key: one(key, 0, 1), keys, at_once))
     groups = max(d for d in range(1, devices + 1) if devices % d == 0 and d <= count)

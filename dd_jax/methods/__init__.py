@@ -1,7 +1,20 @@
 """Distillation methods, one file each: factories that return a `Method` of pure functions."""
 
 from dd_jax.methods.base import Method
-from dd_jax.methods.outer import outer_adam
+from dd_jax.methods.distribution_matching import DistributionMatchingOptions, distribution_matching
+from dd_jax.methods.gradient_matching import GradientMatchingOptions, gradient_matching
+from dd_jax.methods.outer import outer_adam, outer_sgd
 from dd_jax.methods.unrolled import UnrolledOptions, protocol_of, unrolled
 
-__all__ = ["Method", "UnrolledOptions", "outer_adam", "protocol_of", "unrolled"]
+__all__ = [
+    "DistributionMatchingOptions",
+    "GradientMatchingOptions",
+    "Method",
+    "UnrolledOptions",
+    "distribution_matching",
+    "gradient_matching",
+    "outer_adam",
+    "outer_sgd",
+    "protocol_of",
+    "unrolled",
+]

@@ -1,4 +1,4 @@
-"""The outer optimiser: Adam with clipping and a schedule over the whole run."""
+"""The outer optimisers: Adam or gradient descent with momentum, with clipping and a schedule over the whole run."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +14,7 @@ SCHEDULES = ("cosine", "step", "constant")
 
 
 class OuterState(NamedTuple):
-    """adam: the state of the gradient transformation; step, horizon: outer steps done and planned.
+    """adam: the state of the gradient transformation, whichever it is; step, horizon: outer steps done and planned.
 
     factor: on the learning rate; 1 unless a run that diverged goes on with a smaller one.
     """
@@ -63,6 +63,36 @@ def outer_adam(
     Raises OptionError for a rate, clipping norm or decay that is not positive, or an unknown schedule.
     Source: Wang et al. 2018, section 4 (Adam(0.5, 0.999), step decay).
     """
+    return _outer(optax.scale_by_adam(b1=b1, b2=b2), learning_rate, clip_norm, schedule, decay_every, decay_factor)
+
+
+def outer_sgd(
+    learning_rate: float,
+    *,
+    momentum: float = 0.5,
+    clip_norm: float | None = None,
+    schedule: str = "constant",
+    decay_every: int = 2400,
+    decay_factor: float = 0.5,
+) -> OuterOptimiser:
+    """Gradient descent with momentum, v <- momentum v + hypergradient; the rest as for `outer_adam`.
+
+    Raises OptionError as `outer_adam` does, and for a momentum outside of [0, 1).
+    Source: Zhao et al. 2021, section 4 (0.1, momentum 0.5, constant).
+    """
+    if not 0.0 <= momentum < 1.0:
+        raise OptionError(f"momentum must be at least 0 and below 1, but is {momentum}.")
+    return _outer(optax.trace(momentum), learning_rate, clip_norm, schedule, decay_every, decay_factor)
+
+
+def _outer(
+    directions: optax.GradientTransformation,
+    learning_rate: float,
+    clip_norm: float | None,
+    schedule: str,
+    decay_every: int,
+    decay_factor: float,
+) -> OuterOptimiser:
     if schedule not in SCHEDULES:
         raise unknown_name("schedule", schedule, SCHEDULES)
     positive = {"learning_rate": learning_rate, "decay_every": decay_every, "decay_factor": decay_factor}
@@ -70,7 +100,7 @@ def outer_adam(
         if not 0 < value < float("inf"):
             raise OptionError(f"{name} must be positive and finite, but is {value}.")
     clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
-    transform = optax.chain(clip, optax.scale_by_adam(b1=b1, b2=b2))
+    transform = optax.chain(clip, directions)
 
     def rate(step: jax.Array, horizon: jax.Array) -> jax.Array:
         if schedule == "cosine":

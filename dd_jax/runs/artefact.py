@@ -18,7 +18,7 @@ import numpy as np
 from dd_jax.data.archive import read_archive
 from dd_jax.data.transforms import KINDS
 from dd_jax.errors import DataError, RunError
-from dd_jax.evaluation import AS_DISTILLED
+from dd_jax.evaluation import AS_DISTILLED, PROTOCOLS
 from dd_jax.inner import INITS
 from dd_jax.runs.files import disk_errors, hash_json, plain, read_json, remove_temporary, write_bytes, write_json
 from dd_jax.synthetic import ORDERS
@@ -204,7 +204,8 @@ def _protocol(fields: Mapping[str, Any], file: Path) -> Protocol:
         protocol = Protocol(**{**fields, "attack": tuple(attack) if isinstance(attack, list) else attack})
     except TypeError as error:
         raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {error}.") from error
-    known = protocol.order in ORDERS and protocol.init in INITS and protocol.name == AS_DISTILLED
+    named = protocol.name == AS_DISTILLED or (isinstance(protocol.name, str) and protocol.name in PROTOCOLS)
+    known = named and protocol.order in ORDERS and protocol.init in INITS
     if not known or not isinstance(protocol.pretrained, str) or not _are_integers((protocol.init_seed,), 1, _SEEDS):
         raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {dict(fields)!r:.200}.")
     if protocol.attack is not None and not _are_integers(protocol.attack, 2, _SEEDS):

@@ -37,7 +37,7 @@ def judge(
     """
     rows = _distilled_rows(distilled, model, data, {"num_nets": num_nets, "pretrained": pretrained, **options})
     found = rows[0].evaluation
-    protocol = options.get("protocol", AS_DISTILLED)
+    protocol = options.get("protocol")
     measured = iterate_baselines(
         distilled, model, data, names=names, num_nets=num_nets, pretrained=pretrained, protocol=protocol
     )
@@ -63,7 +63,7 @@ def _distilled_rows(distilled: DistilledData, model: Model, data: Dataset, optio
         return evaluate(distilled, model, data, **{**options, **changes})
 
     rows = [Row("distilled", measured(**_curve(distilled, model, data)))]
-    if options.get("protocol", AS_DISTILLED) != AS_DISTILLED:
+    if (options.get("protocol") or distilled.protocol.name) != AS_DISTILLED:
         return rows
     nets: Pretrained | None = options["pretrained"]
     held_out = None if nets is None else len(nets.accuracies["held_out"])

@@ -88,9 +88,9 @@ def made(model: str, data: Dataset, precision: str = "float32") -> Model:
     return models.with_precision(models.make(name, data, **settings), precision)
 
 
-def protocol_named(name: str, num_epochs: int | None = None) -> str | Training:
+def protocol_named(name: str | None, num_epochs: int | None = None) -> str | Training | None:
     """The protocol of a name, with another number of epochs if wanted; "as-distilled" takes that elsewhere."""
-    if name == AS_DISTILLED or name not in PROTOCOLS or num_epochs is None:
+    if name is None or name == AS_DISTILLED or name not in PROTOCOLS or num_epochs is None:
         return name
     return dataclasses.replace(PROTOCOLS[name], epochs=num_epochs)
 

@@ -112,6 +112,42 @@ def test_an_order_free_set_may_be_used_from_scratch(distilled, digits_mlp):
         dd.train_on(distilled, digits_mlp, jax.random.key(0))
 
 
+def test_a_set_that_names_a_protocol_is_used_by_it(monkeypatch, distilled, digits, digits_mlp):
+    monkeypatch.setitem(dd.PROTOCOLS, "dc", QUICK)
+    one_batch = dataclasses.replace(
+        distilled,
+        images=distilled.images.reshape(1, 40, 8, 8, 1),
+        labels=distilled.labels.reshape(1, 40),
+        step_sizes=jnp.array([0.3]),
+        protocol=Protocol("dc", order="random"),
+    )
+    unnamed = with_protocol(one_batch, name="as-distilled")
+    few = {"num_nets": 2, "num_curve_nets": 0}
+    by_default = dd.evaluate(one_batch, digits_mlp, digits, **few)
+    np.testing.assert_array_equal(
+        by_default.accuracies, dd.evaluate(unnamed, digits_mlp, digits, protocol="dc", **few).accuracies
+    )
+    assert by_default.mean > dd.evaluate(unnamed, digits_mlp, digits, **few).mean + 0.1
+    trained = [dd.train_on(one_batch, digits_mlp, jax.random.key(0), **options) for options in ({}, {"protocol": "dc"})]
+    jax.tree.map(np.testing.assert_array_equal, *trained)
+    named = {"names": ["class mean"], "num_nets": 2}
+    found, expected = (
+        dd.baselines(data, digits_mlp, digits, **named, **options)["class mean"]
+        for data, options in ((one_batch, {}), (unnamed, {"protocol": "dc"}))
+    )
+    np.testing.assert_array_equal(found.evaluation.accuracies, expected.evaluation.accuracies)
+    assert not found.chosen, "the protocol's rate is not chosen"
+
+
+def test_a_set_without_learnt_steps_says_so(distilled, digits, digits_mlp):
+    named = with_protocol(distilled, name="dc", order="random")
+    assert not misuse(named)
+    with pytest.warns(dd.ProtocolWarning, match="no learnt steps: it was made for training from scratch by the .*'dc'"):
+        found = dd.evaluate(named, digits_mlp, digits, num_nets=2, protocol="as-distilled")
+    same = dd.evaluate(with_protocol(distilled, order="random"), digits_mlp, digits, num_nets=2)
+    np.testing.assert_array_equal(found.accuracies, same.accuracies)
+
+
 def test_a_set_for_one_network_trains_random_ones_from_scratch(distilled, digits_mlp):
     fixed = with_protocol(distilled, init="fixed", order="random")
     with pytest.warns(dd.ProtocolWarning):

@@ -18,7 +18,7 @@ def outer_steps(method, data, devices):
     """The images, step sizes and losses after a few outer steps."""
     mesh = device_mesh(devices)
     state = start_state(method, jax.random.key(0), data, STEPS, mesh)
-    key, real, first, count = replicate((jax.random.key(1), data.train, jnp.int32(0), jnp.int32(STEPS)), mesh)
+    key, real, first, count = replicate((jax.random.key(1), method.arrays(data), jnp.int32(0), jnp.int32(STEPS)), mesh)
     state, info = run_steps(method.step, mesh, key, state, real, first, count)
     learnable = on_one(state).learnable
     return np.concatenate([np.ravel(leaf) for leaf in (*learnable, np.asarray(info.loss)[:STEPS])])
@@ -32,6 +32,20 @@ def same_steps(data, model):
         difference = np.abs(outer_steps(method, data, devices) - outer_steps(method, data, 1)).max()
         found[f"{num_inits} inits, batch {batch_size}, {devices} devices"] = float(difference)
     return found
+
+
+def same_matches(data, model):
+    """Largest difference of eight devices to one, where networks are matched, and trained, at the same time."""
+    methods = {
+        "features": dd.methods.distribution_matching(model, num_inits=3, batch_size=16, learning_rate=0.01),
+        "gradients": dd.methods.gradient_matching(
+            model, num_inits=3, batch_size=16, num_matches=4, inner_epochs=2, inner_learning_rate=0.1
+        ),
+    }
+    return {
+        name: float(np.abs(outer_steps(method, data, 8) - outer_steps(method, data, 1)).max())
+        for name, method in methods.items()
+    }
 
 
 def division():
@@ -98,6 +112,7 @@ def main(folder):
         "devices": len(jax.devices()),
         "use_cores": before,
         "steps": same_steps(data, model),
+        "matches": same_matches(data, model),
         "division": division(),
         "evaluations": [a.tolist() for a in accuracies],
         "resumed": [float(cut[0]) == float(cut[1]), cut[2] == cut[3]],

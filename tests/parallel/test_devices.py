@@ -35,6 +35,12 @@ def test_outer_steps_are_those_of_one_device(found):
         assert difference < 2e-6, case
 
 
+def test_networks_that_are_matched_at_the_same_time_are_those_of_one_device(found):
+    assert set(found["matches"]) == {"features", "gradients"}
+    for case, difference in found["matches"].items():
+        assert difference < 2e-4, case
+
+
 def test_every_key_counts_once_however_unevenly_they_divide(found):
     division = found["division"]
     assert division["mean"] == pytest.approx(5.0)

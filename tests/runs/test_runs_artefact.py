@@ -55,6 +55,12 @@ def test_a_set_comes_back_bit_for_bit(tmp_path, soft, transform):
         assert load_provenance(path) == {"accuracy": 0.812, "accuracy_std": 0.5, "method": "unrolled"}
 
 
+def test_a_set_for_a_named_training_comes_back(tmp_path):
+    saved = distilled(protocol=Protocol("dsa-digits", order="random"))
+    save_distilled(tmp_path, saved, {})
+    assert load_distilled(tmp_path).protocol == saved.protocol
+
+
 def test_pixels_are_for_looking_at(tmp_path):
     saved = distilled()
     save_distilled(tmp_path, saved, {})
@@ -208,6 +214,7 @@ def test_a_set_that_breaks_the_rules_is_not_loaded(tmp_path, monkeypatch, change
         (lambda m: {**m, "arrays": "../other.npz"}, "should name a file beside it"),
         (lambda m: {**m, "arrays": "other.npz"}, r"other\.npz can't be read: No such file"),
         (lambda m: {**m, "protocol": {"temperature": 1}}, "the protocol is not one of this version"),
+        (lambda m: {**m, "protocol": {"name": "dcc"}}, "the protocol is not one of this version"),
     ],
 )
 def test_a_json_that_breaks_the_rules_is_not_loaded(tmp_path, change, words):

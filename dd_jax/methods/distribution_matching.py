@@ -1,0 +1,169 @@
+"""Distribution matching: images whose mean features, in random networks, are those of real ones (Zhao & Bilen 2023)."""
+
+import dataclasses
+import math
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float
+
+from dd_jax.inner import ByClass, by_class, class_batches, each_class, mean_over, siamese
+from dd_jax.inner.losses import Apply, chunk_size
+from dd_jax.methods.base import Method, with_overrides
+from dd_jax.methods.matching import check_matching, images_of, set_protocol
+from dd_jax.methods.outer import OuterState, outer_sgd
+from dd_jax.models import Model
+from dd_jax.types import Dataset, DistilledData, Learnable, Params
+
+
+class DistributionMatchingState(NamedTuple):
+    """learnable: the images; outer: the optimiser's state."""
+
+    learnable: Learnable
+    outer: OuterState
+
+
+class DistributionMatchingInfo(NamedTuple):
+    """loss: squared distance of the mean features, summed over features and classes, mean over the networks.
+
+    hypergradient_norm: global norm of its gradient.
+    """
+
+    loss: Float[Array, ""]
+    hypergradient_norm: Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class DistributionMatchingOptions:
+    """Hyper-parameters of `distribution_matching`."""
+
+    images_per_class: int = 1
+    """Stored images of each class."""
+    factor: int = 1
+    """Each stored image becomes factor * factor images of the set: its tiles, enlarged."""
+    init_images: Literal["noise", "real", "mean", "kmeans"] = "real"
+    """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
+    num_inits: int = 1
+    """Random networks per outer step."""
+    batch_size: int = 256
+    """Real images of each class per network, drawn with replacement."""
+    augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "dsa"
+    """Random change to the images of a class, the same for real and distilled ones; "dsa_no_flip" for digits."""
+    learning_rate: float = 1.0
+    """Outer learning rate of the images."""
+    momentum: float = 0.5
+    """Of the outer gradient descent."""
+    schedule: Literal["cosine", "step", "constant"] = "constant"
+    """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
+    decay_every: int = 2400
+    """Outer steps between two halvings of the schedule "step"."""
+    protocol: str | None = None
+    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "dsa" where `augment` is that
+    ("dsa-digits" without mirrors), else "dc"."""
+    over_inits: Literal["auto", "vmap", "map"] = "auto"
+    """How networks are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
+
+
+def distribution_matching(model: Model, options: DistributionMatchingOptions | None = None, **overrides: Any) -> Method:
+    """Learn images whose mean features are those of the real images of their class, in random networks.
+
+    min over x of E_{theta ~ p} sum_c |mean_i phi(A(x_ci); theta) - mean_j phi(A(X_cj); theta)|^2
+
+    phi: `model.features`; A: `augment`, for each class and network one change for all of its images.
+    options: hyper-parameters; overrides: single ones by name, e.g. distribution_matching(model, images_per_class=10).
+    Raises OptionError for options out of range or unknown names.
+    Source: Zhao & Bilen 2023, *Dataset Condensation with Distribution Matching*, equation 6 and the released code.
+    """
+    opts = with_overrides(options or DistributionMatchingOptions(), overrides)
+    check_matching(opts)
+    synthetic = images_of(model, opts.images_per_class, opts.factor, opts.init_images)
+    protocol = set_protocol(opts.augment, opts.protocol)
+    optimiser = outer_sgd(
+        opts.learning_rate, momentum=opts.momentum, schedule=opts.schedule, decay_every=opts.decay_every
+    )
+    mapped = opts.over_inits == "map" or (opts.over_inits == "auto" and jax.default_backend() == "cpu")
+    per_class = opts.images_per_class * opts.factor**2
+
+    def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> DistributionMatchingState:
+        learnable = synthetic.init(key, dataset)
+        return DistributionMatchingState(learnable, optimiser.init(learnable, num_outer_steps))
+
+    def step(
+        key: jax.Array, state: DistributionMatchingState, arrays: ByClass
+    ) -> tuple[DistributionMatchingState, DistributionMatchingInfo]:
+        def one(key: jax.Array, part: jax.Array | int, parts: int) -> tuple[jax.Array, Learnable]:
+            init_key, data_key, change_key = jax.random.split(key, 3)
+            params = model.init(init_key)
+            batches = class_batches(data_key, arrays, opts.batch_size)
+            keys = jax.random.split(change_key, model.num_classes)
+
+            def objective(learnable: Learnable) -> jax.Array:
+                images = synthetic.decode(learnable).images.reshape(-1, per_class, *model.image_shape)
+                return feature_distance(model.features, params, images, batches, keys, opts.augment)
+
+            return jax.value_and_grad(objective)(state.learnable)
+
+        keys = jax.random.split(key, opts.num_inits)
+        loss, hypergradient = mean_over(one, keys, 1, None if mapped else opts.num_inits)
+        norm = optax.global_norm(hypergradient)
+        learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable)
+        state = DistributionMatchingState(synthetic.project(learnable), outer)
+        return state, DistributionMatchingInfo(loss, norm)
+
+    def distilled(state: DistributionMatchingState) -> DistilledData:
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+
+    def useful_devices(available: int) -> int:
+        return min(available, opts.num_inits)
+
+    def arrays(dataset: Dataset) -> ByClass:
+        return by_class(dataset.train, model.num_classes)
+
+    def slower(state: DistributionMatchingState, factor: float) -> DistributionMatchingState:
+        return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
+
+    return Method(
+        "distribution_matching",
+        init,
+        step,
+        distilled,
+        model,
+        dataclasses.asdict(opts),
+        useful_devices,
+        arrays,
+        slower=slower,
+    )
+
+
+def feature_distance(
+    features: Apply,
+    params: Params,
+    images: Float[Array, "classes per_class height width channels"],
+    real: Float[Array, "classes size height width channels"],
+    keys: jax.Array,
+    change: str,
+) -> Float[Array, ""]:
+    """Squared distance of the mean features of distilled and real images, summed over features and classes.
+
+    keys: (K,), one for each class: real and distilled images are changed by the same one. Not differentiable in `real`.
+    """
+
+    def of_class(item: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        key, mine, theirs = item
+        goal = lax.stop_gradient(mean_features(features, params, siamese(key, theirs, change)))
+        found = features(params, siamese(key, mine, change)).mean(0)
+        return jnp.square(found - goal).sum()
+
+    return each_class(of_class, (keys, images, real)).sum()
+
+
+def mean_features(
+    features: Apply, params: Params, images: Float[Array, "batch height width channels"]
+) -> Float[Array, " features"]:
+    """The mean over the images, computed chunk by chunk."""
+    size = chunk_size(len(images), math.prod(images.shape[1:]))
+    chunks = images.reshape(-1, size, *images.shape[1:])
+    return lax.map(lambda chunk: features(params, chunk).mean(0), chunks).mean(0)

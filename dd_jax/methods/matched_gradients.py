@@ -1,0 +1,84 @@
+"""Losses that compare a network's gradients on distilled images with those on real ones, class by class or in one."""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from dd_jax.inner import Distance, batch_loss, chunked_loss, each_class, siamese
+from dd_jax.inner.losses import Apply
+from dd_jax.types import Batch, Params
+
+LAYERS = ("all", "convolutions")
+
+
+@runtime_checkable
+class MatchingLoss(Protocol):
+    """(params, images (K, M, H, W, C), real (K, B, H, W, C), keys (K,)) -> the distance of their gradients.
+
+    keys: the images of a class are changed by its key, real and distilled ones alike. Differentiable in the images, and
+    in nothing else.
+    """
+
+    def __call__(
+        self,
+        params: Params,
+        images: Float[Array, "classes per_class height width channels"],
+        real: Float[Array, "classes size height width channels"],
+        keys: jax.Array,
+    ) -> Float[Array, ""]: ...
+
+
+def class_wise(apply: Apply, distance: Distance, change: str = "none", layers: str = "all") -> MatchingLoss:
+    """sum_c D(grad l(X_c), grad l(x_c)): the gradients of each class are compared.
+
+    change: a kind of `inner.augment`; layers: "all" or "convolutions", which compares the gradients of those alone.
+    Source: Zhao et al. 2021, equation 8 and Algorithm 1.
+    """
+    of_real, of_distilled = _gradients(apply, layers)
+
+    def loss(params, images, real, keys):
+        def of_class(item: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> jax.Array:
+            key, c, mine, theirs = item
+            goal = of_real(params, Batch(siamese(key, theirs, change), jnp.full(len(theirs), c)))
+            found = of_distilled(params, Batch(siamese(key, mine, change), jnp.full(len(mine), c)))
+            return distance(goal, found)
+
+        return each_class(of_class, (keys, jnp.arange(len(images)), images, real)).sum()
+
+    return loss
+
+
+def collective(apply: Apply, distance: Distance, change: str = "none", layers: str = "all") -> MatchingLoss:
+    """D(grad l(X), grad l(x)): the gradients of all classes together are compared.
+
+    change, layers: as for `class_wise`.
+    Source: Lee et al. 2022, *Dataset Condensation with Contrastive Signals*, equation 6.
+    """
+    of_real, of_distilled = _gradients(apply, layers)
+
+    def whole(images: jax.Array, keys: jax.Array) -> Batch:
+        changed = each_class(lambda item: siamese(item[0], item[1], change), (keys, images))
+        labels = jnp.repeat(jnp.arange(len(images)), images.shape[1])
+        return Batch(changed.reshape(-1, *images.shape[2:]), labels)
+
+    def loss(params, images, real, keys):
+        return distance(of_real(params, whole(real, keys)), of_distilled(params, whole(images, keys)))
+
+    return loss
+
+
+def _gradients(apply: Apply, layers: str) -> tuple[Callable[[Params, Batch], Params], ...]:
+    """The gradients on real and on distilled batches, in the parameters that are compared."""
+
+    def compared(gradient: Params) -> list[jax.Array]:
+        return [leaf for leaf in jax.tree.leaves(gradient) if layers == "all" or leaf.ndim == 4]
+
+    real, distilled = jax.grad(chunked_loss(apply)), jax.grad(batch_loss(apply))
+    return (
+        lambda params, batch: compared(lax.stop_gradient(real(params, batch))),
+        lambda params, batch: compared(distilled(params, batch)),
+    )

@@ -1,0 +1,89 @@
+"""What images start as: noise, real images, class means, k-means centres."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dd_jax.errors import unknown_name
+from dd_jax.types import Batch, Dataset
+
+IMAGE_INITS = ("noise", "real", "mean", "kmeans")
+
+
+def initial_images(
+    key: jax.Array, dataset: Dataset, labels: Int[np.ndarray, " batch"], num_batches: int, kind: str
+) -> Float[Array, "batches batch height width channels"]:
+    """Images to start from, in batches of the same `labels`, which hold every class equally often, in class order.
+
+    kind: "noise" (standard normal), "real" (random training images), "mean" (the class mean plus noise of half the
+        standard deviation) or "kmeans" (the centres of k-means in each class, in random order).
+    Raises OptionError for an unknown kind.
+    """
+    check_init_images(kind)
+    shape = (num_batches, len(labels), *dataset.image_shape)
+    if kind == "kmeans":
+        return jnp.asarray(_centres(key, dataset, num_batches * len(labels) // dataset.num_classes, shape))
+    if kind == "real":
+        wanted = np.broadcast_to(labels, shape[:2])
+        return dataset.train.images[sample_per_class(key, dataset.train.labels, wanted)]
+    noise = jax.random.normal(key, shape, jnp.float32)
+    if kind == "noise":
+        return noise
+    means = class_means(dataset.train, dataset.num_classes)
+    return means[labels][None] + 0.5 * noise
+
+
+def check_init_images(kind: str) -> None:
+    """OptionError for an unknown kind of initial images."""
+    if kind not in IMAGE_INITS:
+        raise unknown_name("init_images", kind, IMAGE_INITS)
+
+
+def sample_per_class(key: jax.Array, labels: Int[Array, " n"], wanted: Int[np.ndarray, "..."]) -> np.ndarray:
+    """Indices, of the shape of `wanted`, of random images of the wanted classes; no image twice while they last."""
+    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    of_class, flat = np.asarray(labels), wanted.ravel()
+    indices = np.empty(flat.shape, np.int64)
+    for c in np.unique(flat):
+        pool, places = np.flatnonzero(of_class == c), np.flatnonzero(flat == c)
+        order = np.concatenate([generator.permutation(pool) for _ in range(-(-len(places) // len(pool)))])
+        indices[places] = order[: len(places)]
+    return indices.reshape(wanted.shape)
+
+
+def kmeans_centres(split: Batch, num_classes: int, per_class: int, seed: int) -> np.ndarray:
+    """The centres of k-means with k = `per_class` on the pixels of each class, (K, per_class, H, W, C).
+
+    Where a class has fewer different images than that, centres repeat.
+    """
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    labels = np.asarray(split.labels)
+    flat = np.asarray(split.images).reshape(len(labels), -1)
+    centres = []
+    for c in range(num_classes):
+        mine = flat[labels == c]
+        clusters = min(per_class, len(np.unique(mine, axis=0)))
+        with threadpool_limits(1):  # several threads add up in any order, and runs would differ in the last bits
+            found = KMeans(clusters, n_init=1, random_state=seed).fit(mine).cluster_centers_
+        centres.append(found[np.arange(per_class) % clusters])
+    return np.stack(centres).reshape(num_classes, per_class, *split.images.shape[1:]).astype(np.float32)
+
+
+def class_means(split: Batch, num_classes: int) -> Float[Array, "classes height width channels"]:
+    """The mean image of each class."""
+    sums = jax.ops.segment_sum(split.images, split.labels, num_classes)
+    counts = jax.ops.segment_sum(jnp.ones_like(split.labels), split.labels, num_classes)
+    return sums / counts[:, None, None, None].astype(sums.dtype)
+
+
+def _centres(key, dataset, per_class, shape):
+    """k-means centres of each class, dealt out to the batches in random order."""
+    seed = int(jax.random.key_data(key)[-1])
+    generator = np.random.default_rng(seed)
+    centres = kmeans_centres(dataset.train, dataset.num_classes, per_class, seed % 2**32)
+    dealt = np.stack([generator.permutation(mine) for mine in centres])
+    by_step = dealt.reshape(dataset.num_classes, shape[0], -1, *shape[2:])
+    return np.moveaxis(by_step, 1, 0).reshape(shape)

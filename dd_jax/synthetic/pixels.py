@@ -1,0 +1,63 @@
+"""One set of images, the same number of each class, without an order or step sizes of its own."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dd_jax.errors import OptionError
+from dd_jax.synthetic.base import Synthetic, num_bytes
+from dd_jax.synthetic.initial import check_init_images, initial_images
+from dd_jax.types import Batch, Dataset, DistilledData
+
+
+class Pixels(NamedTuple):
+    """images (K * images_per_class, H, W, C), in class order: all that is learnt."""
+
+    images: Float[Array, "set height width channels"]
+
+
+def pixels(
+    num_classes: int, images_per_class: int = 1, init_images: str = "real", step_size: float = 0.01
+) -> Synthetic:
+    """A set that is trained on as any training set is: all of it is one batch, and labels are hard.
+
+    init_images: what they start as, see `initial_images`.
+    step_size: not learnt; said of the set where something asks for one, as a protocol does that leaves it open.
+    Raises OptionError for a count below one, a step size that is not positive, or an unknown `init_images`.
+    Source: Zhao et al. 2021, section 3.2.
+    """
+    check_set(images_per_class, init_images, step_size)
+    labels = class_labels(num_classes, images_per_class)
+
+    def init(key: jax.Array, dataset: Dataset) -> Pixels:
+        return Pixels(initial_images(key, dataset, labels, 1, init_images)[0])
+
+    def batch(learnable: Pixels, key: jax.Array, t: jax.Array) -> Batch:
+        return Batch(learnable.images, jnp.asarray(labels))
+
+    def decode(learnable: Pixels) -> DistilledData:
+        return one_batch(learnable.images, labels, step_size)
+
+    return Synthetic(init, batch, decode, lambda learnable: learnable, num_bytes, 1)
+
+
+def one_batch(images: jax.Array, labels: np.ndarray, step_size: float) -> DistilledData:
+    """Images (N, H, W, C) with labels (N,) as a distilled set of a single batch and step."""
+    return DistilledData(images[None], jnp.asarray(labels)[None], jnp.full(1, step_size, jnp.float32))
+
+
+def class_labels(num_classes: int, per_class: int) -> np.ndarray:
+    """Each class `per_class` times, in class order, int32."""
+    return np.repeat(np.arange(num_classes, dtype=np.int32), per_class)
+
+
+def check_set(images_per_class: int, init_images: str, step_size: float) -> None:
+    """OptionError for what a set without an order can't be made of."""
+    if images_per_class < 1:
+        raise OptionError(f"images_per_class must be at least 1, but is {images_per_class}.")
+    if not 0 < step_size < float("inf"):
+        raise OptionError(f"step_size must be positive and finite, but is {step_size}.")
+    check_init_images(init_images)

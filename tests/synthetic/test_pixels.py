@@ -1,0 +1,120 @@
+"""Sets without an order: plain pixels, and several images out of each stored one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dd_jax.errors import DataError, OptionError
+from dd_jax.synthetic import MultiFormation, Pixels, initial_images, multi_formation, pixels
+from dd_jax.synthetic.multi_formation import formed, tiled
+
+
+def test_pixels_are_one_batch_in_class_order():
+    synthetic = pixels(3, images_per_class=2, step_size=0.05)
+    learnable = Pixels(jnp.arange(24.0).reshape(6, 2, 2, 1))
+    decoded = synthetic.decode(learnable)
+    np.testing.assert_array_equal(decoded.images, learnable.images[None])
+    np.testing.assert_array_equal(decoded.labels, [[0, 0, 1, 1, 2, 2]])
+    np.testing.assert_allclose(decoded.step_sizes, [0.05])
+    batch = synthetic.batch(learnable, jax.random.key(0), jnp.int32(0))
+    np.testing.assert_array_equal(batch.images, decoded.images[0])
+    np.testing.assert_array_equal(batch.labels, decoded.labels[0])
+    assert synthetic.num_inner_steps == 1
+    assert synthetic.storage(learnable) == 4 * 24
+
+
+@pytest.mark.parametrize("kind", ["noise", "real", "mean", "kmeans"])
+def test_pixels_start_as_they_are_told(digits, kind):
+    learnable = pixels(10, 3, kind).init(jax.random.key(0), digits)
+    labels = np.repeat(np.arange(10), 3)
+    np.testing.assert_array_equal(learnable.images, initial_images(jax.random.key(0), digits, labels, 1, kind)[0])
+    assert learnable.images.dtype == jnp.float32
+    mine = np.asarray(digits.train.images)[np.asarray(digits.train.labels) == 4]
+    near = np.abs(np.asarray(learnable.images[12]) - mine).mean((1, 2, 3)).min()
+    assert (near == 0) == (kind == "real")
+
+
+def test_one_formation_is_the_pixels_themselves(digits):
+    plain = pixels(10, 2, "real")
+    formation = multi_formation(10, 2, 1, "real")
+    one, other = (s.decode(s.init(jax.random.key(1), digits)) for s in (plain, formation))
+    np.testing.assert_allclose(one.images, other.images, atol=1e-6)
+    np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_every_tile_becomes_an_image_of_the_class_of_what_is_stored():
+    synthetic = multi_formation(2, images_per_class=2, factor=2)
+    tiles = jnp.arange(16.0).reshape(4, 2, 2)  # each tile of one value
+    stored = jnp.repeat(jnp.repeat(tiles, 3, axis=1), 3, axis=2)[..., None]
+    decoded = synthetic.decode(MultiFormation(stored))
+    assert decoded.images.shape == (1, 16, 6, 6, 1)
+    expected = np.broadcast_to(np.arange(16.0)[:, None, None, None], (16, 6, 6, 1))
+    np.testing.assert_allclose(decoded.images[0], expected, rtol=1e-6)
+    np.testing.assert_array_equal(decoded.labels, [np.repeat([0, 1], 8)])
+    assert synthetic.storage(MultiFormation(stored)) == 4 * 4 * 36, "what is stored, not what it becomes"
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("side", "factor"), [(8, 2), (9, 3), (7, 2), (8, 3)])
+def test_forming_is_linear_and_differentiation_gives_its_adjoint(side, factor):
+    keys = jax.random.split(jax.random.key(0), 3)
+    shape = (2, side, side, 3)
+    x, y = (jax.random.normal(key, shape, jnp.float64) for key in keys[:2])
+    out, pull = jax.vjp(lambda stored: formed(stored, factor), x)
+    np.testing.assert_allclose(formed(2 * x - 3 * y, factor), 2 * out - 3 * formed(y, factor), atol=1e-12)
+    z = jax.random.normal(keys[2], out.shape, jnp.float64)
+    np.testing.assert_allclose(jnp.vdot(out, z), jnp.vdot(x, pull(z)[0]), rtol=1e-12)
+
+
+def test_enlarging_is_that_of_the_released_code():
+    torch = pytest.importorskip("torch")
+    stored = np.random.default_rng(0).normal(size=(1, 8, 8, 2)).astype(np.float32)
+    tile = torch.from_numpy(stored[:, 4:, :4].transpose(0, 3, 1, 2).copy())
+    expected = torch.nn.Upsample(size=(8, 8), mode="bilinear")(tile).numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(formed(jnp.asarray(stored), 2)[2:3], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_what_is_tiled_is_formed_again_but_for_detail(factor):
+    slopes = jnp.arange(2.0 * factor**2).reshape(-1, 1, 1, 1) - 3.0
+    images = slopes * jnp.linspace(-1.0, 1.0, 24).reshape(1, 24, 1, 1) * jnp.ones((1, 1, 24, 1))
+    stored = tiled(images, factor)
+    assert stored.shape == (2, 24, 24, 1)
+    inside = np.s_[:, 5:-5, 5:-5]  # the sides are the mean of fewer pixels
+    np.testing.assert_allclose(formed(stored, factor)[inside], images[inside], atol=1e-4)
+
+
+def test_formations_start_as_smaller_real_images_of_their_class(digits):
+    learnable = multi_formation(10, 2, 2, "real").init(jax.random.key(0), digits)
+    assert learnable.stored.shape == (20, 8, 8, 1)
+    labels = np.repeat(np.arange(10), 8)
+    real = initial_images(jax.random.key(0), digits, labels, 1, "real")[0]
+    small = real.reshape(80, 4, 2, 4, 2, 1).mean((2, 4))
+    found = np.asarray(learnable.stored)[3, :4, 4:]  # the second of four tiles, of the second image of class 1
+    assert np.corrcoef(found.ravel(), small[13].ravel())[0, 1] > 0.9
+
+
+def test_noise_is_that_of_the_stored_pixels(digits):
+    stored = multi_formation(10, 20, 2, "noise").init(jax.random.key(0), digits).stored
+    np.testing.assert_allclose([stored.mean(), stored.var()], [0, 1], atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"images_per_class": 0}, "images_per_class must be at least 1, but is 0"),
+        ({"step_size": 0.0}, "step_size must be positive"),
+        ({"init_images": "reel"}, "init_images 'reel'. Did you mean 'real'"),
+        ({"factor": 0}, "factor must be at least 1, but is 0"),
+    ],
+)
+def test_errors(options, words):
+    for make in (multi_formation,) if "factor" in options else (multi_formation, pixels):
+        with pytest.raises(OptionError, match=words):
+            make(3, **options)
+
+
+def test_images_too_small_for_their_tiles(digits):
+    with pytest.raises(DataError, match="9 x 9 tiles"):
+        multi_formation(10, 1, 9).init(jax.random.key(0), digits)
