@@ -3,16 +3,23 @@
 from dd_jax.methods.base import Method
 from dd_jax.methods.distribution_matching import DistributionMatchingOptions, distribution_matching
 from dd_jax.methods.gradient_matching import GradientMatchingOptions, gradient_matching
+from dd_jax.methods.named import METHODS, MethodOptions, NamedMethod, make_method, method_named, name_of
 from dd_jax.methods.outer import outer_adam, outer_sgd
 from dd_jax.methods.unrolled import UnrolledOptions, protocol_of, unrolled
 
 __all__ = [
+    "METHODS",
     "DistributionMatchingOptions",
     "GradientMatchingOptions",
     "Method",
+    "MethodOptions",
+    "NamedMethod",
     "UnrolledOptions",
     "distribution_matching",
     "gradient_matching",
+    "make_method",
+    "method_named",
+    "name_of",
     "outer_adam",
     "outer_sgd",
     "protocol_of",

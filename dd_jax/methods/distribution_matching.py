@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from dd_jax.inner import ByClass, by_class, class_batches, each_class, mean_over, siamese
 from dd_jax.inner.losses import Apply, chunk_size
 from dd_jax.methods.base import Method, with_overrides
-from dd_jax.methods.matching import check_matching, images_of, set_protocol
+from dd_jax.methods.matching import check_matching, images_of, set_protocol, summary_of
 from dd_jax.methods.outer import OuterState, outer_sgd
 from dd_jax.models import Model
 from dd_jax.types import Dataset, DistilledData, Learnable, Params
@@ -135,6 +135,8 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
         useful_devices,
         arrays,
         slower=slower,
+        summary=f"{summary_of(opts, model)}, {opts.num_inits} random networks per outer step",
+        protocol=protocol,
     )
 
 

@@ -14,7 +14,7 @@ from dd_jax.errors import OptionError, unknown_name
 from dd_jax.inner import ByClass, Training, by_class, class_batches, distance_named, fit, map_over, mean_over, trainer
 from dd_jax.methods.base import Method, with_overrides
 from dd_jax.methods.matched_gradients import LAYERS, MatchingLoss, class_wise, collective
-from dd_jax.methods.matching import check_matching, images_of, set_protocol
+from dd_jax.methods.matching import check_matching, images_of, set_protocol, summary_of
 from dd_jax.methods.outer import OuterState, outer_sgd
 from dd_jax.methods.unrolled import minibatch
 from dd_jax.models import Model
@@ -200,7 +200,17 @@ def gradient_matching(model: Model, options: GradientMatchingOptions | None = No
 
     hyperparameters = dataclasses.asdict(opts)
     return Method(
-        "gradient_matching", init, step, distilled, model, hyperparameters, useful_devices, arrays, slower=slower
+        "gradient_matching",
+        init,
+        step,
+        distilled,
+        model,
+        hyperparameters,
+        useful_devices,
+        arrays,
+        slower=slower,
+        summary=f"{summary_of(opts, model)}, networks matched {num_matches} times each",
+        protocol=protocol,
     )
 
 

@@ -25,6 +25,12 @@ def set_protocol(change: str, name: str | None = None) -> Protocol:
     return Protocol(name or _BY_CHANGE.get(change, "dc"), order="random")
 
 
+def summary_of(options: Any, model: Model) -> str:
+    """How many images a set has, and out of how many stored ones."""
+    stored = options.images_per_class * model.num_classes
+    return f"{stored} images" if options.factor == 1 else f"{stored} images that become {stored * options.factor**2}"
+
+
 def check_matching(options: Any) -> None:
     """OptionError for those options that the methods share, if they are out of range or unknown."""
     for name in ("num_inits", "batch_size"):
