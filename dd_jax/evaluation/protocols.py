@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from dd_jax.errors import unknown_name
-from dd_jax.inner import Training
+from dd_jax.inner import AUGMENTS, Training
 from dd_jax.types import DistilledData
 
 AS_DISTILLED = "as-distilled"
@@ -35,6 +36,8 @@ PROTOCOLS: Mapping[str, Training] = {
     "idc": dataclasses.replace(
         _DC, epochs=1000, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="crop_flip", cutmix=True
     ),
+    # Cui et al. 2022, with an augmentation (5 networks); without one it is "dc".
+    "dc-bench": dataclasses.replace(_DC, epochs=1000),
     # Deng & Russakovsky 2022 (10 networks).
     "rtp": dataclasses.replace(_DC, batch_size=640, schedule="constant", weight_decay=0.0, augment="flip_rotate"),
 }
@@ -64,6 +67,14 @@ def training_of(
     if protocol.learning_rate is None:
         protocol = dataclasses.replace(protocol, learning_rate=float(distilled.step_sizes.mean()))
     return dataclasses.replace(protocol, epochs=num_epochs) if num_epochs else protocol
+
+
+def with_augment(training: Training, augment: str) -> Training:
+    """The training with another augmentation; OptionError for an unknown one."""
+    if augment not in AUGMENTS:
+        raise unknown_name("augment", augment, AUGMENTS)
+    changes: Any = {"augment": augment}
+    return dataclasses.replace(training, **changes)
 
 
 def misuse(distilled: DistilledData, from_scratch: bool = True) -> str:
