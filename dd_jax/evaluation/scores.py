@@ -157,8 +157,8 @@ def dd_ranking(
         )
     training = training or PROTOCOLS["dc"]
     _check_weights(label_weight, augment_weight)
-    networks = trained_networks(model, dataset, num_nets, seed, full_training)
     plain, changed = (with_augment(dataclasses.replace(training, cutmix=False), kind) for kind in ("none", augment))
+    networks = trained_networks(model, dataset, num_nets, seed, full_training)
     randoms = _random_sets(distilled, model, dataset, networks, num_sets, seed)
     soft = distilled.labels.ndim == 3
     hard = dataclasses.replace(distilled, labels=jnp.argmax(distilled.labels, -1)) if soft else distilled

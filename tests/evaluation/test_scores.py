@@ -27,18 +27,20 @@ def means(digits):
 @pytest.fixture(scope="module")
 def found(means, digits, digits_mlp):
     return dd.dd_ranking(
-        means, digits_mlp, digits, augment="dsa_no_flip", training=SHORT, rates=(0.1,), num_nets=4, num_sets=2
+        means, digits_mlp, digits, augment="flip_rotate", training=SHORT, rates=(0.1,), num_nets=4, num_sets=2
     )
 
 
-@pytest.mark.parametrize(("difference", "score"), [(-1, 0), (0, (1 - 1 / math.e) / (math.e - 1 / math.e)), (1, 1)])
+@pytest.mark.parametrize(
+    ("difference", "score"), [(-1.0, 0), (0.0, (1 - 1 / math.e) / (math.e - 1 / math.e)), (1.0, 1)]
+)
 def test_scores_at_the_ends_and_in_the_middle(difference, score):
     assert robust_score(difference) == pytest.approx(score)
-    assert robust_score(0) == pytest.approx(0.2689, abs=1e-4)
+    assert robust_score(0.0) == pytest.approx(0.2689, abs=1e-4)
 
 
 def test_a_score_grows_and_stays_between_zero_and_one():
-    values = [robust_score(x) for x in np.linspace(-1, 1, 101)]
+    values = [robust_score(float(x)) for x in np.linspace(-1, 1, 101)]
     assert all(a < b for a, b in itertools.pairwise(values))
     assert (min(values), max(values)) == (pytest.approx(0), pytest.approx(1))
 
@@ -49,7 +51,7 @@ def test_the_best_and_the_worst_sets_there_can_be():
     assert label_robust_score(full=1.0, distilled_hard=0.0, distilled=0.0, random=1.0) == pytest.approx(0)
     assert augmentation_robust_score(1.0, 0.0, 1.0, 0.0) == pytest.approx(1)
     assert augmentation_robust_score(0.0, 1.0, 0.0, 1.0) == pytest.approx(0)
-    assert label_robust_score(0.8, 0.8, 0.5, 0.5) == pytest.approx(robust_score(0))
+    assert label_robust_score(0.8, 0.8, 0.5, 0.5) == pytest.approx(robust_score(0.0))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
@@ -67,7 +69,7 @@ def test_weights_are_between_the_two_parts(weight):
         lambda: augmentation_robust_score(0.5, 0.4, 53.0, 31.0),
         lambda: hard_label_recovery(0.9, -0.1),
         lambda: improvement_over_random(float("nan"), 0.1),
-        lambda: label_robust_score(0.9, 0.6, 0.7, 0.4, weight=2),
+        lambda: label_robust_score(0.9, 0.6, 0.7, 0.4, weight=2.0),
         lambda: robust_score(5.0),
     ],
 )
@@ -144,7 +146,7 @@ def test_rates_are_chosen_on_validation(means, digits, digits_mlp, monkeypatch):
         ({"rates": ()}, "a learning rate, a network"),
         ({"num_sets": 0}, "num_sets=0"),
         ({"augment": "dsaa"}, "Did you mean 'dsa'"),
-        ({"label_weight": 50}, "fractions"),
+        ({"label_weight": 50.0}, "fractions"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_trained(means, digits, digits_mlp, monkeypatch, options, words):
