@@ -44,7 +44,7 @@ class DistributionMatchingOptions:
     """Stored images of each class."""
     factor: int = 1
     """Each stored image becomes factor * factor images of the set: its tiles, enlarged."""
-    init_images: Literal["noise", "real", "mean", "kmeans"] = "real"
+    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
     """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
     num_inits: int = 1
     """Random networks per outer step."""

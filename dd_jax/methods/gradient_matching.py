@@ -55,7 +55,7 @@ class GradientMatchingOptions:
     """Stored images of each class."""
     factor: int = 1
     """Each stored image becomes factor * factor images of the set: its tiles, enlarged (Kim et al. 2022: 2)."""
-    init_images: Literal["noise", "real", "mean", "kmeans"] = "real"
+    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
     """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
     distance: Literal["unit_cosine", "cosine", "mse", "l1"] = "unit_cosine"
     """Of two gradients: cosine distance of each output unit, of the whole, or squared or absolute differences."""

@@ -88,7 +88,7 @@ class UnrolledOptions:
     """Class that networks are to take for `target_class` after training on the set; None to teach what is true."""
     target_class: int | None = None
     """What the attacked class is to be taken for."""
-    init_images: Literal["noise", "real", "mean", "kmeans"] = "kmeans"
+    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "kmeans"
     """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
     init_step_size: float = 0.15
     """What the first inner step size starts as."""

@@ -5,6 +5,7 @@ from dd_jax.synthetic.initial import class_means, initial_images, kmeans_centres
 from dd_jax.synthetic.multi_formation import MultiFormation, multi_formation
 from dd_jax.synthetic.order import ORDERS, batches_of_steps
 from dd_jax.synthetic.pixels import Pixels, pixels
+from dd_jax.synthetic.select import cover, herd, nearest_to_centres
 from dd_jax.synthetic.step_batches import StepBatches, step_batches
 
 __all__ = [
@@ -15,9 +16,12 @@ __all__ = [
     "Synthetic",
     "batches_of_steps",
     "class_means",
+    "cover",
+    "herd",
     "initial_images",
     "kmeans_centres",
     "multi_formation",
+    "nearest_to_centres",
     "pixels",
     "sample_per_class",
     "step_batches",

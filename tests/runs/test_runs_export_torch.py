@@ -241,6 +241,17 @@ def test_without_a_transform_pixels_are_divided_alone(tmp_path):
     np.testing.assert_allclose(script.normalise(pixels, loaded), [[[[0, 0.2, 1]]]])
 
 
+@pytest.mark.parametrize("kind", ["zca", "zca-kip"])
+def test_a_whitened_set_brings_its_whitening_along(tmp_path, digits, kind):
+    pixels = np.asarray(dd.to_pixels(digits.transform, digits.train.images)).clip(0, 1)
+    distilled = random_set((1, 2, 8, 8, 1), 2, transform=dd.data.fit_transform(kind, pixels))
+    script, loaded = exported(tmp_path, distilled)
+    images = np.round(255 * pixels[:20]).astype(np.uint8)
+    expected = dd.to_model(distilled.transform, images.astype(np.float32) / 255)
+    np.testing.assert_allclose(script.normalise(images, loaded).permute(0, 2, 3, 1), expected, atol=1e-4)
+    np.testing.assert_allclose(script.normalise(images[..., 0], loaded), script.normalise(images, loaded), atol=0)
+
+
 def test_the_script_runs_by_itself_without_dd_jax(tmp_path, digits):
     exported(tmp_path, class_means(digits))
     real = dd.load_dataset("digits", transform="identity").test

@@ -14,6 +14,7 @@ _ORIGINS = {
     "real": "real training images, which they may still show",
     "mean": "the means of the classes with noise",
     "kmeans": "centres of clusters (k-means) of the real training images",
+    "herding": "real training images chosen by herding, which they may still show",
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dd_jax.data import zca
 from dd_jax.errors import DataError
 from dd_jax.evaluation import training_of
 from dd_jax.inner import networks_of
@@ -27,7 +28,9 @@ _LAYOUT = {
     "labels": "(S, B) int32 classes, or (S, B, K) float32 soft labels",
     "step_sizes": "(T,) float32: of the T inner steps, in their order",
     "order": "(T,) int32: the batch s that each inner step takes; (0,) where batches are drawn from all images",
-    "transform/...": "what takes pixels in [0, 1] to model space: (pixels - mean) / std, or nothing at all (identity)",
+    "transform/...": "what takes pixels in [0, 1] to model space: (pixels - mean) / std, or nothing at all (identity); "
+    "with ZCA flat images (D,), in the order H, W, C, as a row times axes diag(scales) axes^T: "
+    "((pixels - mean) / std) @ axes * scales @ axes.T",
 }
 
 
@@ -121,12 +124,12 @@ def _normalisation(contents: Contents) -> dict[str, np.ndarray]:
     kind, channels = contents.meta["transform"], contents.arrays["images"].shape[-1]
     if kind == "identity":
         return {"mean": np.zeros(channels, np.float32), "std": np.ones(channels, np.float32)}
-    if kind != "standardise":
-        raise DataError(
-            f"The torch format normalises with a mean and a std, but the set has the transform {kind!r}: export it "
-            "with the others, e.g. --formats npz."
-        )
-    return {name: contents.arrays[f"transform/{name}"] for name in ("mean", "std")}
+    arrays = {name: contents.arrays[f"transform/{name}"] for name in ("mean", "std")}
+    if kind == "standardise":
+        return arrays
+    mean = arrays["mean"].reshape(contents.arrays["images"].shape[2:])
+    parts = {name: contents.arrays[f"transform/{name}"] for name in ("axes", "scales")}
+    return {"mean": mean, "std": arrays["std"], "whitening": zca.matrix(parts)}
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -25,6 +25,7 @@ def load(path=FILE):
     """Images (S, B, C, H, W) in model space; labels (S, B), or soft (S, B, K); step_sizes and order (T,); mean, std.
 
     Of a set that networks are trained on from scratch also epochs, batch_size, learning_rate and so on.
+    Of a set with ZCA also the matrix of the whitening (H * W * C, H * W * C).
     """
     with np.load(path, allow_pickle=False) as npz:
         return {name: torch.from_numpy(npz[name]) for name in npz.files}
@@ -81,7 +82,10 @@ def normalise(pixels, distilled):
     """Real images uint8 (N, H, W, C) or (N, H, W) in the model space of the set, (N, C, H, W)."""
     pixels = torch.from_numpy(np.array(pixels)) / 255
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels
-    return ((pixels - distilled["mean"]) / distilled["std"]).permute(0, 3, 1, 2)
+    pixels = (pixels - distilled["mean"]) / distilled["std"]
+    if "whitening" in distilled:  # all the values of an image at once, in the order H, W, C
+        pixels = (pixels.flatten(1) @ distilled["whitening"]).view(pixels.shape)
+    return pixels.permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
