@@ -2,7 +2,7 @@
 
 from dd_jax.evaluation.baselines import BASELINES, Baseline, baseline_names, baselines, iterate_baselines
 from dd_jax.evaluation.evaluate import evaluate, evaluate_networks, train_on
-from dd_jax.evaluation.protocols import AS_DISTILLED, PROTOCOLS, ProtocolWarning
+from dd_jax.evaluation.protocols import AS_DISTILLED, PROTOCOLS, ProtocolWarning, training_of
 from dd_jax.evaluation.result import Attacked, Evaluation, in_percent
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "in_percent",
     "iterate_baselines",
     "train_on",
+    "training_of",
 ]

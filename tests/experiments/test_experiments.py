@@ -73,6 +73,17 @@ def test_smoke_of_a_table(script, name, tmp_path):
 
 
 @pytest.mark.slow
+def test_smoke_of_the_benchmark_table(tmp_path):
+    command = [sys.executable, FOLDER / "benchmark_table.py", "digits-dm", "digits", "--smoke", "--out", str(tmp_path)]
+    subprocess.run(command, check=True)
+    markdown = (tmp_path / "table.md").read_text()
+    assert "| digits | 10 | dm | convnet (width 16, depth 2) |" in markdown
+    assert "| digits | 1 | random |" in markdown
+    assert (tmp_path / "table.html").is_file()
+    assert (tmp_path / "digits-dm" / "report.html").is_file()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [False, True])
 def test_smoke_of_ones_own_folder(given, tmp_path):
     folder = tmp_path / "pets"
