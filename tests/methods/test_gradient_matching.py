@@ -264,7 +264,7 @@ def test_labels_are_learnt_at_a_rate_of_their_own_and_arrive(model, tiny, tmp_pa
     start = gradient_matching(model, **SMALL, learn_labels=True, factor=2).init(jax.random.key(0), tiny, 1).learnable
     assert start.label_logits.shape == (24, 3)
     np.testing.assert_allclose(slow.label_logits, start.label_logits, atol=1e-3)
-    assert np.abs(fast.label_logits - start.label_logits).max() > 0.05
+    assert np.abs(fast.label_logits - start.label_logits).max() > 0.01
     method = gradient_matching(model, **SMALL, learn_labels=True, label_learning_rate=5.0)
     run = dd.distill(
         method, tiny, num_steps=4, eval_every=2, num_eval_nets=2, show_progress=False, out=tmp_path / "run"
@@ -277,7 +277,7 @@ def test_labels_are_learnt_at_a_rate_of_their_own_and_arrive(model, tiny, tmp_pa
 
 
 @pytest.mark.parametrize(("available", "num_inits", "classes", "best"), [
-    (1, 1, 10, 1), (2, 1, 10, 2), (8, 1, 10, 5), (8, 3, 10, 6), (8, 8, 10, 8), (4, 1, 1, 1), (4, 2, 3, 2),
+    (1, 1, 10, 1), (2, 1, 10, 2), (8, 1, 10, 5), (8, 3, 10, 6), (8, 8, 10, 8), (4, 1, 1, 1), (4, 2, 3, 3),
 ])  # fmt: skip
 def test_devices_take_networks_and_then_classes(available, num_inits, classes, best):
     assert useful_devices(available, num_inits, classes) == best
