@@ -55,6 +55,11 @@ def test_the_benchmark_runs_and_says_what_it_measured(tmp_path):
 @pytest.mark.parametrize(
     ("script", "name"),
     [
+        ("dc", "mnist-ipc1"),
+        ("dsa", "mnist-ipc1"),
+        ("dm", "mnist-ipc10"),
+        ("dcc", "mnist-ipc1"),
+        ("idc", "mnist-ipc1"),
         ("adapt_digits", "mnist-to-usps"),
         ("attack", "mnist-attack"),
         ("steps_and_epochs", "mnist-1-steps"),
