@@ -13,16 +13,22 @@ from dd_jax.models.alexnet import alexnet, alexnet_from_torchvision
 from dd_jax.models.base import (
     PRECISIONS,
     ImageSpec,
+    KernelFn,
     Model,
+    SetWeights,
     Shapes,
     architecture,
     check_attack,
+    from_kernel,
     from_linen,
     num_params,
     same_shapes,
     with_precision,
 )
 from dd_jax.models.convnet import convnet
+from dd_jax.models.infinite_convnet import infinite_convnet
+from dd_jax.models.infinite_mlp import infinite_mlp
+from dd_jax.models.kernels import WideKernel
 from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
 from dd_jax.models.own import from_flax, from_functions
@@ -32,6 +38,8 @@ MODELS: Mapping[str, Callable[..., Model]] = {
     "alexcifarnet": alexcifarnet,
     "alexnet": alexnet,
     "convnet": convnet,
+    "infinite_convnet": infinite_convnet,
+    "infinite_mlp": infinite_mlp,
     "lenet": lenet,
     "mlp": mlp,
 }
@@ -104,8 +112,11 @@ __all__ = [
     "MODELS",
     "PRECISIONS",
     "ImageSpec",
+    "KernelFn",
     "Model",
+    "SetWeights",
     "Shapes",
+    "WideKernel",
     "alexcifarnet",
     "alexnet",
     "alexnet_from_torchvision",
@@ -116,7 +127,10 @@ __all__ = [
     "convnet",
     "from_flax",
     "from_functions",
+    "from_kernel",
     "from_linen",
+    "infinite_convnet",
+    "infinite_mlp",
     "lenet",
     "make",
     "mlp",
