@@ -12,7 +12,7 @@ from dd_jax import methods, models
 from dd_jax.data import dataset_from_arrays, load_dataset, to_model, to_pixels
 from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, RunError
 from dd_jax.evaluation import PROTOCOLS, Evaluation, ProtocolWarning, baselines, evaluate, train_on
-from dd_jax.inner import Training
+from dd_jax.inner import Regression, Training
 from dd_jax.runs import (
     Estimate,
     Exported,
@@ -46,6 +46,7 @@ __all__ = [
     "Pretrained",
     "Protocol",
     "ProtocolWarning",
+    "Regression",
     "Run",
     "RunError",
     "Training",

@@ -1,10 +1,10 @@
-"""How networks are trained on a distilled set: by the learnt steps, or from scratch with minibatches."""
+"""How networks are trained on a distilled set: by the learnt steps, from scratch in minibatches, or in closed form."""
 
 import dataclasses
 from collections.abc import Mapping
 
 from dd_jax.errors import unknown_name
-from dd_jax.inner import Training
+from dd_jax.inner import Regression, Training
 from dd_jax.types import DistilledData
 
 AS_DISTILLED = "as-distilled"
@@ -23,7 +23,7 @@ _DC = Training(
 )
 _DSA = dataclasses.replace(_DC, epochs=1000, augment="dsa")
 
-PROTOCOLS: Mapping[str, Training] = {
+PROTOCOLS: Mapping[str, Training | Regression] = {
     # Zhao et al. 2021 (20 networks). Their own augmentation for MNIST is left out.
     "dc": _DC,
     # Zhao & Bilen 2021 and 2023 (DM); 20 networks. Digits aren't mirrored.
@@ -39,6 +39,30 @@ PROTOCOLS: Mapping[str, Training] = {
         _DSA, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="dsa_no_flip"
     ),
     # Deng & Russakovsky 2022 (10 networks).
+    # Nguyen et al. 2021: infinitely wide networks; and finite ones, 1,024 wide (released notebook).
+    "kip": Regression(1e-6),
+    "kip-nn": Training(
+        steps=5000,
+        batch_size=100,
+        learning_rate=0.1,
+        relative=True,
+        loss="squared",
+        schedule="constant",
+        optimiser="sgd",
+        momentum=0.9,
+        drop_last=False,
+    ),
+    # Zhou et al. 2022 (5 networks); 1,000 steps in all cases but some of CIFAR-100's and larger sets'.
+    "frepo": Training(
+        steps=1000,
+        batch_size=500,
+        learning_rate=3e-4,
+        loss="squared",
+        schedule="constant",
+        augment="dsa",
+        average=0.995,
+        drop_last=False,
+    ),
     "rtp": dataclasses.replace(_DC, batch_size=640, schedule="constant", weight_decay=0.0, augment="flip_rotate"),
 }
 
@@ -48,11 +72,11 @@ class ProtocolWarning(UserWarning):
 
 
 def training_of(
-    protocol: str | Training | None, distilled: DistilledData, num_epochs: int | None = None
-) -> Training | None:
+    protocol: str | Training | Regression | None, distilled: DistilledData, num_epochs: int | None = None
+) -> Training | Regression | None:
     """What a protocol means for a set; None: its learnt steps.
 
-    protocol: "as-distilled", a name in `PROTOCOLS`, or a training of one's own; None for the set's own.
+    protocol: "as-distilled", a name in `PROTOCOLS`, or a training or regression of one's own; None for the set's own.
     num_epochs: in place of the training's own, unless it is 0.
     Raises OptionError for an unknown name.
     """
@@ -64,9 +88,11 @@ def training_of(
         if protocol not in PROTOCOLS:
             raise unknown_name("protocol", protocol, (AS_DISTILLED, *PROTOCOLS))
         protocol = PROTOCOLS[protocol]
+    if isinstance(protocol, Regression):
+        return protocol
     if protocol.learning_rate is None:
         protocol = dataclasses.replace(protocol, learning_rate=float(distilled.step_sizes.mean()))
-    return dataclasses.replace(protocol, epochs=num_epochs) if num_epochs else protocol
+    return dataclasses.replace(protocol, epochs=num_epochs, steps=None) if num_epochs else protocol
 
 
 def misuse(distilled: DistilledData, from_scratch: bool = True) -> str:

@@ -2,6 +2,7 @@
 
 from dd_jax.synthetic.base import Synthetic
 from dd_jax.synthetic.initial import class_means, initial_images, kmeans_centres, sample_per_class
+from dd_jax.synthetic.labelled_pixels import LabelledPixels, labelled_pixels
 from dd_jax.synthetic.multi_formation import MultiFormation, multi_formation, num_formed
 from dd_jax.synthetic.order import ORDERS, batches_of_steps
 from dd_jax.synthetic.pixels import Pixels, pixels
@@ -11,6 +12,7 @@ from dd_jax.synthetic.step_batches import StepBatches, step_batches
 
 __all__ = [
     "ORDERS",
+    "LabelledPixels",
     "MultiFormation",
     "Pixels",
     "SoftLabelled",
@@ -22,6 +24,7 @@ __all__ = [
     "herd",
     "initial_images",
     "kmeans_centres",
+    "labelled_pixels",
     "multi_formation",
     "nearest_to_centres",
     "num_formed",

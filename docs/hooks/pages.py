@@ -142,19 +142,23 @@ def networks_table() -> str:
 def protocols_table() -> str:
     """The trainings from scratch that have names."""
     from dd_jax.evaluation import PROTOCOLS
+    from dd_jax.inner import Training
 
     def row(name: str) -> list[str]:
         p = PROTOCOLS[name]
+        if not isinstance(p, Training):
+            return [option_name(name), "", "", f"in closed form, regulariser {p.regulariser}", "", "", "", ""]
         rate = "as learnt" if p.learning_rate is None else str(p.learning_rate)
+        rate += " of the largest stable one" if p.relative else ""
         schedule = p.schedule
         if p.schedule == "drops":
             schedule = f"times {p.drop_factor} after {', '.join(f'{p.epochs * drop:.0f}' for drop in p.drops)}"
         changes = ", ".join(filter(None, [p.augment, "cutmix" if p.cutmix else ""]))
         return [
             option_name(name),
-            str(p.epochs),
+            str(p.epochs) if p.steps is None else f"{p.steps:,} steps",
             str(p.batch_size),
-            p.optimiser,
+            p.optimiser + (", squared error" if p.loss == "squared" else ""),
             rate,
             schedule,
             str(p.weight_decay),
