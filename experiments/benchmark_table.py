@@ -14,7 +14,7 @@ from dd_jax.cli.options import take_option
 from dd_jax.runs.presets import PRESETS
 from dd_jax.runs.report.benchmark_table import write_benchmark_table
 
-GRID = ("digits-dm", "digits-dc")
+GRID = ("mnist-dc", "mnist-dsa", "mnist-dm", "mnist-dcc", "mnist-idc")
 
 
 def main(argv: list[str]) -> int:
