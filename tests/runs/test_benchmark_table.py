@@ -71,4 +71,5 @@ def test_methods_are_called_as_their_runs_are():
             possible.add(METHODS["gradient_matching"].words(options)[0])
     assert labels <= possible
     assert published("cifar10", "dc", 7) is None
-    assert published("cifar10", "dc", 50) == 53.9
+    assert published("cifar10:3.0.2", "dc", 50) == 53.9
+    assert published("svhn_cropped", "dsa", 1) == 27.5

@@ -49,4 +49,5 @@ def published(dataset: str, label: str, images_per_class: int) -> float | None:
 
     label: the first of the words that name the method's runs, such as "dc".
     """
-    return PUBLISHED.get((dataset, label), {}).get(images_per_class)
+    name = dataset.partition(":")[0].removesuffix("_cropped")  # of TFDS: a version, and its name for SVHN
+    return PUBLISHED.get((name, label), {}).get(images_per_class)
