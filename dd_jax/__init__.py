@@ -23,7 +23,7 @@ from dd_jax.evaluation import (
     storage_bytes,
     train_on,
 )
-from dd_jax.inner import Training
+from dd_jax.inner import Regression, Training
 from dd_jax.runs import (
     Estimate,
     Exported,
@@ -57,6 +57,7 @@ __all__ = [
     "Pretrained",
     "Protocol",
     "ProtocolWarning",
+    "Regression",
     "Run",
     "RunError",
     "Training",

@@ -232,20 +232,18 @@ def test_default_out_is_named_after_the_experiment():
 
 @pytest.mark.parametrize("name", dd.methods.METHODS)
 def test_every_method_has_a_small_preset_that_the_command_takes_it_from(name, tmp_path, capsys):
-    argv = [
-        "distill",
-        "--method",
-        name.replace("_", "-"),
-        "--model",
-        "mlp:hidden=(8,)",
-        "--smoke",
-        "--out",
-        str(tmp_path),
-    ]
-    assert main(argv) == 0
+    argv = ["--method", name.replace("_", "-"), "--model", "mlp:hidden=(8,)", "--smoke"]
+    assert main(["distill", *argv, "--out", str(tmp_path)]) == 0
     assert main(["report", str(tmp_path)]) == 0
     assert main(["export", str(tmp_path)]) == 0
     assert dd.runs.load_provenance(tmp_path)["method"]["name"] == name
+    protocol = dd.load_distilled(tmp_path).protocol
+    scratch = protocol.from_scratch
+    words = f"from scratch by the protocol {protocol.name}" if scratch else "gradient steps on the distilled"
+    assert words in (tmp_path / "report.html").read_text()
+    words = "epochs of shuffled minibatches" if scratch else "with a learnt step size"
+    assert words in (tmp_path / "export" / "folder" / "README.md").read_text()
+    assert (tmp_path / "figures" / "step_sizes.png").exists() != scratch
     assert main(["baselines", *argv, "--num-nets", "1"]) == 0
     assert "k-means" in capsys.readouterr().out
 

@@ -94,6 +94,15 @@ def chosen(transform: str | Transform, whitened: bool) -> str | Transform:
     return "zca"
 
 
+def clip_to_pixels(transform: Transform, images: Images) -> jax.Array:
+    """Images (..., H, W, C) in model space, moved by what clipping their pixels to [0, 1] moves; others stay exactly.
+
+    Raises what `to_pixels` raises.
+    """
+    pixels = to_pixels(transform, images)
+    return jnp.asarray(images) + (to_model(transform, jnp.clip(pixels, 0.0, 1.0)) - to_model(transform, pixels))
+
+
 def same_transform(one: Transform, other: Transform) -> bool:
     """Whether both map pixels to the same model space."""
     if one.kind != other.kind or set(one.arrays) != set(other.arrays):

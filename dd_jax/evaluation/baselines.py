@@ -19,7 +19,7 @@ from dd_jax.evaluation.embeddings import passes, train_on_all, trained_features
 from dd_jax.evaluation.evaluate import evaluate, evaluate_networks
 from dd_jax.evaluation.protocols import PROTOCOLS, training_of
 from dd_jax.evaluation.result import Evaluation, concatenated, evaluation_of
-from dd_jax.inner import Training, device_mesh, networks_of, replicate
+from dd_jax.inner import Regression, Training, device_mesh, networks_of, replicate
 from dd_jax.models import Model
 from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
 
@@ -72,7 +72,7 @@ def iterate_baselines(
     num_candidates: int = 20,
     seed: int = 0,
     pretrained: Pretrained | None = None,
-    protocol: str | Training | None = None,
+    protocol: str | Training | Regression | None = None,
 ) -> Iterator[tuple[str, Baseline]]:
     """The baselines in `names` for sets of the size and protocol of `distilled`, one at a time as they are done.
 
@@ -193,9 +193,10 @@ def iterate_baselines(
         yield name, Baseline(evaluation, chosen)
 
 
-def _leaves_open(protocol: str | Training) -> bool:
+def _leaves_open(protocol: str | Training | Regression) -> bool:
     """Whether a training from scratch takes its rate from the set."""
-    return (PROTOCOLS[protocol] if isinstance(protocol, str) else protocol).learning_rate is None
+    training = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
+    return isinstance(training, Training) and training.learning_rate is None
 
 
 def _fully_trained(

@@ -16,7 +16,7 @@ from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.evaluation.lesson import Lesson, Plan, plan_lesson, study
 from dd_jax.evaluation.protocols import ProtocolWarning, misuse, training_of
 from dd_jax.evaluation.result import Evaluation, evaluation_of
-from dd_jax.inner import INITS, Training, device_mesh, map_over, networks_of, on_each, replicate
+from dd_jax.inner import INITS, Regression, Training, device_mesh, map_over, networks_of, on_each, replicate
 from dd_jax.inner.losses import Apply
 from dd_jax.models import Model, check_attack, check_fits, check_pretrained
 from dd_jax.types import Batch, Dataset, DistilledData, Networks, Params, Pretrained, Protocol
@@ -42,7 +42,7 @@ def evaluate(
     part: str = "held_out",
     num_curve_nets: int = 20,
     devices: int | None = None,
-    protocol: str | Training | None = None,
+    protocol: str | Training | Regression | None = None,
     curve: Literal["epochs", "steps"] = "epochs",
 ) -> Evaluation:
     """Train networks on a distilled set, with the learnt steps or in another way, and measure them on real data.
@@ -58,7 +58,8 @@ def evaluate(
         learnt step; at some 20 moments of a training from scratch.
     devices: how many devices train networks at the same time; None for all there are.
     protocol: "as-distilled" (the learnt steps), a name in `dd_jax.PROTOCOLS`, or a `Training`: networks then start at
-        random; None for the set's own. A `ProtocolWarning` says where the set isn't made for that.
+        random; None for the set's own. A `ProtocolWarning` says where the set isn't made for that. By kernel regression
+        (a `Regression`, "kip") there is one infinitely wide network, so n = 1.
     The real images are brought to the model space of the distilled set, if they are in another.
     Raises DataError if model, networks and data don't match, OptionError for a bad option.
     Source: Wang et al. 2018, section 4 (200 held-out networks).
@@ -68,10 +69,12 @@ def evaluate(
     check_fits(model, distilled.images, dataset.num_classes, "distilled set")
     training = training_of(protocol, distilled, num_epochs)
     _warn(distilled, training is not None)
-    own = distilled.protocol if training is None else dataclasses.replace(distilled.protocol, init="random")
+    own = distilled.protocol
+    if training is not None:
+        own = dataclasses.replace(own, init="fixed" if isinstance(training, Regression) else "random")
     own = dataclasses.replace(own, init=init or own.init)
     make, starts = _starts(model, own, num_nets, seed, pretrained, part)
-    plan, lesson, steps_done = plan_lesson(distilled, training, num_epochs, curve == "steps")
+    plan, lesson, steps_done = plan_lesson(model, distilled, training, num_epochs, curve == "steps")
     real = _real_for(distilled, dataset, split)
     return _measure(make, model, starts, plan, lesson, steps_done, real, split, own.attack, num_curve_nets, devices)
 
@@ -101,7 +104,7 @@ def train_on(
     *,
     params: Params | None = None,
     num_epochs: int | None = None,
-    protocol: str | Training | None = None,
+    protocol: str | Training | Regression | None = None,
 ) -> Params:
     """The parameters of one network trained on `distilled`.
 
@@ -125,7 +128,7 @@ def train_on(
         if key is None or (distilled.protocol.init == "fixed" and training is None):
             key = jax.random.key(distilled.protocol.init_seed)
         params = jax.jit(model.init)(key)
-    plan, lesson, _ = plan_lesson(distilled, training, num_epochs, False)
+    plan, lesson, _ = plan_lesson(model, distilled, training, num_epochs, False)
     return _train(model.apply, plan, lesson, params, jax.random.key(0) if key is None else key)
 
 

@@ -10,8 +10,20 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from dd_jax.inner import Training, trainer, unroll
+from dd_jax.errors import OptionError
+from dd_jax.inner import (
+    Regression,
+    Training,
+    as_shares,
+    in_epochs,
+    rate_unit,
+    regress,
+    steps_per_epoch,
+    trainer,
+    unroll,
+)
 from dd_jax.inner.losses import Apply
+from dd_jax.models import KernelFn, Model
 from dd_jax.synthetic import batches_of_steps
 from dd_jax.types import Batch, DistilledData, Labels, Params
 
@@ -19,10 +31,14 @@ LOOKS = 20  # along a training from scratch
 
 
 class Plan(NamedTuple):
-    """What is compiled. training: from scratch, or None for the learnt steps; order: of the learnt batches."""
+    """What is compiled. training: from scratch, or None for the learnt steps; order: of the learnt batches.
 
-    training: Training | None
+    kernel: of an infinitely wide network, which a regression trains.
+    """
+
+    training: Training | Regression | None
     order: str
+    kernel: KernelFn | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -37,7 +53,10 @@ class Steps:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """images (S, B, H, W, C) with their labels; parts: `Steps`, or the epochs (P, 2) that parts begin and end with."""
+    """images (S, B, H, W, C) with their labels.
+
+    parts: `Steps`, or the epochs (P, 2) that parts begin and end with; of a regression none.
+    """
 
     images: Float[Array, "steps batch height width channels"]
     labels: Labels
@@ -45,24 +64,33 @@ class Lesson:
 
 
 def plan_lesson(
-    distilled: DistilledData, training: Training | None, num_epochs: int | None, every_step: bool
+    model: Model,
+    distilled: DistilledData,
+    training: Training | Regression | None,
+    num_epochs: int | None,
+    every_step: bool,
 ) -> tuple[Plan, Lesson, np.ndarray]:
     """The lesson, and the gradient steps done before it and after each of its parts, (P + 1,).
 
     num_epochs: passes through the batches; None for as many as were learnt. Further ones repeat the last one's sizes.
     every_step: whether each learnt step is a part of its own, and not each epoch.
+    Raises OptionError where the network can't be trained so: in closed form those without weights are, and only those.
     """
+    _check_trains(model, training, num_epochs)
+    if isinstance(training, Regression):
+        plan = Plan(training, distilled.protocol.order, model.kernel)
+        return plan, Lesson(distilled.images, distilled.labels, None), np.zeros(1, int)
     if training is None:
         steps = learnt_steps(distilled, num_epochs)
         if every_step:
             steps = jax.tree.map(lambda leaf: leaf.reshape(-1, 1), steps)
         done = np.arange(steps.numbers.shape[0] + 1) * steps.numbers.shape[1]
         return Plan(None, distilled.protocol.order), Lesson(distilled.images, distilled.labels, steps), done
+    total = distilled.images.shape[0] * distilled.images.shape[1]
+    training = in_epochs(training, total)
     epochs = 0 if num_epochs == 0 else training.epochs
     ends = np.unique(np.linspace(0, epochs, LOOKS + 1).round().astype(np.int32))
-    total = distilled.images.shape[0] * distilled.images.shape[1]
-    size = min(training.batch_size, total)
-    per_epoch = total // size if training.drop_last else -(-total // size)
+    per_epoch = steps_per_epoch(training, total)
     parts = jnp.asarray(np.stack([ends[:-1], ends[1:]], 1))
     return Plan(training, "random"), Lesson(distilled.images, distilled.labels, parts), ends * per_epoch
 
@@ -82,15 +110,36 @@ def study(apply: Apply, plan: Plan, lesson: Lesson, params: Params, key: jax.Arr
     """
     if plan.training is None:
         return lax.scan(_learnt(apply, plan, lesson, key, look), params, lesson.parts)
-    init, epoch = trainer(apply, plan.training)
     pool = Batch(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in (lesson.images, lesson.labels)))
+    if isinstance(plan.training, Regression):
+        assert plan.kernel is not None
+        return regress(plan.kernel, pool, params.weights.shape[-1], plan.training.regulariser), None
+    if plan.training.loss == "cross_entropy":
+        pool = pool._replace(labels=as_shares(pool.labels))
+    init, epoch = trainer(apply, plan.training, rate_unit(apply, params, pool, plan.training))
 
     def some_epochs(state: Any, ends: jax.Array) -> tuple[Any, Any]:
         state = lax.fori_loop(ends[0], ends[1], lambda _, state: epoch(key, state, pool), state)
-        return state, look(state.params)
+        return state, look(state.network)
 
     state, seen = lax.scan(some_epochs, init(params), lesson.parts)
-    return state.params, seen
+    return state.network, seen
+
+
+def _check_trains(model: Model, training: Training | Regression | None, num_epochs: int | None) -> None:
+    regression = isinstance(training, Regression)
+    if regression and num_epochs is not None:
+        raise OptionError(f"A regression is done at once and has no epochs, but num_epochs is {num_epochs}.")
+    if regression and model.kernel is None:
+        raise OptionError(
+            f"The {model.name} has weights, and is trained in steps: kernel regression is for infinitely wide networks "
+            '(dd_jax.models.infinite_mlp). Use another protocol, such as "kip-nn" for a set that was learnt for it.'
+        )
+    if not regression and model.kernel is not None:
+        raise OptionError(
+            f"The {model.name} has no weights to take steps with: it is trained in closed form, by the protocol "
+            '"kip", and sets are learnt for it by dd_jax.methods.kernel_inducing_points.'
+        )
 
 
 def _learnt(apply: Apply, plan: Plan, lesson: Lesson, key: jax.Array, look: Callable[[Params], Any]):

@@ -1,16 +1,16 @@
-"""How networks are trained on a distilled set: by the learnt steps, or from scratch with minibatches."""
+"""How networks are trained on a distilled set: by the learnt steps, from scratch in minibatches, or in closed form."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from dd_jax.errors import unknown_name
-from dd_jax.inner import AUGMENTS, Training
+from dd_jax.inner import AUGMENTS, Regression, Training
 from dd_jax.types import DistilledData
 
 AS_DISTILLED = "as-distilled"
 
-_DC = Training(
+DC = Training(
     epochs=300,
     batch_size=256,
     learning_rate=0.01,
@@ -22,24 +22,52 @@ _DC = Training(
     weight_decay=5e-4,
     drop_last=False,
 )
-_DSA = dataclasses.replace(_DC, epochs=1000, augment="dsa")
+DC_BENCH = dataclasses.replace(DC, epochs=1000)
+_DSA = dataclasses.replace(DC, epochs=1000, augment="dsa")
 
-PROTOCOLS: Mapping[str, Training] = {
+PROTOCOLS: Mapping[str, Training | Regression] = {
     # Zhao et al. 2021 (20 networks). Their own augmentation for MNIST is left out.
-    "dc": _DC,
+    "dc": DC,
     # Zhao & Bilen 2021 and 2023 (DM); 20 networks. Digits aren't mirrored.
     "dsa": _DSA,
     "dsa-digits": dataclasses.replace(_DSA, augment="dsa_no_flip"),
     # Cazenavette et al. 2022, and its followers TESLA and DATM (5 networks): at the learnt step size.
     "mtt": dataclasses.replace(_DSA, learning_rate=None),
-    # Kim et al. 2022.
+    # Kim et al. 2022. Digits, as in the released code for several images out of one, are neither mirrored nor mixed.
     "idc": dataclasses.replace(
-        _DC, epochs=1000, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="crop_flip", cutmix=True
+        DC, epochs=1000, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="crop_flip", cutmix=True
+    ),
+    "idc-digits": dataclasses.replace(
+        _DSA, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="dsa_no_flip"
     ),
     # Cui et al. 2022, with an augmentation (5 networks); without one it is "dc".
-    "dc-bench": dataclasses.replace(_DC, epochs=1000),
+    "dc-bench": DC_BENCH,
     # Deng & Russakovsky 2022 (10 networks).
-    "rtp": dataclasses.replace(_DC, batch_size=640, schedule="constant", weight_decay=0.0, augment="flip_rotate"),
+    "rtp": dataclasses.replace(DC, batch_size=640, schedule="constant", weight_decay=0.0, augment="flip_rotate"),
+    # Nguyen et al. 2021: infinitely wide networks; and finite ones, 1,024 wide (released notebook).
+    "kip": Regression(1e-6),
+    "kip-nn": Training(
+        steps=5000,
+        batch_size=100,
+        learning_rate=0.1,
+        relative=True,
+        loss="squared",
+        schedule="constant",
+        optimiser="sgd",
+        momentum=0.9,
+        drop_last=False,
+    ),
+    # Zhou et al. 2022 (5 networks); 1,000 steps in all cases but some of CIFAR-100's and larger sets'.
+    "frepo": Training(
+        steps=1000,
+        batch_size=500,
+        learning_rate=3e-4,
+        loss="squared",
+        schedule="constant",
+        augment="dsa",
+        average=0.995,
+        drop_last=False,
+    ),
 }
 
 
@@ -48,11 +76,11 @@ class ProtocolWarning(UserWarning):
 
 
 def training_of(
-    protocol: str | Training | None, distilled: DistilledData, num_epochs: int | None = None
-) -> Training | None:
+    protocol: str | Training | Regression | None, distilled: DistilledData, num_epochs: int | None = None
+) -> Training | Regression | None:
     """What a protocol means for a set; None: its learnt steps.
 
-    protocol: "as-distilled", a name in `PROTOCOLS`, or a training of one's own; None for the set's own.
+    protocol: "as-distilled", a name in `PROTOCOLS`, or a training or regression of one's own; None for the set's own.
     num_epochs: in place of the training's own, unless it is 0.
     Raises OptionError for an unknown name.
     """
@@ -64,9 +92,11 @@ def training_of(
         if protocol not in PROTOCOLS:
             raise unknown_name("protocol", protocol, (AS_DISTILLED, *PROTOCOLS))
         protocol = PROTOCOLS[protocol]
+    if isinstance(protocol, Regression):
+        return protocol
     if protocol.learning_rate is None:
         protocol = dataclasses.replace(protocol, learning_rate=float(distilled.step_sizes.mean()))
-    return dataclasses.replace(protocol, epochs=num_epochs) if num_epochs else protocol
+    return dataclasses.replace(protocol, epochs=num_epochs, steps=None) if num_epochs else protocol
 
 
 def with_augment(training: Training, augment: str) -> Training:

@@ -9,9 +9,9 @@ import numpy as np
 from dd_jax.errors import OptionError
 from dd_jax.evaluation.baselines import iterate_baselines
 from dd_jax.evaluation.evaluate import evaluate
-from dd_jax.evaluation.protocols import PROTOCOLS, with_augment
+from dd_jax.evaluation.protocols import DC, DC_BENCH, with_augment
 from dd_jax.evaluation.result import Evaluation
-from dd_jax.inner import Training
+from dd_jax.inner import Regression, Training
 from dd_jax.models import Model
 from dd_jax.synthetic.base import num_bytes
 from dd_jax.types import Dataset, DistilledData
@@ -85,7 +85,7 @@ def compared(
     distilled: DistilledData,
     model: Model,
     dataset: Dataset,
-    protocol: str | Training | None = None,
+    protocol: str | Training | Regression | None = None,
     num_nets: int = 5,
     num_sets: int = 5,
     seed: int = 0,
@@ -105,7 +105,7 @@ def cross_architecture(
     models: Mapping[str, Model],
     dataset: Dataset,
     *,
-    protocol: str | Training | None = None,
+    protocol: str | Training | Regression | None = None,
     num_nets: int = 5,
     num_sets: int = 5,
     seed: int = 0,
@@ -178,5 +178,5 @@ def dc_bench(
 
 
 def _training(augment: str, epochs: int | None) -> Training:
-    base = with_augment(PROTOCOLS["dc" if augment == "none" else "dc-bench"], augment)
+    base = with_augment(DC if augment == "none" else DC_BENCH, augment)
     return base if epochs is None else dataclasses.replace(base, epochs=epochs)

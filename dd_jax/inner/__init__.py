@@ -4,7 +4,17 @@ from dd_jax.inner.augment import AUGMENTS, augment, cut_mix, siamese
 from dd_jax.inner.classes import ByClass, by_class, class_batches, each_class
 from dd_jax.inner.distances import DISTANCES, Distance, distance_named
 from dd_jax.inner.dsa import dsa
-from dd_jax.inner.fit import FitState, Trainer, Training, fit, nets_at_once, trainer
+from dd_jax.inner.fit import (
+    FitState,
+    Trainer,
+    Training,
+    fit,
+    in_epochs,
+    nets_at_once,
+    rate_unit,
+    steps_per_epoch,
+    trainer,
+)
 from dd_jax.inner.init import (
     INITS,
     InitDistribution,
@@ -15,26 +25,40 @@ from dd_jax.inner.init import (
     pretrained_init,
     random_init,
 )
-from dd_jax.inner.losses import batch_loss, chunked_loss, cross_entropy
+from dd_jax.inner.losses import LOSSES, as_shares, batch_loss, centred, chunked_loss, cross_entropy, squared_error
 from dd_jax.inner.memory import REMATS, Remat, choose_remat, unroll_memory
 from dd_jax.inner.parallel import device_mesh, map_over, mean_over, on_each, on_one, replicate
+from dd_jax.inner.ridge import (
+    Regression,
+    check_regulariser,
+    enough,
+    label_solve,
+    regress,
+    ridge_loss,
+    ridge_weights,
+)
 from dd_jax.inner.unroll import unroll
 
 __all__ = [
     "AUGMENTS",
     "DISTANCES",
     "INITS",
+    "LOSSES",
     "REMATS",
     "ByClass",
     "Distance",
     "FitState",
     "InitDistribution",
+    "Regression",
     "Remat",
     "Trainer",
     "Training",
+    "as_shares",
     "augment",
     "batch_loss",
     "by_class",
+    "centred",
+    "check_regulariser",
     "choose_remat",
     "chunked_loss",
     "class_batches",
@@ -44,9 +68,12 @@ __all__ = [
     "distance_named",
     "dsa",
     "each_class",
+    "enough",
     "fit",
     "fixed_init",
+    "in_epochs",
     "init_distribution",
+    "label_solve",
     "map_over",
     "mean_over",
     "nets_at_once",
@@ -56,8 +83,14 @@ __all__ = [
     "on_one",
     "pretrained_init",
     "random_init",
+    "rate_unit",
+    "regress",
     "replicate",
+    "ridge_loss",
+    "ridge_weights",
     "siamese",
+    "squared_error",
+    "steps_per_epoch",
     "trainer",
     "unroll",
     "unroll_memory",

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.inner.augment import AUGMENTS, augment, cut_mix
-from dd_jax.inner.losses import Apply, chunked_loss, weighted_loss
+from dd_jax.inner.losses import LOSSES, Apply, chunked_loss, weighted_loss
+from dd_jax.inner.stability import largest_curvature
 from dd_jax.types import Batch, Params
 
 SCHEDULES = ("cosine", "step", "drops", "constant")
@@ -24,7 +25,7 @@ _AT_ONCE_BYTES = 2**30  # ... and their weights; gradients, moments and activati
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How a network is trained: cross-entropy of minibatches without replacement, whole passes of them."""
+    """How a network is trained: minibatches without replacement, whole passes of them."""
 
     epochs: int = 3
     """Passes through the training images."""
@@ -54,14 +55,28 @@ class Training:
     """Paste a rectangle of another image into each one, and mix their labels (Yun et al. 2019, CutMix)."""
     drop_last: bool = True
     """Leave out of a pass what doesn't fill a last minibatch; else the last one is smaller."""
+    loss: Literal["cross_entropy", "squared"] = "cross_entropy"
+    """Cross-entropy, or the squared error from centred labels."""
+    steps: int | None = None
+    """Gradient steps, in whole passes, in place of `epochs`."""
+    relative: bool = False
+    """Whether the learning rate is a share of the largest one that the network, as it starts, is stable with."""
+    average: float = 0.0
+    """Decay, a step, of a moving average of the parameters that is the network in the end; 0 for the last ones."""
 
 
 class FitState(NamedTuple):
-    """params; moments: the optimiser's; epoch: passes done."""
+    """params; moments: the optimiser's; epoch: passes done; average: of the parameters, if there is one."""
 
     params: Params
     moments: optax.OptState
     epoch: Int[Array, ""]
+    average: Params | None = None
+
+    @property
+    def network(self) -> Params:
+        """What has been trained so far: the average, or the last parameters."""
+        return self.params if self.average is None else self.average
 
 
 class InitFn(Protocol):
@@ -83,15 +98,19 @@ class Trainer(NamedTuple):
     epoch: EpochFn
 
 
-def trainer(apply: Apply, training: Training) -> Trainer:
-    """The training of networks `apply` that `training` describes.
+def trainer(apply: Apply, training: Training, unit: Float[Array, ""] | None = None) -> Trainer:
+    """The training of networks `apply` that `training` describes, in epochs.
 
+    unit: what a relative learning rate is a share of, as `rate_unit` finds it.
     Raises OptionError for settings out of range.
     Source: the released code of Wang et al. 2018, mode "train" (Adam with b1 0.5, batches of 1,024, halving steps).
     """
     _check(training)
     assert training.learning_rate is not None
-    base_rate = training.learning_rate
+    if training.relative and unit is None:
+        raise OptionError("relative learning rates are for networks trained on distilled sets; give the rate itself.")
+    base_rate = training.learning_rate if unit is None else training.learning_rate * unit
+    loss = LOSSES[training.loss]
     optimiser = _optimiser(training)
 
     def rate(epochs_done: jax.Array) -> jax.Array:
@@ -104,20 +123,19 @@ def trainer(apply: Apply, training: Training) -> Trainer:
         return jnp.float32(base_rate) * 0.5**halvings
 
     def init(params: Params) -> FitState:
-        return FitState(params, optimiser.init(params), jnp.int32(0))
+        return FitState(params, optimiser.init(params), jnp.int32(0), params if training.average else None)
 
     def epoch(key: jax.Array, state: FitState, images: Batch) -> FitState:
         total = images.labels.shape[0]
-        size = min(training.batch_size, total)
-        count = total // size if training.drop_last else -(-total // size)
+        size, count = min(training.batch_size, total), steps_per_epoch(training, total)
         whole = count * size <= total
         order_key, change_key = jax.random.split(jax.random.fold_in(key, state.epoch))
         order = jax.random.permutation(order_key, total)
         order = jnp.pad(order[: count * size], (0, 0 if whole else count * size - total)).reshape(count, size)
-        loss_of = chunked_loss(apply) if whole else weighted_loss(apply)
+        loss_of = chunked_loss(apply, loss) if whole else weighted_loss(apply, loss)
 
-        def step(carry: tuple[Params, optax.OptState], part: tuple[jax.Array, jax.Array]):
-            params, moments = carry
+        def step(carry: tuple[Params, optax.OptState, Params | None], part: tuple[jax.Array, jax.Array]):
+            params, moments, average = carry
             index, chosen = part
             batch_key = jax.random.fold_in(change_key, index)
             keys = jax.random.split(batch_key, size)
@@ -130,18 +148,45 @@ def trainer(apply: Apply, training: Training) -> Trainer:
             direction, moments = optimiser.update(gradient, moments, params)
             scale = rate(state.epoch + index / count)
             params = jax.tree.map(lambda p, d: p - (scale * d).astype(p.dtype), params, direction)
-            return (params, moments), None
+            average = jax.tree.map(
+                lambda a, p: a + (1 - training.average) * (p - a), average, params if average else None
+            )
+            return (params, moments, average), None
 
-        (params, moments), _ = lax.scan(step, (state.params, state.moments), (jnp.arange(count), order))
-        return FitState(params, moments, state.epoch + 1)
+        carry = state.params, state.moments, state.average
+        (params, moments, average), _ = lax.scan(step, carry, (jnp.arange(count), order))
+        return FitState(params, moments, state.epoch + 1, average)
 
     return Trainer(init, epoch)
 
 
 def fit(apply: Apply, params: Params, key: jax.Array, images: Batch, training: Training) -> Params:
     """The parameters after all the epochs of `training` on `images`, from `params`."""
-    init, epoch = trainer(apply, training)
-    return lax.fori_loop(0, training.epochs, lambda _, state: epoch(key, state, images), init(params)).params
+    training = in_epochs(training, images.labels.shape[0])
+    init, epoch = trainer(apply, training, rate_unit(apply, params, images, training))
+    return lax.fori_loop(0, training.epochs, lambda _, state: epoch(key, state, images), init(params)).network
+
+
+def in_epochs(training: Training, total: int) -> Training:
+    """The training on `total` images with its steps, if it has a number of these, as epochs."""
+    if training.steps is None:
+        return training
+    per_epoch = steps_per_epoch(training, total)
+    return dataclasses.replace(training, epochs=-(-training.steps // per_epoch), steps=None)
+
+
+def steps_per_epoch(training: Training, total: int) -> int:
+    """Minibatches in a pass through `total` images."""
+    size = min(training.batch_size, total)
+    return total // size if training.drop_last else -(-total // size)
+
+
+def rate_unit(apply: Apply, params: Params, images: Batch, training: Training) -> Float[Array, ""] | None:
+    """What the learning rate of a training of this network on these images is a share of; None if it isn't relative."""
+    if not training.relative:
+        return None
+    momentum = training.momentum if training.optimiser == "sgd" else 0.0
+    return 2.0 * (1.0 + momentum) / largest_curvature(apply, params, images.images)
 
 
 def nets_at_once(params: Params) -> int | None:
@@ -171,13 +216,20 @@ def _check(training: Training) -> None:
     for name in ("learning_rate", "drop_factor"):
         if not 0 < getattr(training, name) < float("inf"):
             raise OptionError(f"{name} must be positive and finite, but is {getattr(training, name)}.")
-    for name in ("b1", "momentum"):
+    for name in ("b1", "momentum", "average"):
         if not 0 <= getattr(training, name) < 1:
             raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(training, name)}.")
     if not 0 <= training.weight_decay < float("inf"):
         raise OptionError(f"weight_decay must be at least 0 and finite, but is {training.weight_decay}.")
+    if training.steps is not None and training.steps < 1:
+        raise OptionError(f"steps must be at least 1, but is {training.steps}.")
     if not all(0 <= drop <= 1 for drop in training.drops):
         raise OptionError(f"drops must be shares of the epochs, from 0 to 1, but are {training.drops}.")
-    for name, known in (("schedule", SCHEDULES), ("augment", AUGMENTS), ("optimiser", OPTIMISERS)):
+    for name, known in (
+        ("schedule", SCHEDULES),
+        ("augment", AUGMENTS),
+        ("optimiser", OPTIMISERS),
+        ("loss", tuple(LOSSES)),
+    ):
         if getattr(training, name) not in known:
             raise unknown_name(name, getattr(training, name), known)

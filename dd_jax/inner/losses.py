@@ -1,7 +1,7 @@
 """Losses and accuracies of a network on a batch, and the loss of a large real batch in one cache-sized pass."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import jax
@@ -25,6 +25,36 @@ def cross_entropy(logits: Float[Array, "*batch classes"], labels: Labels) -> Flo
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
+def squared_error(logits: Float[Array, "*batch classes"], labels: Labels) -> Float[Array, ""]:
+    """Half the squared distance from centred labels, summed over classes, mean over images; labels as above."""
+    errors = logits - centred(labels, logits.shape[-1]).astype(logits.dtype)
+    return 0.5 * jnp.square(errors).sum(-1).mean()
+
+
+def centred(labels: Labels, num_classes: int) -> Float[Array, "*batch classes"]:
+    """Centred labels y - 1/K: what a regression is to find, of classes as one-hot vectors, or of soft labels."""
+    return (labels if _soft(labels) else jax.nn.one_hot(labels, num_classes)) - 1.0 / num_classes
+
+
+def as_shares(labels: Labels) -> Labels:
+    """Labels, of a regression perhaps, as a cross-entropy takes them: none negative, each image's sum one.
+
+    Shares stay what they are, and so do classes. Where nothing is positive each class has the same share.
+    """
+    if not _soft(labels):
+        return labels
+    positive = jnp.maximum(labels, 0)
+    total = positive.sum(-1, keepdims=True)
+    return jnp.where(total > 0, positive / jnp.where(total > 0, total, 1), 1.0 / labels.shape[-1])
+
+
+def _soft(labels: Labels) -> bool:
+    return jnp.issubdtype(labels.dtype, jnp.floating)
+
+
+LOSSES: Mapping[str, Loss] = {"cross_entropy": cross_entropy, "squared": squared_error}
+
+
 def batch_loss(apply: Apply, loss: Loss = cross_entropy) -> Callable[[Params, Batch], jax.Array]:
     """The function (params, batch) -> mean loss of the network on the batch."""
 
@@ -34,12 +64,12 @@ def batch_loss(apply: Apply, loss: Loss = cross_entropy) -> Callable[[Params, Ba
     return loss_of
 
 
-def weighted_loss(apply: Apply) -> Callable[[Params, Batch, jax.Array], jax.Array]:
-    """The function (params, batch, weights (N,)) -> weighted mean cross-entropy of the network on the batch."""
+def weighted_loss(apply: Apply, loss: Loss = cross_entropy) -> Callable[[Params, Batch, jax.Array], jax.Array]:
+    """The function (params, batch, weights (N,)) -> weighted mean loss of the network on the batch."""
 
     def loss_of(params: Params, batch: Batch, weights: jax.Array) -> jax.Array:
         logits = apply(params, batch.images)
-        losses = jax.vmap(cross_entropy)(logits, batch.labels)
+        losses = jax.vmap(loss)(logits, batch.labels)
         return jnp.vdot(losses, weights.astype(losses.dtype)) / weights.sum().astype(losses.dtype)
 
     return loss_of

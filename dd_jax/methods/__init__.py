@@ -3,6 +3,11 @@
 from dd_jax.methods.base import Method
 from dd_jax.methods.distribution_matching import DistributionMatchingOptions, distribution_matching
 from dd_jax.methods.gradient_matching import GradientMatchingOptions, gradient_matching
+from dd_jax.methods.kernel_inducing_points import (
+    KernelInducingPointsOptions,
+    kernel_inducing_points,
+    solve_labels,
+)
 from dd_jax.methods.named import METHODS, MethodOptions, NamedMethod, make_method, method_named, name_of
 from dd_jax.methods.outer import outer_adam, outer_sgd
 from dd_jax.methods.unrolled import UnrolledOptions, protocol_of, unrolled
@@ -11,17 +16,20 @@ __all__ = [
     "METHODS",
     "DistributionMatchingOptions",
     "GradientMatchingOptions",
+    "KernelInducingPointsOptions",
     "Method",
     "MethodOptions",
     "NamedMethod",
     "UnrolledOptions",
     "distribution_matching",
     "gradient_matching",
+    "kernel_inducing_points",
     "make_method",
     "method_named",
     "name_of",
     "outer_adam",
     "outer_sgd",
     "protocol_of",
+    "solve_labels",
     "unrolled",
 ]

@@ -44,7 +44,9 @@ def _gradient_words(options: GradientMatchingOptions) -> tuple[str, ...]:
     name = "dsa" if options.augment.startswith("dsa") else "dc"
     if options.train_on == "real":
         name = "idc"
-    return (f"{name}-collective" if options.collective else name, *_set_words(options))
+    if options.collective:
+        name = {"dc": "dcc", "dsa": "dsac"}.get(name, f"{name}-collective")
+    return (name, *_set_words(options))
 
 
 def _set_words(options: Any) -> tuple[str, ...]:

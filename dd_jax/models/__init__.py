@@ -14,16 +14,22 @@ from dd_jax.models.alexnet_small import alexnet_small
 from dd_jax.models.base import (
     PRECISIONS,
     ImageSpec,
+    KernelFn,
     Model,
+    SetWeights,
     Shapes,
     architecture,
     check_attack,
+    from_kernel,
     from_linen,
     num_params,
     same_shapes,
     with_precision,
 )
 from dd_jax.models.convnet import convnet
+from dd_jax.models.infinite_convnet import infinite_convnet
+from dd_jax.models.infinite_mlp import infinite_mlp
+from dd_jax.models.kernels import WideKernel
 from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
 from dd_jax.models.own import from_flax, from_functions
@@ -36,6 +42,8 @@ MODELS: Mapping[str, Callable[..., Model]] = {
     "alexnet": alexnet,
     "alexnet-small": alexnet_small,
     "convnet": convnet,
+    "infinite_convnet": infinite_convnet,
+    "infinite_mlp": infinite_mlp,
     "lenet": lenet,
     "mlp": mlp,
     "resnet18": resnet18,
@@ -110,8 +118,11 @@ __all__ = [
     "MODELS",
     "PRECISIONS",
     "ImageSpec",
+    "KernelFn",
     "Model",
+    "SetWeights",
     "Shapes",
+    "WideKernel",
     "alexcifarnet",
     "alexnet",
     "alexnet_from_torchvision",
@@ -123,7 +134,10 @@ __all__ = [
     "convnet",
     "from_flax",
     "from_functions",
+    "from_kernel",
     "from_linen",
+    "infinite_convnet",
+    "infinite_mlp",
     "lenet",
     "make",
     "mlp",

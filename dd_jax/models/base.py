@@ -13,6 +13,7 @@ from dd_jax.errors import OptionError, unknown_name
 from dd_jax.types import Params
 
 Images: TypeAlias = Float[Array, "batch height width channels"]
+OtherImages: TypeAlias = Float[Array, "others height width channels"]
 
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}  # and JAX's names for products
 
@@ -49,11 +50,19 @@ class ApplyFn(Protocol):
     def __call__(self, params: Params, images: Images) -> Float[Array, "batch out"]: ...
 
 
+@runtime_checkable
+class KernelFn(Protocol):
+    """(images (N, H, W, C), others (M, H, W, C)) -> (N, M); differentiable in both."""
+
+    def __call__(self, images: Images, others: OtherImages) -> Float[Array, "batch others"]: ...
+
+
 class Model(NamedTuple):
     """A network as pure functions.
 
     init(key) -> params; apply(params, images) -> logits (N, K); features(params, images) -> (N, F), what the last
     linear layer sees. `settings` holds everything that tells this network from another.
+    kernel: of an infinitely wide network, which has it in place of weights; None of all others.
     """
 
     name: str
@@ -63,6 +72,32 @@ class Model(NamedTuple):
     image_shape: tuple[int, int, int]
     num_classes: int
     settings: Mapping[str, Any]
+    kernel: KernelFn | None = None
+
+
+class SetWeights(NamedTuple):
+    """What an infinitely wide network has learnt: images (n, H, W, C), and their weights (n, K).
+
+    Its logits are sum_i k(x, images_i) weights_i; without images they are zero, their mean at random weights.
+    """
+
+    images: Float[Array, "set height width channels"]
+    weights: Float[Array, "set classes"]
+
+
+def from_kernel(name: str, kernel: KernelFn, spec: ImageSpec, settings: Mapping[str, Any]) -> Model:
+    """An infinitely wide network: its params are `SetWeights`, its features the kernel with their images."""
+    image_shape, num_classes = spec.image_shape, spec.num_classes
+
+    def init(key: jax.Array) -> Params:
+        del key
+        return SetWeights(jnp.zeros((0, *image_shape)), jnp.zeros((0, num_classes)))
+
+    def outputs(params: SetWeights, images: Images) -> Any:
+        features = kernel(images, params.images.astype(images.dtype))
+        return features @ params.weights.astype(images.dtype), features
+
+    return Model(name, init, Forward(outputs, 0), Forward(outputs, 1), image_shape, num_classes, dict(settings), kernel)
 
 
 def from_linen(name: str, module: nn.Module, spec: ImageSpec, settings: Mapping[str, Any]) -> Model:
@@ -93,6 +128,8 @@ def with_precision(model: Model, precision: str) -> Model:
             f"The precision of {model.name} can't be chosen: it was not made by this library. "
             "dd_jax.models.from_functions makes a model of any init and apply."
         )
+    if model.kernel is not None and precision != "float32":
+        raise OptionError(f"The kernel of {model.name} needs the precision float32; found {precision!r}.")
     apply, features = (
         dataclasses.replace(f, precision=precision) if isinstance(f, Forward) else f
         for f in (model.apply, model.features)

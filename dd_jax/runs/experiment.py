@@ -147,7 +147,8 @@ def draw(run: Run, report: Report) -> None:
     attack, names = run.distilled.protocol.attack, run.distilled.class_names
     what = "Accuracy" if attack is None else f"Accuracy, {names[attack[0]]} counted as {names[attack[1]]},"
     figures.save_curve(folder / "accuracy.png", run.history, means, what)
-    figures.save_steps(folder / "step_sizes.png", run.distilled.step_sizes)
+    if not run.distilled.protocol.from_scratch:
+        figures.save_steps(folder / "step_sizes.png", run.distilled.step_sizes)
 
 
 def source(experiment: Experiment) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from dd_jax import models
 from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError
 from dd_jax.evaluation import evaluate_networks
-from dd_jax.inner import Trainer, Training, device_mesh, map_over, nets_at_once, on_each, replicate, trainer
+from dd_jax.inner import Trainer, Training, device_mesh, in_epochs, map_over, nets_at_once, on_each, replicate, trainer
 from dd_jax.models import Model, check_fits
 from dd_jax.runs.directory import open_run, provenance, refuse_difference
 from dd_jax.runs.files import disk_errors, plain, write_bytes
@@ -51,7 +51,7 @@ def pretrain(
     """
     if jax.process_count() > 1:
         raise OptionError("Networks are pretrained by one process; it uses all devices of its machine.")
-    training = training or Training()
+    training = in_epochs(training or Training(), len(data.train.labels))
     if num_nets < 1 or num_held_out < 0:
         raise OptionError(f"num_nets must be at least 1 and num_held_out at least 0; found {num_nets}, {num_held_out}.")
     check_fits(model, data.train, data.num_classes)
@@ -135,7 +135,7 @@ class _Crew:
                 raise KeyboardInterrupt(f"stopped; the same command continues ({folder})")
             states = _epoch(self.trainer.epoch, self.mesh, keys, states, self.real)
             jax.block_until_ready(states.epoch)
-        networks = jax.tree.map(np.asarray, states.params)
+        networks = jax.tree.map(np.asarray, states.network)
         devices = 1 if self.mesh is None else self.mesh.size
         return networks, evaluate_networks(networks, self.model, self.data, devices=devices).accuracies
 

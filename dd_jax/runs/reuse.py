@@ -90,9 +90,10 @@ def made(model: str, data: Dataset, precision: str = "float32") -> Model:
 
 def protocol_named(name: str | None, num_epochs: int | None = None) -> str | Training | None:
     """The protocol of a name, with another number of epochs if wanted; "as-distilled" takes that elsewhere."""
-    if name is None or name == AS_DISTILLED or name not in PROTOCOLS or num_epochs is None:
+    training = PROTOCOLS.get(name or AS_DISTILLED)
+    if num_epochs is None or not isinstance(training, Training):
         return name
-    return dataclasses.replace(PROTOCOLS[name], epochs=num_epochs)
+    return dataclasses.replace(training, epochs=num_epochs, steps=None)
 
 
 def in_order(distilled: DistilledData, order: str | None) -> DistilledData:

@@ -10,7 +10,8 @@ import pytest
 
 import dd_jax as dd
 from dd_jax.errors import OptionError
-from dd_jax.inner import Training, augment, batch_loss, fit, trainer
+from dd_jax.inner import Training, augment, batch_loss, fit, in_epochs, squared_error, trainer
+from dd_jax.inner.stability import largest_curvature
 from dd_jax.types import Batch
 
 SIDE = 6
@@ -188,3 +189,69 @@ def test_it_learns(digits):
     )
     right = model.apply(params, digits.test.images).argmax(-1) == digits.test.labels
     assert float(right.mean()) > 0.85
+
+
+def test_steps_are_whole_passes(real):
+    assert in_epochs(Training(steps=7, batch_size=20), 50).epochs == 4  # of two minibatches
+    assert in_epochs(Training(steps=7, batch_size=20, drop_last=False), 50).epochs == 3
+    assert in_epochs(Training(steps=7, batch_size=100), 50).epochs == 7
+    assert in_epochs(Training(epochs=5), 50).epochs == 5
+    assert in_epochs(Training(steps=7), 50).steps is None
+
+
+def test_the_average_is_one_of_the_parameters_along_the_way(real, model):
+    training = Training(epochs=3, batch_size=50, learning_rate=0.1, schedule="constant", average=0.6)
+    init, epoch = trainer(model.apply, training)
+    state = init(model.init(jax.random.key(1)))
+    expected = state.params
+    for _ in range(3):
+        state = epoch(jax.random.key(2), state, real)
+        expected = jax.tree.map(lambda a, p: 0.6 * a + 0.4 * p, expected, state.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state.network, expected)
+    found = fit(model.apply, model.init(jax.random.key(1)), jax.random.key(2), real, training)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected)
+
+
+def test_the_largest_curvature_is_that_of_the_empirical_ntk(real, model):
+    params = model.init(jax.random.key(1))
+    jacobian = jax.jacrev(model.apply)(params, real.images)
+    rows = np.concatenate([np.asarray(leaf).reshape(150, -1) for leaf in jax.tree.leaves(jacobian)], 1)
+    expected = np.linalg.eigvalsh(rows @ rows.T).max() / 50
+    np.testing.assert_allclose(largest_curvature(model.apply, params, real.images), expected, rtol=1e-3)
+
+
+def test_relative_rates_are_stable_up_to_one(real):
+    """In a linear network, whose Hessian is that kernel throughout."""
+    linear = dd.models.mlp(dd.models.Shapes((SIDE, SIDE, 1), 3), hidden=())
+    params = linear.init(jax.random.key(1))
+
+    def error_after(rate, momentum):
+        training = Training(batch_size=50, learning_rate=rate, schedule="constant", optimiser="sgd", steps=400,
+                            momentum=momentum, loss="squared", relative=True)  # fmt: skip
+        found = jax.jit(lambda: fit(linear.apply, params, jax.random.key(0), real, training))()
+        return float(squared_error(linear.apply(found, real.images), real.labels))
+
+    start = float(squared_error(linear.apply(params, real.images), real.labels))
+    for momentum in (0.0, 0.5):
+        assert error_after(0.95, momentum) < start
+        assert error_after(1.05, momentum) > 10 * start
+    with pytest.raises(OptionError, match="relative learning rates"):
+        trainer(linear.apply, Training(relative=True))
+
+
+def test_the_squared_error_is_what_it_says(real, model):
+    training = Training(epochs=1, batch_size=50, learning_rate=0.1, schedule="constant", optimiser="sgd", momentum=0,
+                        loss="squared")  # fmt: skip
+    params = model.init(jax.random.key(1))
+
+    def loss(params):
+        errors = model.apply(params, real.images) - (jax.nn.one_hot(real.labels, 3) - 1 / 3)
+        return 0.5 * jnp.square(errors).sum(1).mean()
+
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(loss)(params))
+    for drop_last in (True, False):
+        how = dataclasses.replace(training, drop_last=drop_last)
+        found = fit(model.apply, params, jax.random.key(0), real, how)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected)
+    with pytest.raises(OptionError, match="Did you mean 'squared'"):
+        trainer(model.apply, dataclasses.replace(training, loss="square"))  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """The script for PyTorch trains networks as dd_jax does: to the same logits, and so to the same accuracy."""
 
+import dataclasses
 import importlib.util
 import subprocess
 import sys
@@ -116,6 +117,24 @@ def test_an_mlp_ends_at_the_same_logits(tmp_path, digits):
     found = script.accuracy(net, images, labels)
     assert found == pytest.approx(float((expected.argmax(-1) == labels).mean()), abs=2 / len(labels))
     assert found > 0.75
+
+
+def test_training_from_scratch_ends_at_the_same_logits(tmp_path, digits, monkeypatch):
+    few = dataclasses.replace(dd.PROTOCOLS["dc"], epochs=30, learning_rate=0.1)
+    monkeypatch.setitem(dd.evaluation.protocols.PROTOCOLS, "dc", few)
+    distilled = dataclasses.replace(class_means(digits), protocol=dd.Protocol("dc", order="random"))
+    model = dd.models.mlp(digits, hidden=(16,))
+    script, loaded = exported(tmp_path, distilled)
+    assert loaded["drops"].tolist() == [15]
+    params = model.init(jax.random.key(3))
+    images = digits.test.images[:50]
+    # All of the set is in each minibatch: their order does not matter.
+    assert distilled.labels.size <= few.batch_size
+    expected = model.apply(dd.train_on(distilled, model, jax.random.key(0), params=params), images)
+    net = script.train(mlp_of(params, (8, 8, 1)), loaded)
+    found = logits(net, torch.tensor(np.asarray(images)).permute(0, 3, 1, 2))
+    assert np.abs(expected - model.apply(params, images)).max() > 1
+    np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("soft", [False, True])

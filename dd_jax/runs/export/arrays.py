@@ -11,6 +11,8 @@ import jax
 import numpy as np
 
 from dd_jax.data import zca
+from dd_jax.errors import DataError
+from dd_jax.evaluation import training_of
 from dd_jax.inner import networks_of
 from dd_jax.models import MODELS, Shapes, make
 from dd_jax.runs.artefact import sealed
@@ -59,9 +61,12 @@ def write_torch(contents: Contents, folder: Path) -> str:
         "step_sizes": contents.arrays["step_sizes"],
         "order": contents.order.astype(np.int64),
         **_normalisation(contents),
+        **_training(contents),
     }
     (folder / "images_nchw.npz").write_bytes(_npz(arrays))
     shutil.copyfile(Path(__file__).with_name("train_torch.py"), folder / "train_torch.py")
+    if contents.distilled.protocol.from_scratch:
+        return f"arrays for PyTorch, and a script that trains on them from scratch{_left_out(contents)}"
     if contents.distilled.protocol.init != "fixed":
         return "arrays for PyTorch, and a script that trains on them"
     params = known_network(contents)
@@ -91,6 +96,28 @@ def known_network(contents: Contents) -> Params | None:
     height, width, channels = contents.arrays["images"].shape[2:]
     model = make(name, Shapes((height, width, channels), len(contents.class_names)), **settings)
     return jax.jit(model.init)(jax.random.key(protocol.init_seed))
+
+
+def _training(contents: Contents) -> dict[str, np.ndarray]:
+    """The numbers of a training from scratch, as the script takes them; drops are counted in epochs."""
+    training = training_of(None, contents.distilled)
+    if training is None:
+        return {}
+    if training.optimiser != "sgd":
+        raise DataError(
+            f"The torch format trains by gradient descent, but the set's protocol {contents.distilled.protocol.name!r} "
+            f"says {training.optimiser}: export it with the others, e.g. --formats npz."
+        )
+    names = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "drop_factor")
+    drops = np.array([round(drop * training.epochs) for drop in training.drops if training.schedule == "drops"], int)
+    return {**{name: np.asarray(getattr(training, name)) for name in names}, "drops": drops}
+
+
+def _left_out(contents: Contents) -> str:
+    training = training_of(None, contents.distilled)
+    assert training is not None
+    changes = [training.augment] * (training.augment != "none") + ["cutmix"] * training.cutmix
+    return f", but without the protocol's augmentation ({' and '.join(changes)})" if changes else ""
 
 
 def _normalisation(contents: Contents) -> dict[str, np.ndarray]:

@@ -1,0 +1,187 @@
+"""Kernel inducing points: images that infinitely wide networks learn from in closed form (Nguyen et al. 2021)."""
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float
+
+from dd_jax.errors import OptionError, unknown_name
+from dd_jax.inner import (
+    ByClass,
+    by_class,
+    centred,
+    check_regulariser,
+    class_batches,
+    enough,
+    label_solve,
+    mean_over,
+    ridge_loss,
+)
+from dd_jax.methods.base import Method, with_overrides
+from dd_jax.methods.outer import OuterState, outer_adam
+from dd_jax.models import KernelFn, Model
+from dd_jax.synthetic import labelled_pixels, pixels
+from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Protocol
+
+LEARN = ("images", "labels", "both")
+LABEL_INITS = ("hard", "solve")
+PRECISIONS = {"float32": jnp.float32, "float64": jnp.float64}
+
+
+class KernelInducingPointsState(NamedTuple):
+    """learnable: images, and labels where these are learnt; outer: the optimiser's state."""
+
+    learnable: Learnable
+    outer: OuterState
+
+
+class KernelInducingPointsInfo(NamedTuple):
+    """loss: half the mean squared error of the regression on real images, over images and classes.
+
+    hypergradient_norm: global norm of its gradient. regulariser: as it was, raised where rounding asked for it.
+    """
+
+    loss: Float[Array, ""]
+    hypergradient_norm: Float[Array, ""]
+    regulariser: Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelInducingPointsOptions:
+    """Hyper-parameters of `kernel_inducing_points`."""
+
+    images_per_class: int = 1
+    """Images of each class."""
+    learn: Literal["images", "labels", "both"] = "both"
+    """What is learnt. Labels are numbers, one for each class and image; those of "images" stay hard."""
+    init_images: Literal["noise", "real", "mean", "kmeans"] = "real"
+    """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
+    init_labels: Literal["hard", "solve"] = "hard"
+    """What labels that are learnt start as: those of the classes, or the best ones for the first images in closed form
+    (Label Solve), which takes all training images once."""
+    batch_size: int = 5000
+    """Real images of an outer step, the same number of each class, drawn with replacement."""
+    regulariser: float = 1e-6
+    """Added to the diagonal of the kernel of the set, as a share of the mean there."""
+    learning_rate: float = 0.04
+    """Outer learning rate (Adam) of images and labels."""
+    schedule: Literal["cosine", "step", "constant"] = "constant"
+    """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
+    decay_every: int = 2400
+    """Outer steps between two halvings of the schedule "step"."""
+    precision: Literal["float32", "float64"] = "float32"
+    """Of the kernel and the regression; "float64" where JAX has it (jax_enable_x64)."""
+    protocol: str = "kip"
+    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`."""
+
+
+def kernel_inducing_points(
+    model: Model, options: KernelInducingPointsOptions | None = None, **overrides: Any
+) -> Method:
+    """Learn images and labels on which kernel ridge regression predicts real ones.
+
+    min over (x_s, y_s) of E 1/2 mean (y_t - K_ts (K_ss + lambda tr(K_ss) / n I)^-1 y_s)^2
+
+    over batches (x_t, y_t) of real images; labels are centred, y - 1/K, in both.
+    model: an infinitely wide network, `dd_jax.models.infinite_mlp` or `infinite_convnet`, whose kernel K is.
+    options: hyper-parameters; overrides: single ones by name, e.g. kernel_inducing_points(model, images_per_class=10).
+    Raises OptionError for another model, options out of range or unknown names.
+    Source: Nguyen et al. 2021, *Dataset Meta-Learning from Kernel Ridge-Regression*, algorithm 1 and equation 7;
+    settings of the released notebook.
+    """
+    opts = with_overrides(options or KernelInducingPointsOptions(), overrides)
+    kernel = _check(model, opts)
+    make = pixels if opts.learn == "images" else labelled_pixels
+    synthetic = make(model.num_classes, opts.images_per_class, opts.init_images)
+    optimiser = outer_adam(opts.learning_rate, b1=0.9, schedule=opts.schedule, decay_every=opts.decay_every)
+    dtype, per_class = PRECISIONS[opts.precision], max(1, opts.batch_size // model.num_classes)
+
+    def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> KernelInducingPointsState:
+        learnable = synthetic.init(key, dataset)
+        if opts.init_labels == "solve":
+            learnable = learnable._replace(labels=solve_labels(model, learnable.images, dataset.train, opts))
+        return KernelInducingPointsState(learnable, optimiser.init(learnable, num_outer_steps))
+
+    def step(
+        key: jax.Array, state: KernelInducingPointsState, arrays: ByClass
+    ) -> tuple[KernelInducingPointsState, KernelInducingPointsInfo]:
+        def one(key: jax.Array, part: jax.Array | int, parts: int) -> tuple[Any, Learnable]:
+            share = per_class // parts
+            drawn = lax.dynamic_slice_in_dim(class_batches(key, arrays, per_class), part * share, share, 1)
+            real = drawn.reshape(-1, *model.image_shape).astype(dtype)
+            wanted = centred(jnp.repeat(jnp.arange(model.num_classes), share), model.num_classes).astype(dtype)
+
+            def objective(learnable: Learnable) -> tuple[jax.Array, jax.Array]:
+                images, labels = synthetic.batch(learnable, key, jnp.int32(0))
+                images = lax.stop_gradient(images) if opts.learn == "labels" else images
+                images, targets = images.astype(dtype), centred(labels, model.num_classes).astype(dtype)
+                gram, cross = kernel(images, images), kernel(real, images)
+                regulariser = enough(gram, opts.regulariser)
+                return ridge_loss(gram, cross, targets, wanted, regulariser), regulariser
+
+            return jax.value_and_grad(objective, has_aux=True)(state.learnable)
+
+        (loss, regulariser), hypergradient = mean_over(one, key[None], per_class, None)
+        norm = optax.global_norm(hypergradient)
+        learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable)
+        return KernelInducingPointsState(learnable, outer), KernelInducingPointsInfo(loss, norm, regulariser)
+
+    def distilled(state: KernelInducingPointsState) -> DistilledData:
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=Protocol(opts.protocol, order="random"))
+
+    def arrays(dataset: Dataset) -> ByClass:
+        return by_class(dataset.train, model.num_classes)
+
+    def slower(state: KernelInducingPointsState, factor: float) -> KernelInducingPointsState:
+        return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
+
+    hyperparameters = dataclasses.asdict(opts)
+    return Method("kernel_inducing_points", init, step, distilled, model, hyperparameters, arrays=arrays, slower=slower)
+
+
+def solve_labels(
+    model: Model,
+    images: Float[Array, "set height width channels"],
+    real: Batch,
+    options: KernelInducingPointsOptions | None = None,
+) -> Float[Array, "set classes"]:
+    """Label Solve: the labels of `images` with which kernel ridge regression predicts `real` best, in closed form.
+
+    model: an infinitely wide network. options: whose regulariser and precision count.
+    Returns labels as in a `DistilledData`, not centred. Needs (N, n) numbers for N real images and n of the set.
+    Source: Nguyen et al. 2021, section 3.2.
+    """
+    opts = options or KernelInducingPointsOptions()
+    kernel = _check(model, opts)
+    dtype = PRECISIONS[opts.precision]
+
+    @jax.jit
+    def solve(images: jax.Array, real: Batch) -> jax.Array:
+        mine, theirs = images.astype(dtype), real.images.astype(dtype)
+        wanted = centred(real.labels, model.num_classes).astype(dtype)
+        return label_solve(kernel(mine, mine), kernel(theirs, mine), wanted, opts.regulariser)
+
+    return solve(images, real).astype(jnp.float32) + 1.0 / model.num_classes
+
+
+def _check(model: Model, options: KernelInducingPointsOptions) -> KernelFn:
+    if model.kernel is None:
+        raise OptionError(
+            f"kernel_inducing_points learns with the kernel of an infinitely wide network, but the {model.name} has "
+            "weights: use dd_jax.models.infinite_mlp or infinite_convnet."
+        )
+    for name, known in (("learn", LEARN), ("init_labels", LABEL_INITS), ("precision", tuple(PRECISIONS))):
+        if getattr(options, name) not in known:
+            raise unknown_name(name, getattr(options, name), known)
+    if options.batch_size < 1:
+        raise OptionError(f"batch_size must be at least 1, but is {options.batch_size}.")
+    check_regulariser(options.regulariser)
+    if options.init_labels == "solve" and options.learn == "images":
+        raise OptionError('init_labels "solve" is for labels that are learnt, but learn is "images".')
+    if options.precision == "float64" and jnp.result_type(float) != jnp.float64:
+        raise OptionError('precision "float64" needs JAX to have it: set JAX_ENABLE_X64=1, or take "float32".')
+    return model.kernel

@@ -1,0 +1,43 @@
+"""One set of images with soft labels that are learnt too, without an order or step sizes of its own."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dd_jax.synthetic.base import Synthetic, num_bytes
+from dd_jax.synthetic.initial import initial_images
+from dd_jax.synthetic.pixels import check_set, class_labels
+from dd_jax.types import Batch, Dataset, DistilledData
+
+
+class LabelledPixels(NamedTuple):
+    """images (K * images_per_class, H, W, C), in class order, and labels (K * images_per_class, K)."""
+
+    images: Float[Array, "set height width channels"]
+    labels: Float[Array, "set classes"]
+
+
+def labelled_pixels(
+    num_classes: int, images_per_class: int = 1, init_images: str = "real", step_size: float = 0.01
+) -> Synthetic:
+    """As `pixels`, but with soft labels, which start as one-hot vectors and may become any numbers.
+
+    Raises OptionError as `pixels` does.
+    Source: Sucholutsky & Schonlau 2021; Nguyen et al. 2021, section 3.1.
+    """
+    check_set(images_per_class, init_images, step_size)
+    classes = class_labels(num_classes, images_per_class)
+
+    def init(key: jax.Array, dataset: Dataset) -> LabelledPixels:
+        images = initial_images(key, dataset, classes, 1, init_images)[0]
+        return LabelledPixels(images, jax.nn.one_hot(classes, num_classes, dtype=jnp.float32))
+
+    def batch(learnable: LabelledPixels, key: jax.Array, t: jax.Array) -> Batch:
+        return Batch(learnable.images, learnable.labels)
+
+    def decode(learnable: LabelledPixels) -> DistilledData:
+        return DistilledData(learnable.images[None], learnable.labels[None], jnp.full(1, step_size, jnp.float32))
+
+    return Synthetic(init, batch, decode, lambda learnable: learnable, num_bytes, 1)
