@@ -2,25 +2,29 @@
 
 from dd_jax.methods.base import Method
 from dd_jax.methods.distribution_matching import DistributionMatchingOptions, distribution_matching
+from dd_jax.methods.frepo import FrepoOptions, frepo
 from dd_jax.methods.gradient_matching import GradientMatchingOptions, gradient_matching
 from dd_jax.methods.kernel_inducing_points import (
     KernelInducingPointsOptions,
     kernel_inducing_points,
     solve_labels,
 )
-from dd_jax.methods.outer import outer_adam, outer_sgd
+from dd_jax.methods.outer import outer_adam, outer_lamb, outer_sgd
 from dd_jax.methods.unrolled import UnrolledOptions, protocol_of, unrolled
 
 __all__ = [
     "DistributionMatchingOptions",
+    "FrepoOptions",
     "GradientMatchingOptions",
     "KernelInducingPointsOptions",
     "Method",
     "UnrolledOptions",
     "distribution_matching",
+    "frepo",
     "gradient_matching",
     "kernel_inducing_points",
     "outer_adam",
+    "outer_lamb",
     "outer_sgd",
     "protocol_of",
     "solve_labels",
