@@ -117,6 +117,11 @@ class Protocol:
     attack: tuple[int, int] | None = None
     order: str = "fixed"
 
+    @property
+    def from_scratch(self) -> bool:
+        """Whether networks are trained as on any other data, and not by learnt steps."""
+        return self.name != "as-distilled"
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

@@ -109,12 +109,12 @@ class Prepared:
 
 
 class Peer:
-    """The PyTorch process."""
+    """The PyTorch process that runs a script beside this one."""
 
-    def __init__(self) -> None:
-        script = Path(__file__).with_name("benchmark_peer.py")
+    def __init__(self, script: str = "benchmark_peer.py") -> None:
+        path = Path(__file__).with_name(script)
         self.process = subprocess.Popen(
-            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def ask(self, **command: Any) -> dict[str, Any]:

@@ -23,8 +23,8 @@ WAYS = (["--order", "fixed"], ["--order", "random"], ["--protocol", "dc"], ["--p
 
 def in_order(preset: str, order: Order, **changes: Any) -> Experiment:
     """A preset, its images learnt in this order."""
-    method = dataclasses.replace(PRESETS[preset].method, order=order)
-    return dataclasses.replace(PRESETS[preset], method=dataclasses.replace(method, **changes), num_nets=20)
+    method = dataclasses.replace(PRESETS[preset].method, **{"order": order, **changes})
+    return dataclasses.replace(PRESETS[preset], method=method, num_nets=20)
 
 
 KNOWN: dict[str, Any] = {"num_steps": 10, "init_step_size": 0.02}

@@ -13,6 +13,7 @@ import pytest
 import dd_jax as dd
 from dd_jax.cli import COMMANDS, main, run_script, run_table
 from dd_jax.errors import OptionError
+from dd_jax.methods import GradientMatchingOptions, UnrolledOptions
 from dd_jax.models import parse_model
 from dd_jax.runs import networks
 from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment, default_out
@@ -183,7 +184,9 @@ def test_presets_are_valid(name):
     shape = (size, size, channels) if size and channels else shapes[experiment.dataset]
     model_name, settings = parse_model(experiment.model or DEFAULT_MODEL)
     model = dd.models.make(model_name, dd.models.Shapes(shape, 10), **settings)
-    dd.methods.unrolled(model, experiment.method)
+    method = dd.methods.make_method(model, experiment.method)
+    assert method.name == dd.methods.name_of(experiment.method)
+    assert method.summary.split()[0].isdigit()
     assert experiment.pretrained is None or experiment.pretrained in (*PRETRAININGS, "nets/alexnet-owt-7be5be79.pth")
     assert smoke(experiment).num_outer_steps < 10
 
@@ -216,6 +219,48 @@ def test_parse_model_executes_nothing(spec):
 
 def test_default_out_is_named_after_the_experiment():
     assert default_out(Experiment(dataset="folder:/data/birds", model="convnet:width=8")) == "runs/birds-convnet-random"
+    attack = UnrolledOptions(init="fixed", attack_class=0, target_class=1)
+    assert (
+        default_out(Experiment(pretrained="nets/ones.npz", method=attack)) == "runs/digits-from-ones-fixed-attack-0-1"
+    )
+    matched = GradientMatchingOptions(images_per_class=10, factor=2, augment="dsa")
+    assert (
+        default_out(Experiment(dataset="mnist", model="convnet", method=matched))
+        == "runs/mnist-convnet-dsa-ipc10-factor2"
+    )
+
+
+@pytest.mark.parametrize("name", dd.methods.METHODS)
+def test_every_method_has_a_small_preset_that_the_command_takes_it_from(name, tmp_path, capsys):
+    model = "infinite_mlp" if name == "kernel_inducing_points" else "mlp:hidden=(8,)"
+    argv = ["--method", name.replace("_", "-"), "--model", model, "--smoke"]
+    assert main(["distill", *argv, "--out", str(tmp_path)]) == 0
+    assert main(["report", str(tmp_path)]) == 0
+    assert main(["export", str(tmp_path)]) == 0
+    assert dd.runs.load_provenance(tmp_path)["method"]["name"] == name
+    protocol = dd.load_distilled(tmp_path).protocol
+    scratch = protocol.from_scratch
+    words = f"from scratch by the protocol {protocol.name}" if scratch else "gradient steps on the distilled"
+    assert words in (tmp_path / "report.html").read_text()
+    words = "of shuffled minibatches" if scratch else "with a learnt step size"
+    words = "kernel ridge regression" if protocol.name == "kip" else words
+    assert words in (tmp_path / "export" / "folder" / "README.md").read_text()
+    assert (tmp_path / "figures" / "step_sizes.png").exists() != scratch
+    assert main(["baselines", *argv, "--num-nets", "1"]) == 0
+    assert "k-means" in capsys.readouterr().out
+
+
+def test_a_preset_of_another_method_is_refused(capsys):
+    assert main(["distill", "--preset", "digits", "--method", "distribution-matching"]) == 2
+    assert "one of the method unrolled, not of distribution-matching" in capsys.readouterr().err
+    assert main(["distill", "--method", "distribution"]) == 2
+    assert "distribution_matching" in capsys.readouterr().err
+
+
+def test_networks_from_elsewhere_are_refused_by_methods_that_draw_them(nets, capsys):
+    argv = ["distill", "--method", "distribution-matching", "--model", "mlp:hidden=(16,)", "--pretrained", str(nets)]
+    assert main(argv) == 2
+    assert "leave out --pretrained, or use unrolled" in capsys.readouterr().err
 
 
 def test_scripts_take_the_same_options(tmp_path):

@@ -1,7 +1,6 @@
 """`import dd_jax` costs what jax, flax and optax cost, and its names are all there and documented."""
 
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -47,9 +46,9 @@ def test_import_touches_neither_device_nor_config():
 
 
 def test_import_costs_what_jax_flax_and_optax_cost():
-    """CPU seconds of the child, not the clock's: other jobs on the machine don't count."""
-    pairs = [[float(run(imported, CPU_SECONDS)) for imported in ("import dd_jax", BASE)] for _ in range(3)]
-    ours, base = (statistics.median(times) for times in zip(*pairs, strict=True))
+    """CPU seconds of the child, not the clock's, and the least of each: other jobs on the machine hardly count."""
+    pairs = [[float(run(imported, CPU_SECONDS)) for imported in ("import dd_jax", BASE)] for _ in range(4)]
+    ours, base = (min(times) for times in zip(*pairs, strict=True))
     assert ours - base < 0.3, pairs
 
 

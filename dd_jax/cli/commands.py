@@ -72,7 +72,7 @@ def estimate(argv: Sequence[str]) -> None:
     what = "Say what an experiment needs in memory and time, without doing it."
     experiment = parse_experiment(argv, "dd-jax estimate", what)
     data, model, pretrained = load(**source(experiment), make=False)
-    method = dd_jax.methods.unrolled(model, experiment.method, pretrained=pretrained)
+    method = dd_jax.methods.make_method(model, experiment.method, pretrained)
     steps = experiment.num_outer_steps
     print(dd_jax.estimate(method, data, num_steps=steps, devices=experiment.devices))
 
@@ -178,8 +178,8 @@ def train(argv: Sequence[str]) -> None:
 
 def baselines(argv: Sequence[str]) -> None:
     """dd-jax baselines: real images in the shape of an experiment's distilled set."""
-    from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
-    from dd_jax.methods.unrolled import protocol_of
+    import jax
+
     from dd_jax.runs.experiment import load, source
     from dd_jax.runs.judging import baseline_row, print_table
 
@@ -187,13 +187,11 @@ def baselines(argv: Sequence[str]) -> None:
         argv, "dd-jax baselines", "Measure the baselines of an experiment, without distilling."
     )
     data, model, pretrained = load(**source(experiment))
-    method = experiment.method
-    shape = SetShape(method.num_steps, method.num_epochs, method.images_per_class)
-    protocol = protocol_of(method, pretrained)
-    template = as_distilled(mean_images(data, shape.per_class), shape, method.init_step_size, protocol)
+    method = dd_jax.methods.make_method(model, experiment.method, pretrained)
+    template = method.distilled(method.init(jax.random.key(experiment.seed), data, 1))
     measured = dd_jax.baselines(template, model, data, num_nets=experiment.num_nets, pretrained=pretrained)
     print_table(
-        f"Baselines on {data.name}, {shape.per_class * data.num_classes} images, {model.name}",
+        f"Baselines on {data.name}, {template.images[..., 0, 0, 0].size} images, {model.name}",
         [baseline_row(*item) for item in measured.items()],
     )
 

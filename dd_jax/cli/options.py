@@ -11,16 +11,20 @@ from dd_jax.runs.experiment import Experiment
 
 def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experiment | None = None) -> Experiment:
     """The experiment that the options describe, over a preset or `default`."""
-    from dd_jax.runs.presets import PRESETS, preset, smoke
+    from dd_jax.methods import METHODS
+    from dd_jax.runs.presets import PRESETS, of_method, preset, smoke
 
     name, argv = take_option(argv, "--preset")
+    method, argv = take_option(argv, "--method")
     small, argv = take_flag(argv, "--smoke")
-    start = preset(name) if name else default or preset("digits")
+    named = preset(name) if name else default
+    start = named or preset("digits") if method is None else of_method(method, named)
     description = (
-        f"{what}\n\n--preset NAME starts from the defaults of {', '.join(PRESETS)}; the defaults below are those of "
-        "the preset that is named beside --help. --smoke makes the experiment tiny."
+        f"{what}\n\n--preset NAME starts from the defaults of {', '.join(PRESETS)}. --method NAME takes a method, of "
+        f"{', '.join(METHODS)}, with the defaults of its smallest preset. The options and defaults below are those of "
+        "what is named beside --help. --smoke makes the experiment tiny."
     )
-    flat = tyro.conf.OmitArgPrefixes[Experiment]
+    flat = tyro.conf.OmitArgPrefixes[tyro.conf.AvoidSubcommands[Experiment]]
     experiment = parse(flat, argv, prog, start, description)
     return smoke(experiment) if small else experiment
 

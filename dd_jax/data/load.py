@@ -20,6 +20,7 @@ def load_dataset(
     validation_fraction: float = 0.1,
     split_seed: int = 0,
     transform: str | Transform = "standardise",
+    zca: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     image_size: ImageSize = None,
     channels: int | None = None,
@@ -46,7 +47,9 @@ def load_dataset(
             `class_names`; the names of Keras and MedMNIST files are understood too.
         validation_fraction: share of each training class carved for validation; 0 leaves it empty.
         split_seed: chooses the carved images.
-        transform: "standardise", "identity", or a fitted transform.
+        transform: "standardise", "zca", "zca-kip" or "identity" (see `fit_transform`), or a fitted transform. It is
+            fitted to the training split, and the other splits are transformed by it.
+        zca: ZCA whitening: the same as transform="zca".
         cache_dir: where decoded TFDS sets are kept; by default dd_jax/datasets in the user's cache folder.
         image_size: resize all images to this side, or (H, W), whatever their aspect ratio; bicubic.
         channels: 1 makes all images grey (ITU-R 601 luma), 3 RGB (grey ones have three equal channels).
@@ -72,6 +75,7 @@ def load_dataset(
         validation_fraction=validation_fraction,
         split_seed=split_seed,
         transform=transform,
+        zca=zca,
     )
 
 

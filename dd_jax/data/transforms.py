@@ -1,9 +1,10 @@
 """Invertible maps from pixels in [0, 1] to model space, as a small table of pure functions.
 
 A kind has three parts: `fit` measures the training pixels on the host, `forward` maps pixels to model
-space and `inverse` maps back. A new kind, such as ZCA whitening, is one more entry of `KINDS`.
+space and `inverse` maps back. A new kind is one more entry of `KINDS`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dd_jax.errors import DataError, unknown_name
+from dd_jax.data import zca
+from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.types import Transform
 
 Images: TypeAlias = jax.Array | np.ndarray
@@ -38,8 +40,14 @@ class Kind(NamedTuple):
 def fit_transform(kind: str, pixels: Images) -> Transform:
     """The transform of this kind fitted to pixels (N, H, W, C) in [0, 1], or uint8 that are divided by 255.
 
+    "identity"; "standardise": see `fit_standardise`; "zca": kornia's ZCAWhitening(eps=0.1), as Cazenavette et al. 2022
+    use it: pixels less their mean image times U diag(S + 0.1)^(-1/2) U^T, with U diag(S) U^T their covariance by N - 1,
+    and no standardisation before; "zca-kip": channels standardised, then the same with second moments by N and a tenth
+    of their mean eigenvalue in place of 0.1, as Nguyen et al. 2021, less their norm of each image.
+
     Raises:
         OptionError: there is no such kind.
+        DataError: the images are too large for ZCA.
     """
     return Transform(kind, _lookup(kind).fit(np.asarray(pixels)))
 
@@ -71,6 +79,28 @@ def to_pixels(transform: Transform, images: Images) -> jax.Array:
         OptionError: the kind of the transform is unknown.
     """
     return _lookup(transform.kind).inverse(transform.arrays, _floating(images))
+
+
+def chosen(transform: str | Transform, whitened: bool) -> str | Transform:
+    """The transform that two options say; OptionError if they say different ones.
+
+    whitened: zca=True, which is transform="zca".
+    """
+    if not whitened or transform in ("zca", "zca-kip"):
+        return transform
+    if transform != "standardise":
+        name = transform.kind if isinstance(transform, Transform) else transform
+        raise OptionError(f"zca=True and transform={name!r} are two transforms; give one of them.")
+    return "zca"
+
+
+def clip_to_pixels(transform: Transform, images: Images) -> jax.Array:
+    """Images (..., H, W, C) in model space, moved by what clipping their pixels to [0, 1] moves; others stay exactly.
+
+    Raises what `to_pixels` raises.
+    """
+    pixels = to_pixels(transform, images)
+    return jnp.asarray(images) + (to_model(transform, jnp.clip(pixels, 0.0, 1.0)) - to_model(transform, pixels))
 
 
 def same_transform(one: Transform, other: Transform) -> bool:
@@ -122,4 +152,6 @@ def _unstandardise(arrays: Arrays, images: jax.Array) -> jax.Array:
 KINDS: dict[str, Kind] = {
     "identity": Kind(fit=lambda _: {}, forward=lambda _, x: x, inverse=lambda _, x: x),
     "standardise": Kind(fit=_fit_standardise, forward=_standardise, inverse=_unstandardise),
+    "zca": Kind(functools.partial(zca.fit, recipe=zca.MTT), zca.whiten, zca.unwhiten),
+    "zca-kip": Kind(functools.partial(zca.fit, recipe=zca.KIP), zca.whiten, zca.unwhiten),
 }

@@ -7,21 +7,15 @@ is read once, for the result.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from dd_jax.errors import unknown_name
-from dd_jax.evaluation.coresets import (
-    SetShape,
-    as_distilled,
-    as_vectors,
-    kmeans_images,
-    mean_images,
-    random_images,
-)
+from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled, as_vectors, is_only_one
+from dd_jax.evaluation.embeddings import trained_features
 from dd_jax.evaluation.evaluate import evaluate, evaluate_networks
 from dd_jax.evaluation.protocols import PROTOCOLS, training_of
 from dd_jax.evaluation.result import Evaluation, evaluation_of
@@ -31,6 +25,7 @@ from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
 
 STEP_SIZES = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 BASELINES = ("random real", "best of random", "class mean", "k-means", "k-NN random", "k-NN k-means")
+CORESETS = ("herding", "k-center", "herding features", "k-center features", "k-means features")
 FOR_PRETRAINED = ("no steps", "full training set")
 
 _NEIGHBOURS, _NORMS = (1, 3, 5), (1, 2)
@@ -42,8 +37,6 @@ _FULL_IMAGES = 150_000  # that networks see in training on the full set, at leas
 
 # From scratch: sets of real images have no order, and aren't for one network.
 _FREE: dict[str, Any] = {"init": "random", "order": "random"}
-
-MakeImages = Callable[[Dataset, int, int], np.ndarray]
 
 
 class Baseline(NamedTuple):
@@ -59,7 +52,7 @@ def baselines(distilled: DistilledData, model: Model, dataset: Dataset, **option
 
 
 def baseline_names(protocol: Protocol, pretrained: Pretrained | None = None) -> tuple[str, ...]:
-    """The baselines that make sense for sets of a protocol."""
+    """The baselines that make sense for sets of a protocol; those in `CORESETS` do for every one of them besides."""
     names: tuple[str, ...] = BASELINES
     if protocol.attack is not None:
         names = tuple(name for name in names if not name.startswith("k-NN"))
@@ -89,19 +82,23 @@ def iterate_baselines(
     neighbours instead of a network, with k and p chosen; their n counts sets.
     With `pretrained` networks also "no steps", which is those networks as they are, and "full training set": trained
     on, with Adam, on all the training images. Every set is then tried on every held-out network, and n counts both.
+    Where they are named also "herding", "k-center": training images chosen by their pixels, whose mean is near that of
+    their class, or that none of their class is far from; "herding features", "k-center features", "k-means features"
+    (the images nearest to the centres): chosen by the features of one network like `model` that was trained on the
+    training split.
     Under an attack (K, T) sets have their images of class K labelled T, and what is chosen is what succeeds most where
     the other classes lose at most 15 points.
-    names: None for all that make sense.
+    names: None for all that make sense, without those coresets.
     protocol: how networks are trained on the sets, as for `evaluate`; the step size is chosen where it leaves one open.
     num_nets: networks per baseline. Where the init is fixed there is one network, and n counts sets.
     Raises OptionError for an unknown name.
-    Source: Wang et al. 2018, section 4 (baselines), table 2.
+    Source: Wang et al. 2018, section 4 (baselines), table 2; Cui et al. 2022 (coresets).
     """
     known = baseline_names(distilled.protocol, pretrained)
     names = known if names is None else names
     for name in names:
-        if name not in known:
-            raise unknown_name("baseline", name, known)
+        if name not in (*known, *CORESETS):
+            raise unknown_name("baseline", name, (*known, *CORESETS))
     shape = SetShape.of(distilled, dataset.num_classes)
     protocol = protocol or distilled.protocol.name
     training = training_of(protocol, distilled)
@@ -113,10 +110,14 @@ def iterate_baselines(
         return {"step_size": size} if open_size else {}
 
     @functools.cache
-    def sets(make: MakeImages, count: int) -> list[np.ndarray]:
-        if make is mean_images or (make is kmeans_images and shape.per_class == 1):
-            count = 1  # there is only one such set
-        return [make(dataset, shape.per_class, seed + i) for i in range(count)]
+    def features() -> np.ndarray:
+        return trained_features(model, dataset, seed)
+
+    @functools.cache
+    def sets(name: str, count: int) -> list[np.ndarray]:
+        vectors = {"vectors": features()} if name.endswith("features") else {}
+        count = 1 if is_only_one(name, shape.per_class) else count
+        return [MAKERS[name](dataset, shape.per_class, seed + i, **vectors) for i in range(count)]
 
     def trained(candidates: list[np.ndarray], step_size: float, split: str, nets: int) -> Evaluation:
         choosing = split == "validation"
@@ -175,22 +176,18 @@ def iterate_baselines(
             assert pretrained is not None
             evaluation = _fully_trained(pretrained, distilled.protocol, model, dataset, num_nets)
         elif name.startswith("k-NN"):
-            make = random_images if name == "k-NN random" else kmeans_images
-            evaluation, chosen = _neighbours(sets(make, num_sets), dataset)
+            evaluation, chosen = _neighbours(
+                sets("random real" if name == "k-NN random" else "k-means", num_sets), dataset
+            )
         elif name == "best of random":
-            candidates = sets(random_images, num_candidates)
+            candidates = sets("random real", num_candidates)
             size = best_size(candidates[:num_sets])
             scores = [merit(trained([images], size, "validation", 5)) for images in candidates]
             winner = int(np.argmax(scores))
             evaluation = trained([candidates[winner]], size, "test", num_nets)
             chosen = {**said(size), "set": winner, "of": num_candidates}
         else:
-            make, count = {
-                "random real": (random_images, num_sets),
-                "class mean": (mean_images, num_sets),
-                "k-means": (kmeans_images, num_sets),
-            }[name]
-            candidates = sets(make, count)
+            candidates = sets(name, num_sets)
             size = best_size(candidates)
             chosen = said(size)
             evaluation = trained(candidates, size, "test", num_nets)

@@ -1,12 +1,14 @@
 """Images to compare with: sets made from real data without learning, in the shape of a distilled set."""
 
+import functools
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dd_jax.synthetic import class_means, kmeans_centres
+from dd_jax.synthetic import class_means, cover, herd, kmeans_centres, nearest_to_centres
 from dd_jax.types import Dataset, DistilledData, Protocol
 
 
@@ -46,6 +48,67 @@ def mean_images(dataset: Dataset, per_class: int, seed: int = 0) -> np.ndarray:
 def kmeans_images(dataset: Dataset, per_class: int, seed: int) -> np.ndarray:
     """The centres of k-means with k = `per_class` on the pixels of each class, (K, per_class, H, W, C)."""
     return kmeans_centres(dataset.train, dataset.num_classes, per_class, seed)
+
+
+def herding_images(
+    dataset: Dataset, per_class: int, seed: int = 0, vectors: Float[np.ndarray, "n values"] | None = None
+) -> np.ndarray:
+    """Training images whose mean stays near that of their class, (K, per_class, H, W, C), see `herd`.
+
+    vectors: of the training images, such as features of a network; None for their pixels.
+    """
+    del seed
+    return _selected(herd, dataset, per_class, vectors)
+
+
+def kcenter_images(
+    dataset: Dataset, per_class: int, seed: int = 0, vectors: Float[np.ndarray, "n values"] | None = None
+) -> np.ndarray:
+    """Training images that no other of their class is far from, (K, per_class, H, W, C), see `cover`.
+
+    vectors: as for `herding_images`.
+    """
+    del seed
+    return _selected(cover, dataset, per_class, vectors)
+
+
+def central_images(
+    dataset: Dataset, per_class: int, seed: int, vectors: Float[np.ndarray, "n values"] | None = None
+) -> np.ndarray:
+    """The training images nearest to the centres of k-means in each class, (K, per_class, H, W, C).
+
+    vectors: as for `herding_images`.
+    """
+    return _selected(functools.partial(nearest_to_centres, seed=seed), dataset, per_class, vectors)
+
+
+# What real images are chosen by: (dataset, per_class, seed) -> images (K, per_class, H, W, C). The first three are in
+# every table; the others where they are named. Those of "features" also take the vectors of the training images.
+MAKERS: Mapping[str, Callable[..., np.ndarray]] = {
+    "random real": random_images,
+    "class mean": mean_images,
+    "k-means": kmeans_images,
+    "herding": herding_images,
+    "k-center": kcenter_images,
+    "herding features": herding_images,
+    "k-center features": kcenter_images,
+    "k-means features": central_images,
+}
+
+
+def is_only_one(name: str, per_class: int) -> bool:
+    """Whether there is a single set of this name, whatever the seed."""
+    return not name.startswith(("random", "k-means")) or (name.startswith("k-means") and per_class == 1)
+
+
+def _selected(
+    choose: Callable[[np.ndarray, int], np.ndarray], dataset: Dataset, per_class: int, vectors: np.ndarray | None
+) -> np.ndarray:
+    labels = np.asarray(dataset.train.labels)
+    vectors = np.asarray(dataset.train.images).reshape(len(labels), -1) if vectors is None else vectors
+    members = [np.flatnonzero(labels == c) for c in range(dataset.num_classes)]
+    indices = [mine[choose(vectors[mine], per_class)] for mine in members]
+    return np.asarray(dataset.train.images[np.stack(indices)])
 
 
 def as_distilled(images: np.ndarray, shape: SetShape, step_size: float, protocol: Protocol) -> DistilledData:

@@ -31,9 +31,12 @@ PROTOCOLS: Mapping[str, Training | Regression] = {
     "dsa-digits": dataclasses.replace(_DSA, augment="dsa_no_flip"),
     # Cazenavette et al. 2022, and its followers TESLA and DATM (5 networks): at the learnt step size.
     "mtt": dataclasses.replace(_DSA, learning_rate=None),
-    # Kim et al. 2022.
+    # Kim et al. 2022. Digits, as in the released code for several images out of one, are neither mirrored nor mixed.
     "idc": dataclasses.replace(
         _DC, epochs=1000, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="crop_flip", cutmix=True
+    ),
+    "idc-digits": dataclasses.replace(
+        _DSA, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="dsa_no_flip"
     ),
     # Deng & Russakovsky 2022 (10 networks).
     # Nguyen et al. 2021: infinitely wide networks; and finite ones, 1,024 wide (released notebook).

@@ -59,6 +59,15 @@ class Evaluation:
         return len(self.accuracies)
 
     @property
+    def best(self) -> Float[np.ndarray, " curve_nets"]:
+        """(M,) the highest accuracy of each network at any moment of its curve.
+
+        Chosen on the split that it is measured on, so too good: for comparison with papers that report it, such as
+        Kim et al. 2022, beside the last one, which is `accuracies`.
+        """
+        return self.curve.max(1) if self.curve.size else np.zeros(0)
+
+    @property
     def score(self) -> float:
         """What sets are chosen by: the mean accuracy or, of an attack, the mean where class K counts as T."""
         return self.mean if self.attacked is None else float(self.attacked.fooled.mean())

@@ -38,10 +38,16 @@ def by_class(split: Batch, num_classes: int) -> ByClass:
     return ByClass(split, *(jnp.asarray(array, jnp.int32) for array in (order, first, count)))
 
 
-def class_batches(key: jax.Array, real: ByClass, size: int) -> Float[Array, "classes size height width channels"]:
-    """`size` images of each class, drawn with replacement."""
-    drawn = jax.random.randint(key, (real.sizes.shape[0], size), 0, real.sizes[:, None])
-    return real.split.images[real.order[real.first[:, None] + drawn]]
+def class_batches(
+    key: jax.Array, real: ByClass, size: int, classes: Int[Array, " classes"] | None = None
+) -> Float[Array, "classes size height width channels"]:
+    """`size` images of each class, drawn with replacement.
+
+    classes: those that are wanted, None for all; what is drawn of a class does not depend on the others.
+    """
+    drawn = real.first[:, None] + jax.random.randint(key, (real.sizes.shape[0], size), 0, real.sizes[:, None])
+    drawn = drawn if classes is None else drawn[classes]
+    return real.split.images[real.order[drawn]]
 
 
 def each_class(function: Callable[[Any], Any], items: Any) -> Any:

@@ -9,20 +9,27 @@ from dd_jax.methods.kernel_inducing_points import (
     kernel_inducing_points,
     solve_labels,
 )
+from dd_jax.methods.named import METHODS, MethodOptions, NamedMethod, make_method, method_named, name_of
 from dd_jax.methods.outer import outer_adam, outer_lamb, outer_sgd
 from dd_jax.methods.unrolled import UnrolledOptions, protocol_of, unrolled
 
 __all__ = [
+    "METHODS",
     "DistributionMatchingOptions",
     "FrepoOptions",
     "GradientMatchingOptions",
     "KernelInducingPointsOptions",
     "Method",
+    "MethodOptions",
+    "NamedMethod",
     "UnrolledOptions",
     "distribution_matching",
     "frepo",
     "gradient_matching",
     "kernel_inducing_points",
+    "make_method",
+    "method_named",
+    "name_of",
     "outer_adam",
     "outer_lamb",
     "outer_sgd",

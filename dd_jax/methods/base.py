@@ -2,38 +2,39 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Protocol as Interface
 
 import jax
 
 from dd_jax.errors import unknown_name
 from dd_jax.models import Model
-from dd_jax.types import Batch, Dataset, DistilledData, Pretrained
+from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
 
 State: TypeAlias = Any  # a NamedTuple named after its method: carried from step to step and checkpointed
 Options = TypeVar("Options")
 Info: TypeAlias = Any  # a NamedTuple of scalars and small arrays: reported and forgotten; has `loss`
 
 
-class InitFn(Protocol):
+class InitFn(Interface):
     """(key, dataset, num_outer_steps) -> State. The horizon is what learning-rate schedules run to."""
 
     def __call__(self, key: jax.Array, dataset: Dataset, num_outer_steps: int) -> State: ...
 
 
-class StepFn(Protocol):
+class StepFn(Interface):
     """(key, state, arrays as `Method.arrays` gives them) -> (State, Info); pure, to be jitted by the caller."""
 
     def __call__(self, key: jax.Array, state: State, arrays: Any) -> tuple[State, Info]: ...
 
 
-class DistilledFn(Protocol):
+class DistilledFn(Interface):
     """state -> the distilled set as it now is, in model space."""
 
     def __call__(self, state: State) -> DistilledData: ...
 
 
-class Slower(Protocol):
+class Slower(Interface):
     """(state, factor) -> the same state with its outer learning rates multiplied by a factor, for good."""
 
     def __call__(self, state: State, factor: float) -> State: ...
@@ -54,6 +55,8 @@ class Method(NamedTuple):
     arrays: what every step reads besides its state, out of a dataset: its training split and, say, pretrained networks.
     pretrained: the networks that it distils for, if they don't start from scratch.
     slower: how a run that diverged goes on from an earlier state; None where that isn't possible.
+    summary: what it is about to do, in a few words, e.g. "100 images, 30 inner steps, random init".
+    protocol: how its sets are to be used.
     """
 
     name: str
@@ -66,6 +69,8 @@ class Method(NamedTuple):
     arrays: Callable[[Dataset], Any] = _train
     pretrained: Pretrained | None = None
     slower: Slower | None = None
+    summary: str = ""
+    protocol: Protocol = Protocol()
 
 
 def with_overrides(options: Options, overrides: Mapping[str, Any]) -> Options:

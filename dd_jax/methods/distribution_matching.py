@@ -10,10 +10,19 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from dd_jax.inner import ByClass, by_class, class_batches, each_class, mean_over, siamese
+from dd_jax.inner import by_class, class_batches, each_class, mean_over, siamese
 from dd_jax.inner.losses import Apply, chunk_size
 from dd_jax.methods.base import Method, with_overrides
-from dd_jax.methods.matching import check_matching, images_of, set_protocol
+from dd_jax.methods.matching import (
+    MatchingArrays,
+    check_matching,
+    images_of,
+    runs_mapped,
+    set_by_class,
+    set_protocol,
+    summary_of,
+    useful_devices,
+)
 from dd_jax.methods.outer import OuterState, outer_sgd
 from dd_jax.models import Model
 from dd_jax.types import Dataset, DistilledData, Learnable, Params
@@ -44,8 +53,13 @@ class DistributionMatchingOptions:
     """Stored images of each class."""
     factor: int = 1
     """Each stored image becomes factor * factor images of the set: its tiles, enlarged."""
-    init_images: Literal["noise", "real", "mean", "kmeans"] = "real"
-    """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
+    formation: Literal["single", "multi"] = "single"
+    """"multi": each becomes the images of all factors up to `factor`, 1 + 4 + ... of them."""
+    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
+    """What the images start as: noise, real training images, the class mean plus noise, k-means
+    centres, or herded training images."""
+    clamp: bool = False
+    """Keep the stored images in the range of pixels, from black to white."""
     num_inits: int = 1
     """Random networks per outer step."""
     batch_size: int = 256
@@ -79,48 +93,48 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
     """
     opts = with_overrides(options or DistributionMatchingOptions(), overrides)
     check_matching(opts)
-    synthetic = images_of(model, opts.images_per_class, opts.factor, opts.init_images)
+    synthetic = images_of(model, opts)
+    whole = set_by_class(synthetic, model.num_classes)
     protocol = set_protocol(opts.augment, opts.protocol)
     optimiser = outer_sgd(
         opts.learning_rate, momentum=opts.momentum, schedule=opts.schedule, decay_every=opts.decay_every
     )
-    mapped = opts.over_inits == "map" or (opts.over_inits == "auto" and jax.default_backend() == "cpu")
-    per_class = opts.images_per_class * opts.factor**2
+    at_once = None if runs_mapped(opts.over_inits) else opts.num_inits
 
     def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> DistributionMatchingState:
         learnable = synthetic.init(key, dataset)
         return DistributionMatchingState(learnable, optimiser.init(learnable, num_outer_steps))
 
     def step(
-        key: jax.Array, state: DistributionMatchingState, arrays: ByClass
+        key: jax.Array, state: DistributionMatchingState, arrays: MatchingArrays
     ) -> tuple[DistributionMatchingState, DistributionMatchingInfo]:
         def one(key: jax.Array, part: jax.Array | int, parts: int) -> tuple[jax.Array, Learnable]:
             init_key, data_key, change_key = jax.random.split(key, 3)
             params = model.init(init_key)
-            batches = class_batches(data_key, arrays, opts.batch_size)
-            keys = jax.random.split(change_key, model.num_classes)
+            share = model.num_classes // parts
+            mine = part * share + jnp.arange(share)
+            batches = class_batches(data_key, arrays.real, opts.batch_size, mine)
+            keys = jax.random.split(change_key, model.num_classes)[mine]
 
             def objective(learnable: Learnable) -> jax.Array:
-                images = synthetic.decode(learnable).images.reshape(-1, per_class, *model.image_shape)
-                return feature_distance(model.features, params, images, batches, keys, opts.augment)
+                images = whole(learnable).images[mine]
+                # The mean over the parts is the sum over all classes.
+                return parts * feature_distance(model.features, params, images, batches, keys, opts.augment)
 
             return jax.value_and_grad(objective)(state.learnable)
 
         keys = jax.random.split(key, opts.num_inits)
-        loss, hypergradient = mean_over(one, keys, 1, None if mapped else opts.num_inits)
+        loss, hypergradient = mean_over(one, keys, model.num_classes, at_once)
         norm = optax.global_norm(hypergradient)
         learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable)
-        state = DistributionMatchingState(synthetic.project(learnable), outer)
+        state = DistributionMatchingState(synthetic.project(learnable, arrays.transform), outer)
         return state, DistributionMatchingInfo(loss, norm)
 
     def distilled(state: DistributionMatchingState) -> DistilledData:
         return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
 
-    def useful_devices(available: int) -> int:
-        return min(available, opts.num_inits)
-
-    def arrays(dataset: Dataset) -> ByClass:
-        return by_class(dataset.train, model.num_classes)
+    def arrays(dataset: Dataset) -> MatchingArrays:
+        return MatchingArrays(by_class(dataset.train, model.num_classes), dataset.transform)
 
     def slower(state: DistributionMatchingState, factor: float) -> DistributionMatchingState:
         return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
@@ -132,9 +146,11 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
         distilled,
         model,
         dataclasses.asdict(opts),
-        useful_devices,
+        lambda available: useful_devices(available, opts.num_inits, model.num_classes),
         arrays,
         slower=slower,
+        summary=f"{summary_of(opts, model)}, {opts.num_inits} random networks per outer step",
+        protocol=protocol,
     )
 
 

@@ -61,8 +61,9 @@ class FrepoOptions:
     """Images of each class."""
     learn: Literal["images", "both"] = "both"
     """Images alone, with hard labels, or their labels too: numbers, one for each class and image."""
-    init_images: Literal["noise", "real", "mean", "kmeans"] = "real"
-    """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
+    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
+    """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
+    training images."""
     pool_size: int = 10
     """Networks in training, of which each outer step takes one at random."""
     max_updates: int = 100
@@ -107,6 +108,7 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
     synthetic = make(model.num_classes, opts.images_per_class, opts.init_images)
     optimiser = outer_lamb(opts.learning_rate, schedule=opts.schedule, decay_every=opts.decay_every)
     total = model.num_classes * opts.images_per_class
+    protocol = Protocol(opts.protocol, order="random")
     begin, train = trainer(model.apply, _training(opts, total))
 
     def draw(key: jax.Array) -> FitState:
@@ -146,12 +148,22 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
         return FrepoState(learnable, outer, pool, ages), FrepoInfo(loss, norm)
 
     def distilled(state: FrepoState) -> DistilledData:
-        return dataclasses.replace(synthetic.decode(state.learnable), protocol=Protocol(opts.protocol, order="random"))
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
 
     def slower(state: FrepoState, factor: float) -> FrepoState:
         return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
 
-    return Method("frepo", init, step, distilled, model, dataclasses.asdict(opts), slower=slower)
+    return Method(
+        "frepo",
+        init,
+        step,
+        distilled,
+        model,
+        dataclasses.asdict(opts),
+        slower=slower,
+        summary=f"{total} images, a pool of {opts.pool_size} networks of up to {opts.max_updates} steps",
+        protocol=protocol,
+    )
 
 
 def feature_loss(model: Model, params: Params, images: Batch, real: Batch, options: FrepoOptions) -> Float[Array, ""]:

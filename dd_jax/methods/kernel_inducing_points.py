@@ -31,6 +31,8 @@ LEARN = ("images", "labels", "both")
 LABEL_INITS = ("hard", "solve")
 PRECISIONS = {"float32": jnp.float32, "float64": jnp.float64}
 
+_WORDS = {"images": "images", "labels": "labels", "both": "images and labels"}
+
 
 class KernelInducingPointsState(NamedTuple):
     """learnable: images, and labels where these are learnt; outer: the optimiser's state."""
@@ -58,8 +60,9 @@ class KernelInducingPointsOptions:
     """Images of each class."""
     learn: Literal["images", "labels", "both"] = "both"
     """What is learnt. Labels are numbers, one for each class and image; those of "images" stay hard."""
-    init_images: Literal["noise", "real", "mean", "kmeans"] = "real"
-    """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
+    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
+    """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
+    training images."""
     init_labels: Literal["hard", "solve"] = "hard"
     """What labels that are learnt start as: those of the classes, or the best ones for the first images in closed form
     (Label Solve), which takes all training images once."""
@@ -98,6 +101,7 @@ def kernel_inducing_points(
     make = pixels if opts.learn == "images" else labelled_pixels
     synthetic = make(model.num_classes, opts.images_per_class, opts.init_images)
     optimiser = outer_adam(opts.learning_rate, b1=0.9, schedule=opts.schedule, decay_every=opts.decay_every)
+    protocol = Protocol(opts.protocol, order="random")
     dtype, per_class = PRECISIONS[opts.precision], max(1, opts.batch_size // model.num_classes)
 
     def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> KernelInducingPointsState:
@@ -131,7 +135,7 @@ def kernel_inducing_points(
         return KernelInducingPointsState(learnable, outer), KernelInducingPointsInfo(loss, norm, regulariser)
 
     def distilled(state: KernelInducingPointsState) -> DistilledData:
-        return dataclasses.replace(synthetic.decode(state.learnable), protocol=Protocol(opts.protocol, order="random"))
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
 
     def arrays(dataset: Dataset) -> ByClass:
         return by_class(dataset.train, model.num_classes)
@@ -139,8 +143,22 @@ def kernel_inducing_points(
     def slower(state: KernelInducingPointsState, factor: float) -> KernelInducingPointsState:
         return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
 
-    hyperparameters = dataclasses.asdict(opts)
-    return Method("kernel_inducing_points", init, step, distilled, model, hyperparameters, arrays=arrays, slower=slower)
+    count = opts.images_per_class * model.num_classes
+    summary = (
+        f"{count} images, learning {_WORDS[opts.learn]}, {per_class * model.num_classes:,} real ones per outer step"
+    )
+    return Method(
+        "kernel_inducing_points",
+        init,
+        step,
+        distilled,
+        model,
+        dataclasses.asdict(opts),
+        arrays=arrays,
+        slower=slower,
+        summary=summary,
+        protocol=protocol,
+    )
 
 
 def solve_labels(

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -17,17 +16,18 @@ LAYERS = ("all", "convolutions")
 
 @runtime_checkable
 class MatchingLoss(Protocol):
-    """(params, images (K, M, H, W, C), real (K, B, H, W, C), keys (K,)) -> the distance of their gradients.
+    """(params, distilled (K, M, ...), real (K, B, ...), keys (K,)) -> the distance of their gradients.
 
-    keys: the images of a class are changed by its key, real and distilled ones alike. Differentiable in the images, and
-    in nothing else.
+    distilled: images of each of K classes with their labels (K, M), or soft ones (K, M, classes); real: with labels
+    (K, B). keys: the images of a class are changed by its key, real and distilled ones alike. Differentiable in what is
+    distilled, and in nothing else.
     """
 
     def __call__(
         self,
         params: Params,
-        images: Float[Array, "classes per_class height width channels"],
-        real: Float[Array, "classes size height width channels"],
+        distilled: Batch,
+        real: Batch,
         keys: jax.Array,
     ) -> Float[Array, ""]: ...
 
@@ -40,14 +40,14 @@ def class_wise(apply: Apply, distance: Distance, change: str = "none", layers: s
     """
     of_real, of_distilled = _gradients(apply, layers)
 
-    def loss(params, images, real, keys):
-        def of_class(item: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> jax.Array:
-            key, c, mine, theirs = item
-            goal = of_real(params, Batch(siamese(key, theirs, change), jnp.full(len(theirs), c)))
-            found = of_distilled(params, Batch(siamese(key, mine, change), jnp.full(len(mine), c)))
+    def loss(params, distilled, real, keys):
+        def of_class(item: tuple[jax.Array, Batch, Batch]) -> jax.Array:
+            key, mine, theirs = item
+            goal = of_real(params, theirs._replace(images=siamese(key, theirs.images, change)))
+            found = of_distilled(params, mine._replace(images=siamese(key, mine.images, change)))
             return distance(goal, found)
 
-        return each_class(of_class, (keys, jnp.arange(len(images)), images, real)).sum()
+        return each_class(of_class, (keys, distilled, real)).sum()
 
     return loss
 
@@ -60,13 +60,12 @@ def collective(apply: Apply, distance: Distance, change: str = "none", layers: s
     """
     of_real, of_distilled = _gradients(apply, layers)
 
-    def whole(images: jax.Array, keys: jax.Array) -> Batch:
-        changed = each_class(lambda item: siamese(item[0], item[1], change), (keys, images))
-        labels = jnp.repeat(jnp.arange(len(images)), images.shape[1])
-        return Batch(changed.reshape(-1, *images.shape[2:]), labels)
+    def whole(batch: Batch, keys: jax.Array) -> Batch:
+        changed = each_class(lambda item: siamese(item[0], item[1], change), (keys, batch.images))
+        return Batch(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in (changed, batch.labels)))
 
-    def loss(params, images, real, keys):
-        return distance(of_real(params, whole(real, keys)), of_distilled(params, whole(images, keys)))
+    def loss(params, distilled, real, keys):
+        return distance(of_real(params, whole(real, keys)), of_distilled(params, whole(distilled, keys)))
 
     return loss
 

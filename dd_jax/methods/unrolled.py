@@ -21,6 +21,7 @@ from dd_jax.inner import (
     chunked_loss,
     init_distribution,
     mean_over,
+    network_range,
     networks_of,
     unroll,
 )
@@ -87,7 +88,7 @@ class UnrolledOptions:
     """Class that networks are to take for `target_class` after training on the set; None to teach what is true."""
     target_class: int | None = None
     """What the attacked class is to be taken for."""
-    init_images: Literal["noise", "real", "mean", "kmeans"] = "kmeans"
+    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "kmeans"
     """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
     init_step_size: float = 0.15
     """What the first inner step size starts as."""
@@ -213,7 +214,18 @@ def unrolled(
     if pretrained is not None:
         hyperparameters["pretrained"] = pretrained.fingerprint
     return Method(
-        "unrolled", init_state, step, distilled, model, hyperparameters, useful_devices, arrays, pretrained, slower
+        "unrolled",
+        init_state,
+        step,
+        distilled,
+        model,
+        hyperparameters,
+        useful_devices,
+        arrays,
+        pretrained,
+        slower,
+        _summary(opts, model, protocol, pretrained),
+        protocol,
     )
 
 
@@ -282,6 +294,17 @@ def minibatch(
     if change != "none":
         images = augment(mine(jax.random.split(jax.random.fold_in(key, 1), size)), images, change)
     return Batch(images, split.labels[indices])
+
+
+def _summary(options: UnrolledOptions, model: Model, protocol: Protocol, pretrained: Pretrained | None) -> str:
+    images = options.num_steps * options.images_per_class * model.num_classes
+    start = f"{options.init} init"
+    if pretrained is not None:
+        first, last = network_range(pretrained, protocol, "train")
+        start = f"{last - first} of {len(pretrained.accuracies['train'])} networks {pretrained.name}"
+    if protocol.attack is not None:
+        start += f", attack on class {protocol.attack[0]} (to be taken for {protocol.attack[1]})"
+    return f"{images} images, {options.num_steps * options.num_epochs} inner steps, {start}"
 
 
 def _check(options: UnrolledOptions) -> None:

@@ -10,6 +10,7 @@ import jax
 from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.models.alexcifarnet import alexcifarnet
 from dd_jax.models.alexnet import alexnet, alexnet_from_torchvision
+from dd_jax.models.alexnet_small import alexnet_small
 from dd_jax.models.base import (
     PRECISIONS,
     ImageSpec,
@@ -32,16 +33,21 @@ from dd_jax.models.kernels import WideKernel
 from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
 from dd_jax.models.own import from_flax, from_functions
+from dd_jax.models.resnet import resnet18
+from dd_jax.models.vgg import vgg11
 from dd_jax.types import Batch, Pretrained
 
 MODELS: Mapping[str, Callable[..., Model]] = {
     "alexcifarnet": alexcifarnet,
     "alexnet": alexnet,
+    "alexnet-small": alexnet_small,
     "convnet": convnet,
     "infinite_convnet": infinite_convnet,
     "infinite_mlp": infinite_mlp,
     "lenet": lenet,
     "mlp": mlp,
+    "resnet18": resnet18,
+    "vgg11": vgg11,
 }
 
 
@@ -83,7 +89,7 @@ def check_fits(model: Model, images: Batch | jax.Array, num_classes: int, what: 
     array = images.images if isinstance(images, Batch) else images
     shape = tuple(array.shape[-3:])
     if shape != tuple(model.image_shape) or num_classes != model.num_classes:
-        build = f": dd_jax.models.{model.name}(data)" if model.name in MODELS else ""
+        build = f": dd_jax.models.{model.name.replace('-', '_')}(data)" if model.name in MODELS else ""
         raise DataError(
             f"The {model.name} was built for images {model.image_shape} in {model.num_classes} classes, but the {what} "
             f"has images {shape} in {num_classes} classes. Build the model from the same data{build}."
@@ -120,6 +126,7 @@ __all__ = [
     "alexcifarnet",
     "alexnet",
     "alexnet_from_torchvision",
+    "alexnet_small",
     "architecture",
     "check_attack",
     "check_fits",
@@ -136,6 +143,8 @@ __all__ = [
     "mlp",
     "num_params",
     "parse_model",
+    "resnet18",
     "same_shapes",
+    "vgg11",
     "with_precision",
 ]

@@ -10,7 +10,7 @@ from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.models.base import ImageSpec, Model, from_linen
 from dd_jax.models.convolution import Layout, avg_pool, from_layout, layout_for, max_pool, to_layout
 from dd_jax.models.initialisers import kernel_initialiser
-from dd_jax.models.layers import Conv, Dense, GroupNorm
+from dd_jax.models.layers import NORMS, Conv, Dense, GroupNorm
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -19,7 +19,6 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "swish": nn.swish,
     "softplus": nn.softplus,
 }
-NORMS: Mapping[str, int | None] = {"instance": 0, "group": 4, "layer": 1, "none": None}  # groups; 0: one per channel
 POOLINGS = ("avg", "max", "none")
 
 

@@ -1,17 +1,21 @@
 """The Linen layers that the networks are made of, over the formulations of convolution.py."""
 
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from dd_jax.errors import OptionError, unknown_name
 from dd_jax.models.convolution import Layout, channel_axis, convolve
 from dd_jax.models.initialisers import bias_initialiser, kernel_initialiser
 
+NORMS: Mapping[str, int | None] = {"instance": 0, "group": 4, "layer": 1, "none": None}  # groups; 0: one per channel
+
 
 class Conv(nn.Module):
-    """A convolution with bias; input and output in `layout`."""
+    """A convolution, with bias unless `bias` is False; input and output in `layout`."""
 
     channels: int
     size: int
@@ -19,14 +23,17 @@ class Conv(nn.Module):
     stride: int = 1
     layout: Layout = "NHWC"
     initialiser: str = "xavier"
+    bias: bool = True
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         axis = channel_axis(self.layout)
         shape = (self.size, self.size, images.shape[axis], self.channels)
         kernel = self.param("kernel", kernel_initialiser(self.initialiser), shape)
-        bias = self.param("bias", bias_initialiser(self.initialiser, math.prod(shape[:3])), (self.channels,))
         out = convolve(images, kernel, self.padding, self.stride, self.layout)
+        if not self.bias:
+            return out
+        bias = self.param("bias", bias_initialiser(self.initialiser, math.prod(shape[:3])), (self.channels,))
         return out + jnp.expand_dims(bias, tuple(i for i in range(4) if i != axis))
 
 
@@ -70,3 +77,26 @@ class GroupNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones_init(), (channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
         return normalised * jnp.expand_dims(scale, others) + jnp.expand_dims(bias, others)
+
+
+class Norm(nn.Module):
+    """The normalisation called `norm` in `NORMS`; "none" leaves images as they are."""
+
+    norm: str
+    layout: Layout = "NHWC"
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        groups = NORMS[self.norm]
+        return images if groups is None else GroupNorm(groups, self.layout, name="GroupNorm")(images)
+
+
+def check_norm(network: str, norm: str, width: int) -> None:
+    """OptionError for an unknown norm, or a number of channels below one or that the norm can't split."""
+    if norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
+    if width < 1 or width % (NORMS[norm] or 1):
+        raise OptionError(
+            f"{network} needs a width of at least 1, and a multiple of 4 with norm='group'; found width={width}, "
+            f"norm={norm!r}."
+        )

@@ -17,6 +17,7 @@ import numpy as np
 
 from dd_jax.data.archive import read_archive
 from dd_jax.data.transforms import KINDS
+from dd_jax.data.zca import problem as zca_problem
 from dd_jax.errors import DataError, RunError
 from dd_jax.evaluation import AS_DISTILLED, PROTOCOLS
 from dd_jax.inner import INITS
@@ -148,7 +149,8 @@ def _pixels(distilled: DistilledData) -> np.ndarray:
 
     assert distilled.transform is not None
     pixels = np.asarray(to_pixels(distilled.transform, distilled.images))
-    return np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
+    # Of images near the largest floats there is no number to whiten back to.
+    return np.round(255 * np.clip(np.nan_to_num(pixels), 0, 1)).astype(np.uint8)
 
 
 def _transform_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -246,7 +248,7 @@ def _check(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], where: str
         f"step_sizes should be (T,) with T a multiple of {steps}, found {step_sizes.shape}",
     )
     require((step_sizes > 0).all(), f"step sizes should be positive, the smallest is {step_sizes.min()}")
-    _check_transform(meta["transform"], _transform_arrays(arrays), images.shape[-1], require)
+    _check_transform(meta["transform"], _transform_arrays(arrays), images.shape[2:], require)
 
 
 def _check_labels(labels: np.ndarray, leading: tuple[int, ...], num_classes: int, require: Any) -> None:
@@ -266,11 +268,15 @@ def _check_labels(labels: np.ndarray, leading: tuple[int, ...], num_classes: int
         require(np.isfinite(labels).all(), "labels holds numbers that are not finite")
 
 
-def _check_transform(kind: str, arrays: Mapping[str, np.ndarray], channels: int, require: Any) -> None:
+def _check_transform(kind: str, arrays: Mapping[str, np.ndarray], image_shape: tuple[int, ...], require: Any) -> None:
     require(kind in KINDS, f"the transform {kind!r:.80} is not one of this version of dd_jax: {', '.join(KINDS)}")
     expected = {"identity": set(), "standardise": {"mean", "std"}}.get(kind)
     if expected is not None:
         require(set(arrays) == expected, f"transform {kind!r} needs {sorted(expected)}, found {sorted(arrays)}")
+    if kind.startswith("zca"):
+        found = zca_problem(arrays, image_shape)
+        require(not found, found)
+    channels = image_shape[-1]
     if kind == "standardise":
         for name, array in arrays.items():
             require(array.shape == (channels,), f"the transform's {name} should be ({channels},), found {array.shape}")

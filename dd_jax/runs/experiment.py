@@ -11,7 +11,7 @@ from dd_jax import models
 from dd_jax.data import load_dataset
 from dd_jax.evaluation import Evaluation
 from dd_jax.inner import network_range
-from dd_jax.methods import UnrolledOptions, protocol_of, unrolled
+from dd_jax.methods import METHODS, Method, MethodOptions, UnrolledOptions, make_method, name_of
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_provenance, save_distilled
 from dd_jax.runs.directory import provenance
@@ -49,7 +49,7 @@ class Experiment:
     presets (the file is made where it is missing), or torchvision's weights of an AlexNet (with --model alexnet)."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Of the networks' products and activations: "tf32" and "bf16" are for GPUs, faster and rougher."""
-    method: UnrolledOptions = dataclasses.field(default_factory=UnrolledOptions)
+    method: MethodOptions = dataclasses.field(default_factory=UnrolledOptions)
     """Hyper-parameters of the method."""
     num_outer_steps: int = 1500
     """Updates of the distilled images."""
@@ -93,11 +93,11 @@ def run_experiment(experiment: Experiment) -> Report:
     if experiment.deterministic:
         be_deterministic()
     data, model, pretrained = load(**source(experiment))
-    method = unrolled(model, experiment.method, pretrained=pretrained)
+    method = make_method(model, experiment.method, pretrained)
     if pretrained is not None:
-        network_range(pretrained, protocol_of(experiment.method, pretrained), "held_out")  # or it would fail at the end
+        network_range(pretrained, method.protocol, "held_out")  # or it would fail at the end
     out = experiment.out or default_out(experiment)
-    note(describe_start(experiment, data, model, pretrained, out))
+    note(describe_start(method, data, out))
     run = distill(
         method,
         data,
@@ -147,7 +147,8 @@ def draw(run: Run, report: Report) -> None:
     attack, names = run.distilled.protocol.attack, run.distilled.class_names
     what = "Accuracy" if attack is None else f"Accuracy, {names[attack[0]]} counted as {names[attack[1]]},"
     figures.save_curve(folder / "accuracy.png", run.history, means, what)
-    figures.save_steps(folder / "step_sizes.png", run.distilled.step_sizes)
+    if not run.distilled.protocol.from_scratch:
+        figures.save_steps(folder / "step_sizes.png", run.distilled.step_sizes)
 
 
 def source(experiment: Experiment) -> dict[str, Any]:
@@ -205,29 +206,17 @@ def keep_networks(path: Path, pretrained: Pretrained, protocol: Protocol) -> Non
 
 
 def default_out(experiment: Experiment) -> str:
-    """runs/DATASET-MODEL-INIT, or runs/DATASET-from-NETWORKS-INIT; of an attack with its classes."""
-    method = experiment.method
+    """runs/DATASET-MODEL-INIT, or runs/DATASET-from-NETWORKS-INIT, or with what else tells a method's runs apart."""
     network = (experiment.model or DEFAULT_MODEL).partition(":")[0]
     if experiment.pretrained is not None:
         network = f"from-{Path(experiment.pretrained).stem}"
-    words = [file_name(experiment.dataset), network, method.init]
-    if method.attack_class is not None:
-        words.append(f"attack-{method.attack_class}-{method.target_class}")
-    return str(Path("runs") / "-".join(words))
+    words = METHODS[name_of(experiment.method)].words(experiment.method)
+    return str(Path("runs") / "-".join([file_name(experiment.dataset), network, *words]))
 
 
-def describe_start(experiment: Experiment, data: Dataset, model: Model, pretrained: Pretrained | None, out: str) -> str:
+def describe_start(method: Method, data: Dataset, out: str) -> str:
     """One line on what is about to happen."""
-    method = experiment.method
-    images = method.num_steps * method.images_per_class * data.num_classes
-    start = f"{method.init} init"
-    if pretrained is not None:
-        first, last = network_range(pretrained, protocol_of(method, pretrained), "train")
-        start = f"{last - first} of {len(pretrained.accuracies['train'])} networks {pretrained.name}"
-    if method.attack_class is not None:
-        start += f", attack on class {method.attack_class} (to be taken for {method.target_class})"
     return (
-        f"Distilling {len(data.train.labels):,} images of {data.name} into {images} for {model.name} "
-        f"({models.num_params(model):,} parameters), {method.num_steps * method.num_epochs} inner steps, "
-        f"{start}, on {jax.devices()[0].device_kind}; run directory {out}"
+        f"Distilling {len(data.train.labels):,} images of {data.name} into {method.summary}, for {method.model.name} "
+        f"({models.num_params(method.model):,} parameters), on {jax.devices()[0].device_kind}; run directory {out}"
     )

@@ -11,9 +11,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dd_jax.errors import unknown_name
-from dd_jax.methods import UnrolledOptions
+from dd_jax.errors import OptionError, unknown_name
+from dd_jax.methods import (
+    METHODS,
+    DistributionMatchingOptions,
+    GradientMatchingOptions,
+    UnrolledOptions,
+    method_named,
+    name_of,
+)
 from dd_jax.runs.experiment import Experiment
+from dd_jax.runs.kernel_presets import KERNEL_PRESETS
+from dd_jax.runs.matching_presets import MATCHING_PRESETS
 from dd_jax.runs.networks import smoke_networks
 
 _FIXED: dict[str, Any] = {"num_steps": 1, "num_epochs": 3, "init": "fixed", "num_inits": 1}
@@ -112,6 +121,11 @@ _OURS_DIGITS: dict[str, Any] = {
 }
 
 
+_DIGITS = Experiment(model="convnet:width=16,depth=2", num_eval_nets=3, eval_every=50, num_nets=20)
+_DIGITS_DM = DistributionMatchingOptions(images_per_class=10, batch_size=64, augment="none")
+_DIGITS_DC = GradientMatchingOptions(images_per_class=1, batch_size=64)
+
+
 def _with(experiment: Experiment, method: UnrolledOptions | None = None, **changes: Any) -> Experiment:
     """`experiment` with some of the method's options, and of its own, replaced."""
     own = {name: changes.pop(name) for name in ("num_outer_steps", "num_eval_nets") if name in changes}
@@ -153,6 +167,10 @@ def _alexnet_paper(experiment: Experiment, epoch: int) -> Experiment:
 
 PRESETS: Mapping[str, Experiment] = {
     "digits": _with(Experiment(num_outer_steps=1000), num_steps=1, num_epochs=10, **_OURS_DIGITS),
+    "digits-dm": dataclasses.replace(_DIGITS, method=_DIGITS_DM, num_outer_steps=300),
+    "digits-dc": dataclasses.replace(_DIGITS, method=_DIGITS_DC, num_outer_steps=200),
+    **MATCHING_PRESETS,
+    **KERNEL_PRESETS,
     "mnist-fixed-init": _with(_MNIST, **_FIXED, **_OURS_FIXED, num_outer_steps=80_000),
     "mnist-random-init": _with(_MNIST, **_RANDOM, **_OURS_RANDOM, num_outer_steps=5_000, num_eval_nets=50),
     "cifar10-fixed-init": _with(_CIFAR10, **_FIXED | {"num_steps": 10}, **_OURS_FIXED | {"init_step_size": 0.02}),
@@ -192,9 +210,25 @@ def preset(name: str) -> Experiment:
     return PRESETS[name]
 
 
+def of_method(name: str, experiment: Experiment | None = None) -> Experiment:
+    """`experiment`, which must be of the method called `name`; without one a small experiment of that method.
+
+    Raises OptionError for an unknown name, or an experiment of another method.
+    """
+    wanted = method_named(name)
+    if experiment is None:
+        return next(one for one in PRESETS.values() if type(one.method) is wanted.options)
+    if type(experiment.method) is not wanted.options:
+        raise OptionError(
+            f"The experiment is one of the method {name_of(experiment.method)}, not of {name}: leave out --method, or "
+            "name a preset of that method, or none."
+        )
+    return experiment
+
+
 def smoke(experiment: Experiment) -> Experiment:
     """The same experiment in small: a few outer steps and networks, to see that everything works."""
-    method = dataclasses.replace(experiment.method, num_inits=1, batch_size=64)
+    method = dataclasses.replace(experiment.method, **METHODS[name_of(experiment.method)].small)
     counts: dict[str, Any] = {"num_outer_steps": 4, "eval_every": 4, "num_eval_nets": 1, "num_nets": 1}
     pretrained = smoke_networks(experiment.pretrained)
     return dataclasses.replace(experiment, method=method, pretrained=pretrained, baselines=False, **counts)

@@ -1,10 +1,10 @@
 """The contract of a parameterisation: what is learnt, and how it becomes batches."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 
-from dd_jax.types import Batch, Dataset, DistilledData, Learnable
+from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Transform
 
 
 class InitFn(Protocol):
@@ -25,10 +25,14 @@ class DecodeFn(Protocol):
     def __call__(self, learnable: Learnable) -> DistilledData: ...
 
 
+@runtime_checkable
 class ProjectFn(Protocol):
-    """learnable -> the nearest valid learnable, applied after each outer step."""
+    """(learnable, transform) -> the nearest valid learnable, applied after each outer step.
 
-    def __call__(self, learnable: Learnable) -> Learnable: ...
+    transform: of the dataset, where what is valid is said in pixels; a parameterisation without bounds needs none.
+    """
+
+    def __call__(self, learnable: Learnable, transform: Transform | None = None) -> Learnable: ...
 
 
 class StorageFn(Protocol):
@@ -46,6 +50,12 @@ class Synthetic(NamedTuple):
     project: ProjectFn
     storage: StorageFn
     num_inner_steps: int
+
+
+def unbounded(learnable: Learnable, transform: Transform | None = None) -> Learnable:
+    """The learnable as it is: the projection where anything is valid."""
+    del transform
+    return learnable
 
 
 def num_bytes(learnable: Learnable) -> int:

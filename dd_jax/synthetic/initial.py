@@ -1,4 +1,4 @@
-"""What images start as: noise, real images, class means, k-means centres."""
+"""What images start as: noise, real images at random or by herding, class means, k-means centres."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import unknown_name
+from dd_jax.synthetic.select import herd
 from dd_jax.types import Batch, Dataset
 
-IMAGE_INITS = ("noise", "real", "mean", "kmeans")
+IMAGE_INITS = ("noise", "real", "mean", "kmeans", "herding")
 
 
 def initial_images(
@@ -17,13 +18,16 @@ def initial_images(
     """Images to start from, in batches of the same `labels`, which hold every class equally often, in class order.
 
     kind: "noise" (standard normal), "real" (random training images), "mean" (the class mean plus noise of half the
-        standard deviation) or "kmeans" (the centres of k-means in each class, in random order).
+        standard deviation), "kmeans" (the centres of k-means in each class, in random order) or "herding" (training
+        images whose mean is near that of their class, in the order they were chosen in, see `herd`).
     Raises OptionError for an unknown kind.
     """
     check_init_images(kind)
     shape = (num_batches, len(labels), *dataset.image_shape)
     if kind == "kmeans":
         return jnp.asarray(_centres(key, dataset, num_batches * len(labels) // dataset.num_classes, shape))
+    if kind == "herding":
+        return _herded(dataset, num_batches * len(labels) // dataset.num_classes, shape)
     if kind == "real":
         wanted = np.broadcast_to(labels, shape[:2])
         return dataset.train.images[sample_per_class(key, dataset.train.labels, wanted)]
@@ -87,3 +91,13 @@ def _centres(key, dataset, per_class, shape):
     dealt = np.stack([generator.permutation(mine) for mine in centres])
     by_step = dealt.reshape(dataset.num_classes, shape[0], -1, *shape[2:])
     return np.moveaxis(by_step, 1, 0).reshape(shape)
+
+
+def _herded(dataset: Dataset, per_class: int, shape: tuple[int, ...]) -> Float[Array, "batches batch h w c"]:
+    """The first images that herding chooses are those of the first batch."""
+    labels = np.asarray(dataset.train.labels)
+    flat = np.asarray(dataset.train.images).reshape(len(labels), -1)
+    members = [np.flatnonzero(labels == c) for c in range(dataset.num_classes)]
+    chosen = np.stack([mine[herd(flat[mine], per_class)] for mine in members])
+    by_step = np.moveaxis(chosen.reshape(dataset.num_classes, shape[0], -1), 1, 0).reshape(shape[:2])
+    return dataset.train.images[by_step]

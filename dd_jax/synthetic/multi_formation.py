@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dd_jax.errors import DataError, OptionError
+from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.synthetic.base import Synthetic, num_bytes
 from dd_jax.synthetic.initial import initial_images
-from dd_jax.synthetic.pixels import check_set, class_labels, one_batch
+from dd_jax.synthetic.pixels import check_set, class_labels, one_batch, projection
 from dd_jax.types import Batch, Dataset, DistilledData
+
+FORMATIONS = ("single", "multi")
 
 
 class MultiFormation(NamedTuple):
@@ -26,20 +28,26 @@ def multi_formation(
     factor: int = 2,
     init_images: str = "real",
     step_size: float = 0.01,
+    formation: str = "single",
+    clamp: bool = False,
 ) -> Synthetic:
     """`images_per_class` stored images of each class, each of them factor * factor images of the set, see `formed`.
 
     init_images: what the images of the set start as, see `initial_images`; they are made smaller and put side by side.
         "noise" is that of the stored pixels.
     step_size: not learnt; said of the set where something asks for one.
+    formation: "single", or "multi": the images of every factor from 1 to this one, 1 + 4 + ... of each stored image.
+    clamp: whether stored images are kept where their pixels lie between 0 and 1.
     Raises OptionError for a count or a factor below one, a step size that is not positive or an unknown
-    `init_images`; at its start DataError for images that have fewer pixels than there are tiles.
-    Source: Kim et al. 2022, section 3.2 and the released code (decode_zoom; init "mix").
+    `init_images` or `formation`; at its start DataError for images that have fewer pixels than there are tiles.
+    Source: Kim et al. 2022, section 3.2 and the released code (decode_zoom, decode_zoom_multi; init "mix").
     """
     check_set(images_per_class, init_images, step_size)
     if factor < 1:
         raise OptionError(f"factor must be at least 1, but is {factor}.")
-    labels = class_labels(num_classes, images_per_class * factor**2)
+    factors = _factors(factor, formation)
+    start_labels = class_labels(num_classes, images_per_class * factor**2)
+    labels = class_labels(num_classes, images_per_class * num_formed(factor, formation))
 
     def init(key: jax.Array, dataset: Dataset) -> MultiFormation:
         if factor > min(dataset.image_shape[:2]):
@@ -47,15 +55,30 @@ def multi_formation(
         if init_images == "noise":
             stored = initial_images(key, dataset, class_labels(num_classes, images_per_class), 1, "noise")
             return MultiFormation(stored[0])
-        return MultiFormation(tiled(initial_images(key, dataset, labels, 1, init_images)[0], factor))
+        return MultiFormation(tiled(initial_images(key, dataset, start_labels, 1, init_images)[0], factor))
+
+    def whole(stored: jax.Array) -> jax.Array:
+        parts = [formed(stored, f).reshape(len(stored), f**2, *stored.shape[1:]) for f in factors]
+        return jnp.concatenate(parts, 1).reshape(-1, *stored.shape[1:])
 
     def batch(learnable: MultiFormation, key: jax.Array, t: jax.Array) -> Batch:
-        return Batch(formed(learnable.stored, factor), jnp.asarray(labels))
+        return Batch(whole(learnable.stored), jnp.asarray(labels))
 
     def decode(learnable: MultiFormation) -> DistilledData:
-        return one_batch(formed(learnable.stored, factor), labels, step_size)
+        return one_batch(whole(learnable.stored), labels, step_size)
 
-    return Synthetic(init, batch, decode, lambda learnable: learnable, num_bytes, 1)
+    return Synthetic(init, batch, decode, projection(clamp), num_bytes, 1)
+
+
+def num_formed(factor: int, formation: str = "single") -> int:
+    """How many images of the set a stored one becomes; OptionError for an unknown formation."""
+    return sum(f**2 for f in _factors(factor, formation))
+
+
+def _factors(factor: int, formation: str) -> tuple[int, ...]:
+    if formation not in FORMATIONS:
+        raise unknown_name("formation", formation, FORMATIONS)
+    return (factor,) if formation == "single" else tuple(range(1, factor + 1))
 
 
 def formed(

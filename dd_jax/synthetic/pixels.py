@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dd_jax.data.transforms import clip_to_pixels
 from dd_jax.errors import OptionError
-from dd_jax.synthetic.base import Synthetic, num_bytes
+from dd_jax.synthetic.base import ProjectFn, Synthetic, num_bytes, unbounded
 from dd_jax.synthetic.initial import check_init_images, initial_images
-from dd_jax.types import Batch, Dataset, DistilledData
+from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Transform
 
 
 class Pixels(NamedTuple):
@@ -20,12 +21,17 @@ class Pixels(NamedTuple):
 
 
 def pixels(
-    num_classes: int, images_per_class: int = 1, init_images: str = "real", step_size: float = 0.01
+    num_classes: int,
+    images_per_class: int = 1,
+    init_images: str = "real",
+    step_size: float = 0.01,
+    clamp: bool = False,
 ) -> Synthetic:
     """A set that is trained on as any training set is: all of it is one batch, and labels are hard.
 
     init_images: what they start as, see `initial_images`.
     step_size: not learnt; said of the set where something asks for one, as a protocol does that leaves it open.
+    clamp: whether images are kept where their pixels lie between 0 and 1.
     Raises OptionError for a count below one, a step size that is not positive, or an unknown `init_images`.
     Source: Zhao et al. 2021, section 3.2.
     """
@@ -41,7 +47,21 @@ def pixels(
     def decode(learnable: Pixels) -> DistilledData:
         return one_batch(learnable.images, labels, step_size)
 
-    return Synthetic(init, batch, decode, lambda learnable: learnable, num_bytes, 1)
+    return Synthetic(init, batch, decode, projection(clamp), num_bytes, 1)
+
+
+def projection(clamp: bool) -> ProjectFn:
+    """What keeps all the images of a learnable in the range of pixels, or leaves them as they are.
+
+    Source: Kim et al. 2022, the released code.
+    """
+
+    def clamped(learnable: Learnable, transform: Transform | None = None) -> Learnable:
+        if transform is None:
+            raise OptionError("Images are kept in the range of pixels only where the transform to them is given.")
+        return jax.tree.map(lambda leaf: clip_to_pixels(transform, leaf), learnable)
+
+    return clamped if clamp else unbounded
 
 
 def one_batch(images: jax.Array, labels: np.ndarray, step_size: float) -> DistilledData:

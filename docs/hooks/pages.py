@@ -100,19 +100,22 @@ def options_table(name: str) -> str:
 
 def presets_table() -> str:
     """What the presets distil; the paper's settings are the same experiments under names ending in -paper."""
+    from dd_jax.methods import METHODS, name_of
     from dd_jax.runs.presets import PRESETS
 
     def row(name: str) -> list[str]:
-        experiment, method = PRESETS[name], PRESETS[name].method
-        start = f"`{Path(experiment.pretrained).name}`, " if experiment.pretrained else ""
-        attack = ", attack" if method.attack_class is not None else ""
+        experiment, options = PRESETS[name], vars(PRESETS[name].method)
+        method = name_of(experiment.method)
+        words = list(METHODS[method].words(experiment.method))
+        if experiment.pretrained:
+            words.insert(0, f"`{Path(experiment.pretrained).name}`")
+        if "num_epochs" in options:
+            words.insert(0, f"{options['num_steps']} × {options['num_epochs']} steps")
         paper = "yes" if f"{name}-paper" in PRESETS else ""
-        steps = f"{method.num_steps} × {method.num_epochs}"
-        images = str(method.num_steps * method.images_per_class)
-        words = experiment.dataset, experiment.model or "mlp", images, steps, f"{start}{method.init}{attack}"
-        return [option_name(name), *words, f"{experiment.num_outer_steps:,}", paper]
+        cells = [experiment.dataset, experiment.model or "mlp", f"`{method}`", ", ".join(words)]
+        return [option_name(name), *cells, f"{experiment.num_outer_steps:,}", paper]
 
-    columns = ["preset", "dataset", "network", "images per class", "inner steps", "start", "outer steps", "paper"]
+    columns = ["preset", "dataset", "network", "method", "what", "outer steps", "paper"]
     return table(columns, [row(name) for name in PRESETS if not name.endswith("-paper")])
 
 
@@ -187,7 +190,7 @@ def command(name: str) -> tuple[str, str]:
     usage, rest = re.split(r"\n(?=\n|╭)", text, maxsplit=1)
     about, *boxes = rest.split("╭")
     about = re.sub(r"\n{3,}", "\n\n", about.strip())
-    about = re.sub(r"(--preset NAME starts from the defaults of) [^;]*?(?=;|\.$)", r"\1 a [preset](#presets)", about)
+    about = re.sub(r"(--preset NAME starts from the defaults of) [^.]*?(?=\.)", r"\1 a [preset](#presets)", about)
     options = "\n\n".join(box_table(box) for box in boxes)
     return f"## dd-jax {name}\n\n```text\n{usage.removeprefix('usage: ')}\n```\n\n{about}", options
 

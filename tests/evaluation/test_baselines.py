@@ -124,8 +124,8 @@ def test_all_on_digits(distilled, digits, digits_mlp):
 def scripted(calls, score):
     """An `evaluate` that trains nothing: it records what it is asked and answers by `score`(images, size, split)."""
 
-    def evaluate(distilled, model, dataset, *, num_nets, split, seed, pretrained, part, num_curve_nets):
-        assert pretrained is None
+    def evaluate(distilled, model, dataset, *, num_nets, split, seed, pretrained, part, num_curve_nets, protocol):
+        assert (pretrained, protocol) == (None, "as-distilled")
         calls.append((split, seed, num_nets, float(distilled.step_sizes[0])))
         accuracy = score(np.asarray(distilled.images), float(distilled.step_sizes[0]), split)
         return Evaluation(np.full(num_nets, accuracy), np.full(10, accuracy), np.zeros((0, 2)), split)

@@ -55,6 +55,11 @@ def test_the_benchmark_runs_and_says_what_it_measured(tmp_path):
 @pytest.mark.parametrize(
     ("script", "name"),
     [
+        ("dc", "mnist-ipc1"),
+        ("dsa", "mnist-ipc1"),
+        ("dm", "mnist-ipc10"),
+        ("dcc", "mnist-ipc1"),
+        ("idc", "mnist-ipc1"),
         ("adapt_digits", "mnist-to-usps"),
         ("attack", "mnist-attack"),
         ("steps_and_epochs", "mnist-1-steps"),
@@ -70,6 +75,17 @@ def test_smoke_of_a_table(script, name, tmp_path):
     row = json.loads((tmp_path / "runs" / name / "results.json").read_text())["results"]["distilled"]
     assert 0 <= row["mean"] <= 1
     assert ("attacked" in row) == (script == "attack")
+
+
+@pytest.mark.slow
+def test_smoke_of_the_benchmark_table(tmp_path):
+    command = [sys.executable, FOLDER / "benchmark_table.py", "digits-dm", "digits", "--smoke", "--out", str(tmp_path)]
+    subprocess.run(command, check=True)
+    markdown = (tmp_path / "table.md").read_text()
+    assert "| digits | 10 | dm | convnet (width 16, depth 2) |" in markdown
+    assert "| digits | 1 | random |" in markdown
+    assert (tmp_path / "table.html").is_file()
+    assert (tmp_path / "digits-dm" / "report.html").is_file()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Whatever the files of an artefact hold, loading gives a set that could have been saved, or says why not."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import Touch, archive, as_json, changed_json, entries_like, examples, mutated, npy, read_or_refused
 
+from dd_jax.data import fit_transform
 from dd_jax.errors import DataError
 from dd_jax.runs.artefact import load_distilled, load_provenance, save_distilled
 from dd_jax.types import DistilledData, Protocol, Transform
@@ -28,12 +30,21 @@ SET = DistilledData(
     Protocol(init="fixed", init_seed=3, attack=(0, 1)),
 )
 
+WHITENED = dataclasses.replace(
+    SET, transform=fit_transform("zca", np.random.default_rng(1).random((30, 4, 3, 1), np.float32))
+)
+
 with tempfile.TemporaryDirectory() as _place:
     save_distilled(_place, SET, {"accuracy": 0.5})
     # Without its own checksum, or nothing else would ever be looked at.
     META = {**json.loads((Path(_place) / "distilled.json").read_bytes()), "arrays": NAME}
     del META["content_sha256"]
     DATA = next(Path(_place).glob("*.npz")).read_bytes()
+with tempfile.TemporaryDirectory() as _place:
+    save_distilled(_place, WHITENED, {})
+    WHITENED_DATA = next(Path(_place).glob("*.npz")).read_bytes()
+with np.load(io.BytesIO(WHITENED_DATA)) as _npz:
+    WHITENED_ARRAYS = {f"{name}.npy": array for name, array in _npz.items()}
 with np.load(io.BytesIO(DATA)) as _npz:
     ARRAYS = {f"{name}.npy": array for name, array in _npz.items()}
 ENTRIES = {name: npy(array) for name, array in ARRAYS.items()}
@@ -94,6 +105,28 @@ def test_garbled_arrays_with_the_old_hash_are_damaged(folder, data):
 def test_other_arrays(folder, data):
     write(folder, sealed(data), data)
     check(folder)
+
+
+@examples(120)
+@given(
+    entries_like(
+        {name: npy(array) for name, array in WHITENED_ARRAYS.items()},
+        {name: array.shape for name, array in WHITENED_ARRAYS.items()},
+    )
+)
+def test_other_whitenings(folder, data):
+    write(folder, sealed(data, transform="zca"), data)
+    check(folder)
+
+
+def test_a_whitened_set_is_intact_and_its_images_may_be_any_numbers(folder):
+    write(folder, sealed(WHITENED_DATA, transform="zca"), WHITENED_DATA)
+    jax.tree.map(np.testing.assert_array_equal, check(folder), WHITENED)
+    most = np.finfo(np.float32).max
+    huge = {**WHITENED_ARRAYS, "images.npy": np.full_like(WHITENED_ARRAYS["images.npy"], most)}
+    data = archive({name: npy(array) for name, array in huge.items()})
+    write(folder, sealed(data, transform="zca"), data)
+    assert check(folder) is not None
 
 
 @examples(180)

@@ -34,6 +34,12 @@ def test_classes_of_different_sizes_give_batches_of_one(digits):
     np.testing.assert_array_equal(found, np.repeat(np.arange(10)[:, None], 7, 1))
 
 
+def test_some_classes_are_drawn_as_among_all(digits):
+    real, key = by_class(digits.train, 10), jax.random.key(1)
+    some = class_batches(key, real, 5, jnp.array([7, 2]))
+    np.testing.assert_array_equal(some, class_batches(key, real, 5)[jnp.array([7, 2])])
+
+
 def test_a_class_without_images_is_named():
     with pytest.raises(DataError, match="class 1 of 3 has none"):
         by_class(split([0, 2, 2]), 3)

@@ -12,10 +12,11 @@ from jax import lax
 
 import dd_jax as dd
 from dd_jax.errors import OptionError
-from dd_jax.inner import DISTANCES, class_batches, fit
+from dd_jax.inner import DISTANCES, class_batches, fit, networks_of
 from dd_jax.methods import GradientMatchingOptions, gradient_matching
-from dd_jax.methods.gradient_matching import _training, with_loops
+from dd_jax.methods.gradient_matching_options import network_training, with_loops
 from dd_jax.methods.matched_gradients import class_wise, collective
+from dd_jax.methods.matching import useful_devices
 from dd_jax.types import Batch, Protocol
 
 SMALL = {"images_per_class": 2, "batch_size": 8, "num_matches": 3, "inner_epochs": 2}
@@ -46,6 +47,11 @@ def states(method, data, num_steps):
     return found, infos
 
 
+def labelled(images):
+    """Images (K, M, ...) with their classes."""
+    return Batch(images, jnp.broadcast_to(jnp.arange(len(images))[:, None], images.shape[:2]))
+
+
 def first(network):
     return jax.tree.map(lambda leaf: leaf[0], network)
 
@@ -55,7 +61,7 @@ def test_networks_live_for_so_many_matches_and_are_trained_between_them(model, t
     method = gradient_matching(model, **SMALL, num_inits=num_inits, inner_learning_rate=0.5)
     found, _ = states(method, tiny, 7)
     keys = [jax.random.split(jax.random.fold_in(jax.random.key(1), i))[0] for i in range(7)]
-    training = _training(with_loops(GradientMatchingOptions(**SMALL, inner_learning_rate=0.5)))
+    training = network_training(with_loops(GradientMatchingOptions(**SMALL, inner_learning_rate=0.5)))
     for i, (before, after) in enumerate(itertools.pairwise(found)):
         mine = jax.random.split(keys[i], num_inits)
         for n in range(num_inits):
@@ -83,10 +89,11 @@ def test_a_step_goes_down_the_gradient_of_the_loss_with_momentum(model, tiny):
         values, gradients = [], []
         for n, key in enumerate(jax.random.split(match_key, 2)):
             data_key, change_key = jax.random.split(key)
-            real, changes = class_batches(data_key, arrays, 8), jax.random.split(change_key, 3)
+            real, changes = labelled(class_batches(data_key, arrays.real, 8)), jax.random.split(change_key, 3)
             params = jax.tree.map(lambda leaf, n=n: leaf[n], after.networks)
             images = before.learnable.images.reshape(3, 2, 4, 4, 1)
-            value, gradient = jax.value_and_grad(loss, argnums=1)(params, images, real, changes)
+            of_images = lambda images: loss(params, labelled(images), real, changes)  # noqa: B023, E731
+            value, gradient = jax.value_and_grad(of_images)(images)
             values.append(value)
             gradients.append(gradient.reshape(6, 4, 4, 1))
         velocity = 0.5 * velocity + sum(gradients) / 2
@@ -138,8 +145,8 @@ def test_warm_up_is_class_by_class(model, tiny):
         _, match_key = jax.random.split(jax.random.fold_in(jax.random.key(1), i))
         data_key, change_key = jax.random.split(jax.random.split(match_key, 1)[0])
         loss = make(model.apply, DISTANCES["unit_cosine"])
-        images = before.learnable.images.reshape(3, 2, 4, 4, 1)
-        real = class_batches(data_key, arrays, 8)
+        images = labelled(before.learnable.images.reshape(3, 2, 4, 4, 1))
+        real = labelled(class_batches(data_key, arrays.real, 8))
         expected = loss(first(after.networks), images, real, jax.random.split(change_key, 3))
         np.testing.assert_allclose(infos[i].loss, expected, rtol=1e-4)
 
@@ -161,6 +168,124 @@ def test_a_stored_image_is_several(tiny, model):
     np.testing.assert_array_equal(distilled.labels, [np.repeat([0, 1, 2], 8)])
     assert np.isfinite([info.loss for info in infos]).all()
     assert not np.array_equal(found[0].learnable.stored, found[-1].learnable.stored)
+
+
+def learnt(options, model, data, num_steps=2):
+    return states(gradient_matching(model, **SMALL, **options), data, num_steps)[0][-1].learnable
+
+
+def test_a_step_class_by_class_is_the_joint_one_but_for_momentum(model, tiny):
+    """The gradient of a class is in its own images: without momentum it doesn't matter when the others move."""
+    joint, by_class = (
+        learnt({"image_steps": how, "momentum": 0.0, "learning_rate": 0.5}, model, tiny)
+        for how in ("joint", "per_class")
+    )
+    np.testing.assert_allclose(by_class.images, joint.images, rtol=1e-4, atol=1e-5)
+
+
+def test_momentum_goes_on_with_every_class(model, tiny):
+    """After the step of class c the images of class k have moved by 1 + m + ... of their own gradient, K - k times."""
+    options = {"momentum": 0.5, "learning_rate": 0.5}
+    start = gradient_matching(model, **SMALL).init(jax.random.key(0), tiny, 1).learnable.images
+    still = learnt({**options, "momentum": 0.0}, model, tiny, 1).images - start
+    moved = learnt({**options, "image_steps": "per_class"}, model, tiny, 1).images - start
+    for c, times in enumerate((1 + 0.5 + 0.25, 1 + 0.5, 1)):
+        mine = np.s_[2 * c : 2 * c + 2]
+        np.testing.assert_allclose(moved[mine], times * still[mine], rtol=1e-3, atol=1e-5)
+
+
+def test_the_schedule_ends_with_the_run_whatever_the_steps_of_a_match(model, tiny):
+    for how, steps in (("joint", 2), ("per_class", 6)):
+        found, _ = states(gradient_matching(model, **SMALL, image_steps=how, schedule="cosine"), tiny, 2)
+        assert int(found[-1].outer.step) == int(found[-1].outer.horizon) == steps
+
+
+def test_clamped_images_stay_in_the_range_of_pixels(model, tiny):
+    far = {"learning_rate": 50.0}
+    shown = [
+        np.asarray(dd.to_pixels(tiny.transform, learnt({**far, "clamp": clamp}, model, tiny).images))
+        for clamp in (False, True)
+    ]
+    assert shown[0].max() > 1.1
+    assert shown[1].min() > -1e-5
+    assert shown[1].max() < 1 + 1e-5
+
+
+def test_few_images_in_a_match_are_drawn_anew(model, tiny):
+    """Of two of a class one moves, and over some matches either does."""
+    options = {"match_images": 1, "momentum": 0.0, "image_steps": "per_class"}
+    found, _ = states(gradient_matching(model, **SMALL, **options), tiny, 6)
+    moved = np.stack([
+        np.abs(after.learnable.images - before.learnable.images).max((1, 2, 3)) > 0
+        for before, after in itertools.pairwise(found)
+    ])  # fmt: skip
+    assert (moved.reshape(6, 3, 2).sum(-1) == 1).all()
+    assert moved.any(0).all()
+
+
+def test_early_epochs_train_networks_on_real_images_before_their_first_match(model, tiny):
+    options = {"images_per_class": 1, "batch_size": 8, "inner_learning_rate": 0.3, "num_training_images": 60}
+
+    def accuracy(epochs):
+        found, _ = states(gradient_matching(model, **options, early_epochs=epochs), tiny, 1)
+        answers = model.apply(first(found[1].networks), tiny.train.images).argmax(-1)
+        return float((answers == tiny.train.labels).mean())
+
+    assert accuracy(60) > max(accuracy(0) + 0.2, 0.6)
+
+
+def test_networks_may_be_drawn_from_a_pool(model, tiny, tmp_path):
+    quick = dd.Training(epochs=1, batch_size=16)
+    pool = dd.pretrain(model, tiny, num_nets=2, num_held_out=1, training=quick, out=tmp_path / "nets.safetensors")
+    method = gradient_matching(model, images_per_class=1, batch_size=8, num_inits=2, pretrained=pool)
+    assert method.hyperparameters["pretrained"] == pool.fingerprint
+    assert method.pretrained is None, "the set is for networks from scratch"
+    found, _ = states(method, tiny, 4)
+    known = np.asarray(jax.tree.leaves(networks_of(pool, Protocol(), "train"))[-1])
+    for state in found[1:]:
+        for network in np.asarray(jax.tree.leaves(state.networks)[-1]):
+            assert (np.abs(known - network).max(axis=tuple(range(1, known.ndim))) < 1e-7).any()
+
+
+def test_the_rate_may_go_with_the_number_of_images(model, tiny):
+    """Two of a class: a fifth of the rate for ten."""
+    given = learnt({"learning_rate": 0.2}, model, tiny).images
+    np.testing.assert_allclose(
+        learnt({"learning_rate": 1.0, "rate_by_count": True}, model, tiny).images, given, rtol=1e-5
+    )
+
+
+def test_labels_are_learnt_at_a_rate_of_their_own_and_arrive(model, tiny, tmp_path, monkeypatch):
+    quick = dd.Training(epochs=5, batch_size=16, learning_rate=0.1, optimiser="sgd", drop_last=False, cutmix=True)
+    monkeypatch.setitem(dd.PROTOCOLS, "dc", quick)
+    slow, fast = (
+        learnt({"learn_labels": True, "label_learning_rate": rate, "factor": 2}, model, tiny) for rate in (1e-6, 2.0)
+    )
+    start = gradient_matching(model, **SMALL, learn_labels=True, factor=2).init(jax.random.key(0), tiny, 1).learnable
+    assert start.label_logits.shape == (24, 3)
+    np.testing.assert_allclose(slow.label_logits, start.label_logits, atol=1e-3)
+    assert np.abs(fast.label_logits - start.label_logits).max() > 0.01
+    method = gradient_matching(model, **SMALL, learn_labels=True, label_learning_rate=5.0)
+    run = dd.distill(
+        method, tiny, num_steps=4, eval_every=2, num_eval_nets=2, show_progress=False, out=tmp_path / "run"
+    )
+    loaded = dd.load_distilled(tmp_path / "run")
+    assert loaded.labels.shape == (1, 6, 3)
+    np.testing.assert_array_equal(loaded.labels, run.distilled.labels)
+    np.testing.assert_allclose(loaded.labels.sum(-1), 1, rtol=1e-5)
+    assert dd.evaluate(loaded, model, tiny, num_nets=2).n == 2
+
+
+@pytest.mark.parametrize(("available", "num_inits", "classes", "best"), [
+    (1, 1, 10, 1), (2, 1, 10, 2), (8, 1, 10, 5), (8, 3, 10, 6), (8, 8, 10, 8), (4, 1, 1, 1), (4, 2, 3, 3),
+])  # fmt: skip
+def test_devices_take_networks_and_then_classes(available, num_inits, classes, best):
+    assert useful_devices(available, num_inits, classes) == best
+
+
+def test_collective_steps_and_those_class_by_class_are_not_divided(model):
+    for options, devices in (({}, 3), ({"collective": True}, 1), ({"image_steps": "per_class"}, 1)):
+        assert gradient_matching(model, images_per_class=1, **options).useful_devices(3) == devices
 
 
 def test_the_loss_falls_and_the_set_gets_better(digits):
@@ -189,7 +314,6 @@ def test_hyperparameters_are_json_and_say_the_loops(model):
     assert (method.hyperparameters["num_matches"], method.hyperparameters["inner_epochs"]) == (10, 50)
     again = gradient_matching(model, GradientMatchingOptions(**method.hyperparameters))
     assert again.hyperparameters == method.hyperparameters
-    assert gradient_matching(model, num_inits=3).useful_devices(8) == 3
 
 
 def test_slower(model, tiny):
@@ -238,6 +362,12 @@ def test_a_run_resumes_with_its_networks_and_names_its_protocol(model, tiny, tmp
         ({"distance": "cosin"}, "distance 'cosin'. Did you mean 'cosine'"),
         ({"train_on": "reel"}, "train_on 'reel'. Did you mean 'real'"),
         ({"layers": "convolution"}, "Did you mean 'convolutions'"),
+        ({"image_steps": "per_clas"}, "Did you mean 'per_class'"),
+        ({"image_steps": "per_class", "collective": True}, "one gradient of all classes"),
+        ({"match_images": 0}, "match_images must be at least 1, or None"),
+        ({"early_epochs": -1}, "early_epochs must be at least 0, but is -1"),
+        ({"label_learning_rate": 0.0}, "label_learning_rate must be positive"),
+        ({"formation": "multy"}, "Did you mean 'multi'"),
         ({"layers": "convolutions"}, "mlp has no convolutions to compare"),
         ({"augment": "dsb"}, "augment 'dsb'. Did you mean 'dsa'"),
         ({"num_match": 2}, "Did you mean 'num_matches'"),

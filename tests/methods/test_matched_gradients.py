@@ -18,7 +18,7 @@ CLASSES = 3
 
 @functools.cache
 def problem(network="mlp", dtype=jnp.float32, num_classes=CLASSES, per_class=2, size=8):
-    """(model, params, distilled images, real images, keys) at a generic point."""
+    """(model, params, distilled images and real ones with their labels, keys) at a generic point."""
     spec = models.Shapes((8, 8, 1), num_classes)
     if network == "mlp":
         model = models.mlp(spec, hidden=(6,))
@@ -30,7 +30,10 @@ def problem(network="mlp", dtype=jnp.float32, num_classes=CLASSES, per_class=2, 
         jax.random.normal(key, (num_classes, count, 8, 8, 1), dtype)
         for key, count in zip(keys[1:3], (per_class, size), strict=True)
     )
-    return model, params, images, real, jax.random.split(keys[3], num_classes)
+    distilled, real = (
+        Batch(x, jnp.broadcast_to(jnp.arange(num_classes)[:, None], x.shape[:2])) for x in (images, real)
+    )
+    return model, params, distilled, real, jax.random.split(keys[3], num_classes)
 
 
 @pytest.mark.usefixtures("x64")
@@ -39,12 +42,13 @@ def problem(network="mlp", dtype=jnp.float32, num_classes=CLASSES, per_class=2, 
 def test_gradient_equals_central_finite_differences(make, change):
     model, params, images, real, keys = problem("convnet", jnp.float64)
     loss = make(model.apply, DISTANCES["unit_cosine"], change)
-    value = jax.jit(lambda images: loss(params, images, real, keys))
-    gradient = jax.jit(jax.grad(value))(images)
+    given = images.images
+    value = jax.jit(lambda given: loss(params, images._replace(images=given), real, keys))
+    gradient = jax.jit(jax.grad(value))(given)
     for seed in range(4):
-        direction = jax.random.normal(jax.random.key(seed), images.shape, jnp.float64)
+        direction = jax.random.normal(jax.random.key(seed), given.shape, jnp.float64)
         direction /= jnp.linalg.norm(direction)
-        expected = (value(images + STEP * direction) - value(images - STEP * direction)) / (2 * STEP)
+        expected = (value(given + STEP * direction) - value(given - STEP * direction)) / (2 * STEP)
         np.testing.assert_allclose(jnp.vdot(gradient, direction), expected, rtol=1e-5, atol=1e-8)
 
 
@@ -65,7 +69,7 @@ def test_class_wise_is_a_sum_over_classes_of_plain_gradients():
     expected = 0.0
     for c in range(CLASSES):
         gradients = [
-            jax.grad(batch_loss(model.apply))(params, Batch(siamese(keys[c], x[c], "dsa"), jnp.full(len(x[c]), c)))
+            jax.grad(batch_loss(model.apply))(params, Batch(siamese(keys[c], x.images[c], "dsa"), x.labels[c]))
             for x in (real, images)
         ]
         expected += DISTANCES["mse"](*gradients)
@@ -75,9 +79,8 @@ def test_class_wise_is_a_sum_over_classes_of_plain_gradients():
 
 def test_collective_compares_the_gradients_of_whole_batches():
     model, params, images, real, keys = problem()
-    labels = [jnp.repeat(jnp.arange(CLASSES), x.shape[1]) for x in (real, images)]
-    flat = [x.reshape(-1, 8, 8, 1) for x in (real, images)]
-    gradients = [jax.grad(batch_loss(model.apply))(params, Batch(*pair)) for pair in zip(flat, labels, strict=True)]
+    flat = [Batch(x.images.reshape(-1, 8, 8, 1), x.labels.ravel()) for x in (real, images)]
+    gradients = [jax.grad(batch_loss(model.apply))(params, batch) for batch in flat]
     found = collective(model.apply, DISTANCES["unit_cosine"])(params, images, real, keys)
     np.testing.assert_allclose(found, DISTANCES["unit_cosine"](*gradients), rtol=1e-4)
 
@@ -86,7 +89,7 @@ def test_collective_compares_the_gradients_of_whole_batches():
 def test_of_one_class_both_are_the_same():
     """One class of a network for three, as a softmax over a single class has no gradient."""
     model, params, images, real, keys = problem("convnet", jnp.float64)
-    one = [x[:1] for x in (images, real, keys)]
+    one = [jax.tree.map(lambda leaf: leaf[:1], x) for x in (images, real, keys)]
     found, expected = (make(model.apply, DISTANCES["cosine"], "dsa")(params, *one) for make in (collective, class_wise))
     assert expected > 1e-3
     np.testing.assert_allclose(found, expected, rtol=1e-8)
@@ -98,7 +101,7 @@ def test_only_convolutions_are_compared_if_wished():
     expected = 0.0
     for c in range(CLASSES):
         kernels = [
-            jax.grad(batch_loss(model.apply))(params, Batch(x[c], jnp.full(len(x[c]), c)))["Conv_0"]["kernel"]
+            jax.grad(batch_loss(model.apply))(params, Batch(x.images[c], x.labels[c]))["Conv_0"]["kernel"]
             for x in (real, images)
         ]
         expected += jnp.square(kernels[0] - kernels[1]).sum()
@@ -108,4 +111,37 @@ def test_only_convolutions_are_compared_if_wished():
 def test_nothing_is_learnt_by_the_real_images_or_the_network():
     model, params, images, real, keys = problem()
     loss = class_wise(model.apply, DISTANCES["mse"])
-    np.testing.assert_array_equal(jax.grad(loss, argnums=2)(params, images, real, keys), jnp.zeros_like(real))
+
+    def of_real(given):
+        return loss(params, images, real._replace(images=given), keys)
+
+    np.testing.assert_array_equal(jax.grad(of_real)(real.images), jnp.zeros_like(real.images))
+    by_network = jax.grad(lambda params: loss(params, images, real, keys))(params)
+    assert max(float(abs(leaf).max()) for leaf in jax.tree.leaves(by_network)) > 0, "through the distilled images only"
+
+
+@pytest.mark.parametrize("make", [class_wise, collective])
+def test_soft_labels_that_are_certain_are_hard_ones(make):
+    model, params, images, real, keys = problem()
+    loss = make(model.apply, DISTANCES["mse"], "dsa")
+    soft = images._replace(labels=jax.nn.one_hot(images.labels, CLASSES))
+    expected, found = (loss(params, batch, real, keys) for batch in (images, soft))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("make", [class_wise, collective])
+def test_the_gradient_of_soft_labels_equals_central_finite_differences(make):
+    model, params, images, real, keys = problem("mlp", jnp.float64)
+    loss = make(model.apply, DISTANCES["unit_cosine"])
+    logits = jax.random.normal(jax.random.key(5), (*images.labels.shape, CLASSES), jnp.float64)
+
+    @jax.jit
+    def value(logits):
+        return loss(params, images._replace(labels=jax.nn.softmax(logits)), real, keys)
+
+    gradient = jax.jit(jax.grad(value))(logits)
+    for seed in range(3):
+        direction = jax.random.normal(jax.random.key(seed), logits.shape, jnp.float64)
+        expected = (value(logits + STEP * direction) - value(logits - STEP * direction)) / (2 * STEP)
+        np.testing.assert_allclose(jnp.vdot(gradient, direction), expected, rtol=1e-5, atol=1e-8)

@@ -41,6 +41,7 @@ def same_matches(data, model):
         "gradients": dd.methods.gradient_matching(
             model, num_inits=3, batch_size=16, num_matches=4, inner_epochs=2, inner_learning_rate=0.1
         ),
+        "classes": dd.methods.gradient_matching(model, num_inits=1, batch_size=16),
     }
     return {
         name: float(np.abs(outer_steps(method, data, 8) - outer_steps(method, data, 1)).max())

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dd_jax.data import fit_transform, to_model
 from dd_jax.errors import DataError, RunError
 from dd_jax.runs import artefact as module
 from dd_jax.runs.artefact import load_artefact, load_distilled, load_provenance, save_distilled
@@ -53,6 +54,38 @@ def test_a_set_comes_back_bit_for_bit(tmp_path, soft, transform):
     for path in (tmp_path, tmp_path / "distilled", str(tmp_path / "distilled" / "distilled.json")):
         assert_same(saved, load_distilled(path))
         assert load_provenance(path) == {"accuracy": 0.812, "accuracy_std": 0.5, "method": "unrolled"}
+
+
+@pytest.mark.parametrize("kind", ["zca", "zca-kip"])
+def test_a_whitened_set_comes_back_with_its_axes_and_pixels(tmp_path, kind):
+    pixels = np.random.default_rng(1).random((200, 5, 6, 3), np.float32)
+    transform = fit_transform(kind, pixels)
+    images = to_model(transform, pixels[:8]).reshape(2, 4, 5, 6, 3)
+    saved = distilled(images=images, transform=transform)
+    save_distilled(tmp_path, saved, {})
+    assert_same(saved, load_distilled(tmp_path))
+    np.testing.assert_allclose(
+        load_artefact(tmp_path).arrays["pixels"].reshape(8, 5, 6, 3), 255 * pixels[:8], rtol=0, atol=0.51
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a: {"scales": a["scales"] * 0}, "scales should be between"),
+        (lambda a: {"std": a["std"] * 0}, "std should be positive"),
+        (lambda a: {"mean": a["mean"][:3]}, r"mean should be \(90,\), found \(3,\)"),
+        (lambda a: {"axes": a["axes"][:, :5]}, r"axes should be \(90, 90\)"),
+        (lambda a: {"axes": a["axes"].at[3, 4].add(0.1)}, "axes should be orthonormal"),
+        (lambda a: {"axes": a["axes"] * 1e30}, "axes should be orthonormal"),
+        (lambda a: {"more": a["std"]}, "a ZCA transform needs"),
+    ],
+)
+def test_a_whitening_that_is_none_is_refused(tmp_path, change, words):
+    fitted = fit_transform("zca", np.random.default_rng(1).random((200, 5, 6, 3), np.float32))
+    transform = Transform("zca", {**fitted.arrays, **change(fitted.arrays)})
+    with pytest.raises(DataError, match=words):
+        save_distilled(tmp_path, distilled(transform=transform), {})
 
 
 def test_a_set_for_a_named_training_comes_back(tmp_path):

@@ -1,5 +1,6 @@
 """The script for PyTorch trains networks as dd_jax does: to the same logits, and so to the same accuracy."""
 
+import dataclasses
 import importlib.util
 import subprocess
 import sys
@@ -118,6 +119,24 @@ def test_an_mlp_ends_at_the_same_logits(tmp_path, digits):
     assert found > 0.75
 
 
+def test_training_from_scratch_ends_at_the_same_logits(tmp_path, digits, monkeypatch):
+    few = dataclasses.replace(dd.PROTOCOLS["dc"], epochs=30, learning_rate=0.1)
+    monkeypatch.setitem(dd.evaluation.protocols.PROTOCOLS, "dc", few)
+    distilled = dataclasses.replace(class_means(digits), protocol=dd.Protocol("dc", order="random"))
+    model = dd.models.mlp(digits, hidden=(16,))
+    script, loaded = exported(tmp_path, distilled)
+    assert loaded["drops"].tolist() == [15]
+    params = model.init(jax.random.key(3))
+    images = digits.test.images[:50]
+    # All of the set is in each minibatch: their order does not matter.
+    assert distilled.labels.size <= few.batch_size
+    expected = model.apply(dd.train_on(distilled, model, jax.random.key(0), params=params), images)
+    net = script.train(mlp_of(params, (8, 8, 1)), loaded)
+    found = logits(net, torch.tensor(np.asarray(images)).permute(0, 3, 1, 2))
+    assert np.abs(expected - model.apply(params, images)).max() > 1
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
 @pytest.mark.parametrize("soft", [False, True])
 def test_a_lenet_ends_at_the_same_logits(tmp_path, soft):
     distilled = random_set((2, 10, 28, 28, 1), 10, soft=soft)
@@ -220,6 +239,17 @@ def test_without_a_transform_pixels_are_divided_alone(tmp_path):
     script, loaded = exported(tmp_path, random_set((1, 2, 3, 3, 1), 2, transform=dd.Transform("identity", {})))
     pixels = np.array([[[0, 51, 255]]], np.uint8)
     np.testing.assert_allclose(script.normalise(pixels, loaded), [[[[0, 0.2, 1]]]])
+
+
+@pytest.mark.parametrize("kind", ["zca", "zca-kip"])
+def test_a_whitened_set_brings_its_whitening_along(tmp_path, digits, kind):
+    pixels = np.asarray(dd.to_pixels(digits.transform, digits.train.images)).clip(0, 1)
+    distilled = random_set((1, 2, 8, 8, 1), 2, transform=dd.data.fit_transform(kind, pixels))
+    script, loaded = exported(tmp_path, distilled)
+    images = np.round(255 * pixels[:20]).astype(np.uint8)
+    expected = dd.to_model(distilled.transform, images.astype(np.float32) / 255)
+    np.testing.assert_allclose(script.normalise(images, loaded).permute(0, 2, 3, 1), expected, atol=1e-4)
+    np.testing.assert_allclose(script.normalise(images[..., 0], loaded), script.normalise(images, loaded), atol=0)
 
 
 def test_the_script_runs_by_itself_without_dd_jax(tmp_path, digits):

@@ -5,8 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dd_jax.data.transforms import to_model, to_pixels
 from dd_jax.errors import DataError, OptionError
-from dd_jax.synthetic import MultiFormation, Pixels, initial_images, multi_formation, pixels
+from dd_jax.synthetic import (
+    MultiFormation,
+    Pixels,
+    initial_images,
+    multi_formation,
+    num_formed,
+    pixels,
+    soft_labels,
+    step_batches,
+)
 from dd_jax.synthetic.multi_formation import formed, tiled
 
 
@@ -118,3 +128,82 @@ def test_errors(options, words):
 def test_images_too_small_for_their_tiles(digits):
     with pytest.raises(DataError, match="9 x 9 tiles"):
         multi_formation(10, 1, 9).init(jax.random.key(0), digits)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_multi_formation_of_all_scales_holds_those_of_each(factor):
+    """1 + 4 + 9 images of each stored one, in the order of the factors, class after class."""
+    stored = jax.random.normal(jax.random.key(0), (4, 6, 6, 1))
+    decoded = multi_formation(2, 2, factor, formation="multi").decode(MultiFormation(stored))
+    count = num_formed(factor, "multi")
+    assert count == [1, 5, 14][factor - 1]
+    assert decoded.images.shape == (1, 4 * count, 6, 6, 1)
+    np.testing.assert_array_equal(decoded.labels, [np.repeat([0, 1], 2 * count)])
+    of_second = decoded.images[0, count : 2 * count]
+    expected = np.concatenate([formed(stored[1:2], f) for f in range(1, factor + 1)])
+    np.testing.assert_allclose(of_second, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_clamped_images_lie_between_black_and_white(digits, factor):
+    make = pixels if factor == 1 else multi_formation
+    transform = digits.transform
+    synthetic = make(10, 1, clamp=True)
+    start = synthetic.init(jax.random.key(0), digits)
+    far = jax.tree.map(lambda leaf: 9.0 * leaf, start)
+    near = synthetic.project(far, transform)
+    (images,) = jax.tree.leaves(near)
+    shown = np.asarray(to_pixels(transform, images))
+    assert shown.min() > -1e-6
+    assert shown.max() < 1 + 1e-6
+    before = np.asarray(to_pixels(transform, jax.tree.leaves(far)[0]))
+    np.testing.assert_allclose(shown, before.clip(0, 1), atol=1e-5)
+    inside = jax.tree.map(lambda leaf: to_model(transform, jax.nn.sigmoid(leaf)), start)
+    jax.tree.map(np.testing.assert_array_equal, synthetic.project(inside, transform), inside)
+    free = make(10, 1).project(far, transform)
+    jax.tree.map(np.testing.assert_array_equal, free, far)
+
+
+def test_clamping_wants_to_know_what_pixels_are(digits):
+    synthetic = pixels(10, 1, clamp=True)
+    with pytest.raises(OptionError, match="transform"):
+        synthetic.project(synthetic.init(jax.random.key(0), digits))
+
+
+def test_soft_labels_start_as_nearly_hard_ones_and_are_a_simplex(digits):
+    plain = multi_formation(10, 2, 2)
+    synthetic = soft_labels(plain, 10, certainty=0.7)
+    learnable = synthetic.init(jax.random.key(0), digits)
+    decoded, hard = synthetic.decode(learnable), plain.decode(learnable.learnable)
+    assert decoded.labels.shape == (1, 80, 10)
+    np.testing.assert_array_equal(decoded.images, hard.images)
+    np.testing.assert_array_equal(decoded.labels.argmax(-1), hard.labels)
+    np.testing.assert_allclose(decoded.labels.max(-1), 0.7, rtol=1e-5)
+    moved = learnable._replace(label_logits=jax.random.normal(jax.random.key(1), (80, 10)))
+    labels = synthetic.decode(moved).labels
+    np.testing.assert_allclose(labels.sum(-1), 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(synthetic.batch(moved, jax.random.key(0), jnp.int32(0)).labels, labels[0])
+    assert synthetic.storage(learnable) == plain.storage(learnable.learnable) + 4 * 800
+
+
+def test_soft_labels_leave_bounds_to_the_images(digits):
+    synthetic = soft_labels(pixels(10, 1, clamp=True), 10)
+    learnable = synthetic.init(jax.random.key(0), digits)
+    far = learnable._replace(learnable=Pixels(9.0 * learnable.learnable.images))
+    near = synthetic.project(far, digits.transform)
+    np.testing.assert_array_equal(near.label_logits, far.label_logits)
+    assert to_pixels(digits.transform, near.learnable.images).max() < 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: soft_labels(pixels(10), 10, certainty=0.05), "certainty must be above 1 / 10"),
+        (lambda: soft_labels(pixels(10), 10, certainty=1.0), "certainty must be above 1 / 10"),
+        (lambda: soft_labels(step_batches(10, 3), 10), "sets of one batch, not of 9"),
+        (lambda: multi_formation(10, 1, 2, formation="multy"), "formation 'multy'. Did you mean 'multi'"),
+    ],
+)
+def test_what_can_not_be_learnt_is_said(make, words):
+    with pytest.raises(OptionError, match=words):
+        make()

@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from dd_jax.evaluation import in_percent
+from dd_jax.evaluation import in_percent, training_of
 from dd_jax.runs.export.contents import Contents
-from dd_jax.runs.export.words import code, count
+from dd_jax.runs.export.words import code, count, in_words
 
 _ORIGINS = {
     "noise": "noise",
     "real": "real training images, which they may still show",
     "mean": "the means of the classes with noise",
     "kmeans": "centres of clusters (k-means) of the real training images",
+    "herding": "real training images chosen by herding, which they may still show",
 }
 
 
@@ -44,15 +45,14 @@ def about(contents: Contents) -> str:
     method = known(contents, "method").get("name")
     lines = [
         f"{count(contents.classes.size, 'synthetic image')} in place of the real ones of {source(contents)}, learnt "
-        f"with dd_jax{f' by the method {code(method)}' if method else ''} such that a network which takes "
-        f"{count(sizes.size, 'gradient step')} on them does well on real images.{_origin(contents)}",
+        f"with dd_jax{f' by the method {code(method)}' if method else ''} such that a network which "
+        f"{_trained(contents)} on them does well on real images.{_origin(contents)}",
         "",
         f"- **Images**: {height} x {width}, {count(channels, 'channel')}, "
         f"{count(len(contents.class_names), 'class')}, {kind}.",
         f"- **Network**: {_network(contents)}.",
         f"- **Starts from**: {_start(contents)}.",
-        f"- **Protocol**: {code(protocol.name)}: {_protocol(contents, steps, batch, epochs)}; step sizes from "
-        f"{sizes.max():.3g} to {sizes.min():.3g}, plain gradient descent on the cross-entropy.",
+        f"- **Protocol**: {code(protocol.name)}: {_protocol(contents, steps, batch, epochs)}.",
         f"- **Storage**: {_storage(contents)}.",
     ]
     if protocol.attack is not None:
@@ -93,10 +93,22 @@ def _start(contents: Contents) -> str:
 
 def _protocol(contents: Contents, steps: int, batch: int, epochs: int) -> str:
     passes = "once" if epochs == 1 else f"{epochs} times"
-    if contents.random_order:
-        return f"{count(steps * epochs, 'step')}, each on {batch} of all images, drawn at random"
+    training = training_of(None, contents.distilled)
+    if training is not None:
+        return in_words(training)
+    sizes = contents.arrays["step_sizes"]
     batches = "one batch" if steps == 1 else f"{steps} batches in their order, each"
-    return f"{batches} of {count(batch, 'image')}, gone through {passes}, with a learnt step size for each step"
+    order = f"{batches} of {count(batch, 'image')}, gone through {passes}, with a learnt step size for each step"
+    if contents.random_order:
+        order = f"{count(steps * epochs, 'step')}, each on {batch} of all images, drawn at random"
+    size = f"step sizes from {sizes.max():.3g} to {sizes.min():.3g}"
+    return f"{order}; {size}, plain gradient descent on the cross-entropy"
+
+
+def _trained(contents: Contents) -> str:
+    if contents.distilled.protocol.from_scratch:
+        return "is trained"
+    return f"takes {count(contents.arrays['step_sizes'].size, 'gradient step')}"
 
 
 def _storage(contents: Contents) -> str:

@@ -10,12 +10,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from dd_jax.data import zca
 from dd_jax.errors import DataError
-from dd_jax.inner import networks_of
+from dd_jax.evaluation import training_of
+from dd_jax.inner import Training, networks_of
 from dd_jax.models import MODELS, Shapes, make
 from dd_jax.runs.artefact import sealed
 from dd_jax.runs.experiment import NETWORKS
 from dd_jax.runs.export.contents import Contents
+from dd_jax.runs.export.words import in_words
 from dd_jax.runs.files import write_json
 from dd_jax.runs.pretrained import load_pretrained
 from dd_jax.types import Params
@@ -26,7 +29,9 @@ _LAYOUT = {
     "labels": "(S, B) int32 classes, or (S, B, K) float32 soft labels",
     "step_sizes": "(T,) float32: of the T inner steps, in their order",
     "order": "(T,) int32: the batch s that each inner step takes; (0,) where batches are drawn from all images",
-    "transform/...": "what takes pixels in [0, 1] to model space: (pixels - mean) / std, or nothing at all (identity)",
+    "transform/...": "what takes pixels in [0, 1] to model space: (pixels - mean) / std, or nothing at all (identity); "
+    "with ZCA flat images (D,), in the order H, W, C, as a row times axes diag(scales) axes^T: "
+    "((pixels - mean) / std) @ axes * scales @ axes.T",
 }
 
 
@@ -57,9 +62,12 @@ def write_torch(contents: Contents, folder: Path) -> str:
         "step_sizes": contents.arrays["step_sizes"],
         "order": contents.order.astype(np.int64),
         **_normalisation(contents),
+        **_training(contents),
     }
     (folder / "images_nchw.npz").write_bytes(_npz(arrays))
     shutil.copyfile(Path(__file__).with_name("train_torch.py"), folder / "train_torch.py")
+    if contents.distilled.protocol.from_scratch:
+        return f"arrays for PyTorch, and a script that trains on them from scratch{_left_out(contents)}"
     if contents.distilled.protocol.init != "fixed":
         return "arrays for PyTorch, and a script that trains on them"
     params = known_network(contents)
@@ -91,16 +99,38 @@ def known_network(contents: Contents) -> Params | None:
     return jax.jit(model.init)(jax.random.key(protocol.init_seed))
 
 
+def _training(contents: Contents) -> dict[str, np.ndarray]:
+    """The numbers of a training from scratch, as the script takes them; drops are counted in epochs."""
+    training = training_of(None, contents.distilled)
+    if training is None:
+        return {}
+    if not isinstance(training, Training) or training.optimiser != "sgd" or training.loss != "cross_entropy":
+        raise DataError(
+            "The torch format trains by gradient descent on the cross-entropy, but the set's protocol "
+            f"{contents.distilled.protocol.name!r} is {in_words(training)}: export it with the others, e.g. --formats npz."
+        )
+    names = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "drop_factor")
+    drops = np.array([round(drop * training.epochs) for drop in training.drops if training.schedule == "drops"], int)
+    return {**{name: np.asarray(getattr(training, name)) for name in names}, "drops": drops}
+
+
+def _left_out(contents: Contents) -> str:
+    training = training_of(None, contents.distilled)
+    assert isinstance(training, Training)
+    changes = [training.augment] * (training.augment != "none") + ["cutmix"] * training.cutmix
+    return f", but without the protocol's augmentation ({' and '.join(changes)})" if changes else ""
+
+
 def _normalisation(contents: Contents) -> dict[str, np.ndarray]:
     kind, channels = contents.meta["transform"], contents.arrays["images"].shape[-1]
     if kind == "identity":
         return {"mean": np.zeros(channels, np.float32), "std": np.ones(channels, np.float32)}
-    if kind != "standardise":
-        raise DataError(
-            f"The torch format normalises with a mean and a std, but the set has the transform {kind!r}: export it "
-            "with the others, e.g. --formats npz."
-        )
-    return {name: contents.arrays[f"transform/{name}"] for name in ("mean", "std")}
+    arrays = {name: contents.arrays[f"transform/{name}"] for name in ("mean", "std")}
+    if kind == "standardise":
+        return arrays
+    mean = arrays["mean"].reshape(contents.arrays["images"].shape[2:])
+    parts = {name: contents.arrays[f"transform/{name}"] for name in ("axes", "scales")}
+    return {"mean": mean, "std": arrays["std"], "whitening": zca.matrix(parts)}
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:

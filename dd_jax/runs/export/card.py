@@ -70,7 +70,9 @@ def _warnings(contents: Contents) -> str:
             "**Fixed init**: the set is for one known network. Networks with other initial weights, even of the same "
             "architecture, are not expected to learn from it."
         )
-    if contents.random_order:
+    if protocol.from_scratch:
+        points.append("**Order**: the set has none, and no step sizes: it is trained on as any other data.")
+    elif contents.random_order:
         points.append("**Order**: the batches were learnt to be drawn at random; their order doesn't matter.")
     else:
         points.append(
@@ -78,8 +80,9 @@ def _warnings(contents: Contents) -> str:
             "its learnt step size. Shuffled, or trained with another optimiser, learning rate or number of steps, the "
             "accuracy is another one, and may be much lower."
         )
+    if not protocol.from_scratch:
+        points.append("**Augmentation, dropout and batch normalisation** were not part of learning the set.")
     points += [
-        "**Augmentation, dropout and batch normalisation** were not part of learning the set.",
         f"**Licence**: fill in `license` above. It depends on that of {source(contents)}, which they derive from.",
     ]
     return "\n".join(["## Before you use it", "", *(f"- {point}" for point in points)])

@@ -20,8 +20,8 @@ _LETTER = 6.5
 _LONGEST = 20  # letters of a class name
 _INK, _FAINT = "#222222", "#6b6b6b"
 _NOTES = {
-    "true": "true pixels, clipped to black and white; η: the step size",
-    "stretched": "contrast stretched evenly about each image's mean, which is mid-grey; η: the step size",
+    "true": "true pixels, clipped to black and white",
+    "stretched": "contrast stretched evenly about each image's mean, which is mid-grey",
 }
 
 
@@ -125,7 +125,8 @@ def _page(contents: Contents, kind: str, rows: Sequence[Row], columns: Sequence[
         x = left + across * column + width * (0.35 if slanted else 0.5)
         _text(figure, x / total[0], 1 - (top - 6) / total[1], name, va="bottom", **style)
     _text(figure, 10 / total[0], 1 - 8 / total[1], title, va="top", size=_FONT + 2, weight="bold")
-    _text(figure, 10 / total[0], 8 / total[1], _NOTES[kind], va="bottom", color=_FAINT)
+    sizes = "" if contents.distilled.protocol.from_scratch else "; η: the step size"
+    _text(figure, 10 / total[0], 8 / total[1], _NOTES[kind] + sizes, va="bottom", color=_FAINT)
     return figure
 
 
@@ -144,6 +145,8 @@ def _grid(contents: Contents, kind: str, rows: Sequence[Row], columns: Sequence[
 
 def _caption(contents: Contents, step: int) -> str:
     sizes = contents.sizes_of(step)
+    if contents.distilled.protocol.from_scratch:
+        return ""
     return f"step {step}\nη {sizes[0]:.2g}" + (f" … {sizes[-1]:.2g}" if len(sizes) > 1 else "")
 
 

@@ -22,7 +22,11 @@ FILE = Path(__file__).with_name("images_nchw.npz")
 
 
 def load(path=FILE):
-    """Images (S, B, C, H, W) in model space; labels (S, B), or soft (S, B, K); step_sizes and order (T,); mean, std."""
+    """Images (S, B, C, H, W) in model space; labels (S, B), or soft (S, B, K); step_sizes and order (T,); mean, std.
+
+    Of a set that networks are trained on from scratch also epochs, batch_size, learning_rate and so on.
+    Of a set with ZCA also the matrix of the whitening (H * W * C, H * W * C).
+    """
     with np.load(path, allow_pickle=False) as npz:
         return {name: torch.from_numpy(npz[name]) for name in npz.files}
 
@@ -39,6 +43,8 @@ def start_as_learnt(net):
 
 def train(net, distilled):
     """Gradient descent: step t takes batch order[t] by step_sizes[t]; without an order each epoch deals images anew."""
+    if "epochs" in distilled:
+        return train_from_scratch(net, distilled)
     device = next(net.parameters()).device
     images, labels = (distilled[name].flatten(0, 1).to(device) for name in ("images", "labels"))
     (steps, batch), order = distilled["images"].shape[:2], distilled["order"].tolist()
@@ -55,11 +61,31 @@ def train(net, distilled):
     return net
 
 
+def train_from_scratch(net, distilled):
+    """Shuffled minibatches, as the set's protocol says, but for its augmentation: add that to `images[chosen]`."""
+    device = next(net.parameters()).device
+    images, labels = (distilled[name].flatten(0, 1).to(device) for name in ("images", "labels"))
+    setting = {name: distilled[name].item() for name in ("learning_rate", "momentum", "weight_decay")}
+    descent = torch.optim.SGD(net.parameters(), setting.pop("learning_rate"), **setting)
+    drops, factor = distilled["drops"].tolist(), distilled["drop_factor"].item()
+    schedule = torch.optim.lr_scheduler.MultiStepLR(descent, drops, factor)
+    for _ in range(distilled["epochs"].item()):
+        for chosen in torch.randperm(len(images)).split(distilled["batch_size"].item()):
+            descent.zero_grad()
+            cross_entropy(net(images[chosen]), labels[chosen]).backward()
+            descent.step()
+        schedule.step()
+    return net
+
+
 def normalise(pixels, distilled):
     """Real images uint8 (N, H, W, C) or (N, H, W) in the model space of the set, (N, C, H, W)."""
     pixels = torch.from_numpy(np.array(pixels)) / 255
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels
-    return ((pixels - distilled["mean"]) / distilled["std"]).permute(0, 3, 1, 2)
+    pixels = (pixels - distilled["mean"]) / distilled["std"]
+    if "whitening" in distilled:  # all the values of an image at once, in the order H, W, C
+        pixels = (pixels.flatten(1) @ distilled["whitening"]).view(pixels.shape)
+    return pixels.permute(0, 3, 1, 2)
 
 
 @torch.no_grad()

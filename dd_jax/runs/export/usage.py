@@ -73,6 +73,12 @@ def _make(contents: Contents) -> str:
 
 
 def _normalisation(contents: Contents) -> str:
+    if contents.meta["transform"].startswith("zca"):
+        return (
+            f"ZCA whitening ({code(contents.meta['transform'])}), `x = (pixel / 255 - mean) / std` and then "
+            "`x.reshape(N, -1) @ axes * scales @ axes.T`, with the arrays `transform/...` as they are: fitted to "
+            "the real training images, and not to test images"
+        )
     if contents.meta["transform"] != "standardise":
         return f"pixels in [0, 1], then the transform {code(contents.meta['transform'])}"
     mean, std = (", ".join(f"{v:.7g}" for v in contents.arrays[f"transform/{name}"]) for name in ("mean", "std"))

@@ -18,7 +18,8 @@ _CELL = 0.46  # inches, side of an image on the sheet
 class SheetRow(NamedTuple):
     """Images (H, W, 3) in [0, 1] of one step, one for each column, None where there is none.
 
-    step: counted from 0. step_sizes: one for each epoch. first: whether it is the first row of its step.
+    step: counted from 0. step_sizes: one for each epoch, if they were learnt. first: whether it is the first row of its
+    step.
     """
 
     step: int
@@ -50,7 +51,7 @@ def sheet_of(distilled: DistilledData, max_rows: int = MAX_ROWS, max_columns: in
     num_classes = len(distilled.class_names) or int(classes.max()) + 1
     columns, shown = range(min(num_classes, max_columns)), _shown_steps(classes, max_rows)
     pixels = dict(zip(shown, _pixels(distilled, shown), strict=True))
-    sizes = np.asarray(distilled.step_sizes)
+    sizes = np.asarray(distilled.step_sizes)[: 0 if distilled.protocol.from_scratch else None]
     rows = [
         SheetRow(
             step,
@@ -68,7 +69,7 @@ def sheet_of(distilled: DistilledData, max_rows: int = MAX_ROWS, max_columns: in
 def images_figure(distilled: DistilledData) -> Any:
     """The images of `sheet_of`, with the classes above them and the steps and their sizes beside them."""
     sheet = sheet_of(distilled)
-    captions = [f"step {row.step + 1}\nη {_ends(row.step_sizes)}" if row.first else "" for row in sheet.rows]
+    captions = [_caption(row) for row in sheet.rows]
     title = "Distilled images" + (f" ({sheet.left_out})" if sheet.left_out else "")
     return _drawn([row.images for row in sheet.rows], sheet.names, captions, title)
 
@@ -85,6 +86,10 @@ def _rows_of(classes: np.ndarray, columns: Sequence[int], max_rows: int) -> list
     of_class = [np.flatnonzero(classes == column)[:max_rows].tolist() for column in columns]
     height = max(1, *(len(images) for images in of_class))
     return [[images[row] if row < len(images) else None for images in of_class] for row in range(height)]
+
+
+def _caption(row: SheetRow) -> str:
+    return f"step {row.step + 1}\nη {_ends(row.step_sizes)}" if row.first and row.step_sizes else ""
 
 
 def _ends(sizes: Sequence[float]) -> str:

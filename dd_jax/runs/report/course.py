@@ -27,7 +27,10 @@ def loss(record: RunRecord, place: Place) -> Markup | None:
     if not record.losses:
         return None
     drawn = charts.loss([record], [""], f"{place.prefix}-loss")
-    says = "Loss on real images after training on the distilled ones, averaged over a few outer steps."
+    says = "What the method minimises"
+    if not record.from_scratch:
+        says = "Loss on real images after training on the distilled ones"
+    says += ", averaged over a few outer steps."
     return card(place, "Outer loss", drawn, note(says + _events_note(record)))
 
 
@@ -47,8 +50,8 @@ def inner(record: RunRecord, place: Place) -> Markup | None:
 
 
 def step_sizes(record: RunRecord, place: Place) -> Markup | None:
-    """The schedule of step sizes."""
-    if record.distilled is None:
+    """The schedule of step sizes, where they were learnt."""
+    if record.distilled is None or record.from_scratch:
         return None
     steps, epochs = record.distilled.num_steps, record.distilled.num_epochs
     through = "once" if epochs == 1 else f"{epochs} times"

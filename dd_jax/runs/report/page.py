@@ -51,7 +51,7 @@ def page(records: Sequence[RunRecord]) -> str:
     name = f" · {records[0].name}" if len(records) == 1 else ""
     top = element("header", element("p", kind + name, class_="kind"), *head)
     foot = element("footer", "Made by dd-jax report from what the runs left on the disk; the page needs no network.")
-    return _document(f"{title} – dd_jax", join([top, element("main", *body), foot]))
+    return document(f"{title} – dd_jax", join([top, element("main", *body), foot]))
 
 
 def opening(record: RunRecord) -> list[Markup | None]:
@@ -81,7 +81,8 @@ def _contents(names: Sequence[str]) -> Markup:
     return element("nav", element("ul", *links), aria_label="Runs")
 
 
-def _document(title: str, body: Markup) -> str:
+def document(title: str, body: Markup) -> str:
+    """A page with the style of reports: whole, and allowed to ask for nothing outside of itself."""
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "

@@ -42,7 +42,9 @@ def images(distilled: DistilledData, share: float = 1.0) -> Markup:
 
 
 def _sizes(distilled: DistilledData) -> str:
-    """What η is beside the rows; of a gallery, which has none, the step sizes themselves."""
+    """What η is beside the rows; of a gallery, which has none, the step sizes themselves; "" where none were learnt."""
+    if distilled.protocol.from_scratch:
+        return ""
     several = distilled.num_epochs > 1
     if not _is_gallery(distilled):
         return "η: the step size in the first and the last epoch." if several else "η: the step size."
@@ -168,9 +170,11 @@ def _row_head(sheet: Sheet, index: int) -> Markup | None:
     if not row.first:
         return None
     height = sum(other.step == row.step for other in sheet.rows)
+    over = {"scope": "rowgroup", "rowspan": height} if height > 1 else {"scope": "row"}
+    if not row.step_sizes:
+        return element("th", "all", role="rowheader", **over)
     ends = sorted({0, len(row.step_sizes) - 1})
     sizes = element("small", "η " + "–".join(f"{row.step_sizes[end]:.2g}" for end in ends))
-    over = {"scope": "rowgroup", "rowspan": height} if height > 1 else {"scope": "row"}
     return element("th", row.step + 1, " ", sizes, role="rowheader", **over)
 
 

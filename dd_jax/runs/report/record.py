@@ -123,6 +123,11 @@ class RunRecord:
         return init == "fixed"
 
     @property
+    def from_scratch(self) -> bool:
+        """Whether networks are trained on the set as on any other data."""
+        return self.distilled is not None and self.distilled.protocol.from_scratch
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, or their numbers."""
         if self.distilled is not None and self.distilled.class_names:
@@ -140,7 +145,10 @@ class RunRecord:
 
     @property
     def num_inner_steps(self) -> int | None:
-        """Gradient steps of a network that is trained on the images as they were learnt."""
+        """Gradient steps of a network that is trained on the images as its protocol says."""
+        if self.from_scratch:
+            row = self.rows.get(DISTILLED)
+            return row.curve_steps[-1] if row is not None and row.curve_steps else None
         if self.distilled is not None:
             return len(self.distilled.step_sizes)
         steps, epochs = (self.setting("method", name) for name in ("num_steps", "num_epochs"))

@@ -38,7 +38,7 @@ def tiles(record: RunRecord) -> Markup:
         per_class = record.num_images / max(1, len(record.class_names))
         shown.append(("distilled images", f"{record.num_images:,}", f"{per_class:g} of each class"))
     if record.num_inner_steps is not None:
-        epochs = record.setting("method", "num_epochs")
+        epochs = None if record.from_scratch else record.setting("method", "num_epochs")
         shown.append(("gradient steps", f"{record.num_inner_steps:,}", count(epochs, "epoch") if epochs else ""))
     outer = f"{record.steps_done:,} outer steps" if asked is None else f"{record.steps_done:,} of {asked:,} outer steps"
     shown.append(("distilling took", lasting(record.seconds), outer))

@@ -69,8 +69,11 @@ def meaning(record: RunRecord) -> list[str]:
     one = record.fixed
     spread = f"mean ± standard deviation, {sample(found.accuracy)}" if found.accuracy.n > 1 else sample(found.accuracy)
     steps = "the steps" if record.num_inner_steps is None else count(record.num_inner_steps, "gradient step")
+    by = ""
+    if record.from_scratch and record.distilled is not None:
+        by = f", from scratch by the protocol {record.distilled.protocol.name},"
     right = (
-        f"{_who(record)} {'takes' if one else 'take'} {steps} on the distilled images and then "
+        f"{_who(record)} {'takes' if one else 'take'} {steps} on the distilled images{by} and then "
         f"{'gets' if one else 'get'} {percent(found.accuracy)} of the {found.split} images of {dataset(record)} right "
         f"({spread})."
     )
