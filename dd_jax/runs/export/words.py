@@ -38,9 +38,7 @@ def count(number: int, noun: str) -> str:
 def in_words(training: Training | Regression) -> str:
     """A training from scratch, as a card tells of it."""
     if isinstance(training, Regression):
-        return (
-            f"kernel ridge regression in closed form on centred labels, with the regulariser {training.regulariser:g}"
-        )
+        return f"kernel ridge regression on centred labels with the regulariser {training.regulariser:g}"
     rate = f"at a rate of {training.learning_rate:.3g}" + " of the largest stable one" * training.relative
     if training.schedule == "drops":
         after = " and ".join(f"{drop * training.epochs:.0f}" for drop in training.drops)
