@@ -16,7 +16,7 @@ import tyro
 
 import dd_jax as dd
 from dd_jax.evaluation import DCBench, DDRanking, Evaluation
-from dd_jax.evaluation.protocols import DC
+from dd_jax.evaluation.protocols import minibatches
 from dd_jax.evaluation.scores import RATES
 from dd_jax.runs.files import write_json
 from dd_jax.runs.reuse import load_set, made, with_notes
@@ -58,7 +58,8 @@ def score(options: Options) -> tuple[DCBench, DDRanking]:
     bench = dd.dc_bench(
         distilled, model, data, others=others, augments=options.augments, epochs=options.epochs, **counts
     )
-    training = dataclasses.replace(DC, epochs=options.epochs or DC.epochs)
+    training = minibatches("dc")
+    training = dataclasses.replace(training, epochs=options.epochs or training.epochs)
     full = dd.Training(epochs=1) if options.smoke else None
     counts |= {"augment": options.augments[-1], "rates": options.rates}
     return bench, dd.dd_ranking(distilled, model, data, training=training, full_training=full, **counts)

@@ -10,7 +10,7 @@ from dd_jax.types import DistilledData
 
 AS_DISTILLED = "as-distilled"
 
-DC = Training(
+_DC = Training(
     epochs=300,
     batch_size=256,
     learning_rate=0.01,
@@ -22,12 +22,11 @@ DC = Training(
     weight_decay=5e-4,
     drop_last=False,
 )
-DC_BENCH = dataclasses.replace(DC, epochs=1000)
-_DSA = dataclasses.replace(DC, epochs=1000, augment="dsa")
+_DSA = dataclasses.replace(_DC, epochs=1000, augment="dsa")
 
 PROTOCOLS: Mapping[str, Training | Regression] = {
     # Zhao et al. 2021 (20 networks). Their own augmentation for MNIST is left out.
-    "dc": DC,
+    "dc": _DC,
     # Zhao & Bilen 2021 and 2023 (DM); 20 networks. Digits aren't mirrored.
     "dsa": _DSA,
     "dsa-digits": dataclasses.replace(_DSA, augment="dsa_no_flip"),
@@ -35,21 +34,19 @@ PROTOCOLS: Mapping[str, Training | Regression] = {
     "mtt": dataclasses.replace(_DSA, learning_rate=None),
     # Kim et al. 2022. Digits, as in the released code for several images out of one, are neither mirrored nor mixed.
     "idc": dataclasses.replace(
-        DC, epochs=1000, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="crop_flip", cutmix=True
+        _DC, epochs=1000, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="crop_flip", cutmix=True
     ),
     "idc-digits": dataclasses.replace(
         _DSA, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="dsa_no_flip"
     ),
     # Cui et al. 2022, with an augmentation (5 networks); without one it is "dc".
-    "dc-bench": DC_BENCH,
-    # Deng & Russakovsky 2022 (10 networks).
-    "rtp": dataclasses.replace(DC, batch_size=640, schedule="constant", weight_decay=0.0, augment="flip_rotate"),
+    "dc-bench": dataclasses.replace(_DC, epochs=1000),
     # Nguyen et al. 2021: infinitely wide networks; and finite ones, 1,024 wide (released notebook).
     "kip": Regression(1e-6),
     "kip-nn": Training(
         steps=5000,
         batch_size=100,
-        learning_rate=0.1,
+        learning_rate=0.3,
         relative=True,
         loss="squared",
         schedule="constant",
@@ -68,6 +65,8 @@ PROTOCOLS: Mapping[str, Training | Regression] = {
         average=0.995,
         drop_last=False,
     ),
+    # Deng & Russakovsky 2022 (10 networks).
+    "rtp": dataclasses.replace(_DC, batch_size=640, schedule="constant", weight_decay=0.0, augment="flip_rotate"),
 }
 
 
@@ -97,6 +96,14 @@ def training_of(
     if protocol.learning_rate is None:
         protocol = dataclasses.replace(protocol, learning_rate=float(distilled.step_sizes.mean()))
     return dataclasses.replace(protocol, epochs=num_epochs, steps=None) if num_epochs else protocol
+
+
+def minibatches(name: str) -> Training:
+    """The training in minibatches called `name` in `PROTOCOLS`; OptionError for an unknown one."""
+    known = {name: protocol for name, protocol in PROTOCOLS.items() if isinstance(protocol, Training)}
+    if name not in known:
+        raise unknown_name("training in minibatches", name, known)
+    return known[name]
 
 
 def with_augment(training: Training, augment: str) -> Training:

@@ -16,7 +16,7 @@ from dd_jax.errors import OptionError
 from dd_jax.evaluation.coresets import SetShape, as_distilled, random_images
 from dd_jax.evaluation.embeddings import trained_networks
 from dd_jax.evaluation.evaluate import evaluate, evaluate_networks
-from dd_jax.evaluation.protocols import DC, with_augment
+from dd_jax.evaluation.protocols import minibatches, with_augment
 from dd_jax.evaluation.result import Evaluation, concatenated
 from dd_jax.evaluation.transfer import storage_bytes
 from dd_jax.inner import Training
@@ -155,7 +155,7 @@ def dd_ranking(
             f"dd_ranking needs a learning rate, a network and a random set at least; found rates={tuple(rates)}, "
             f"num_nets={num_nets}, num_sets={num_sets}."
         )
-    training = training or DC
+    training = training or minibatches("dc")
     _check_weights(label_weight, augment_weight)
     plain, changed = (with_augment(dataclasses.replace(training, cutmix=False), kind) for kind in ("none", augment))
     networks = trained_networks(model, dataset, num_nets, seed, full_training)

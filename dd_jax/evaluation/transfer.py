@@ -9,7 +9,7 @@ import numpy as np
 from dd_jax.errors import OptionError
 from dd_jax.evaluation.baselines import iterate_baselines
 from dd_jax.evaluation.evaluate import evaluate
-from dd_jax.evaluation.protocols import DC, DC_BENCH, with_augment
+from dd_jax.evaluation.protocols import minibatches, with_augment
 from dd_jax.evaluation.result import Evaluation
 from dd_jax.inner import Regression, Training
 from dd_jax.models import Model
@@ -178,5 +178,5 @@ def dc_bench(
 
 
 def _training(augment: str, epochs: int | None) -> Training:
-    base = with_augment(DC if augment == "none" else DC_BENCH, augment)
+    base = with_augment(minibatches("dc" if augment == "none" else "dc-bench"), augment)
     return base if epochs is None else dataclasses.replace(base, epochs=epochs)
