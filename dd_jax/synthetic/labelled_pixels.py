@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dd_jax.synthetic.base import Synthetic, num_bytes
+from dd_jax.synthetic.base import Synthetic, num_bytes, unbounded
 from dd_jax.synthetic.initial import initial_images
 from dd_jax.synthetic.pixels import check_set, class_labels
 from dd_jax.types import Batch, Dataset, DistilledData
@@ -40,4 +40,4 @@ def labelled_pixels(
     def decode(learnable: LabelledPixels) -> DistilledData:
         return DistilledData(learnable.images[None], learnable.labels[None], jnp.full(1, step_size, jnp.float32))
 
-    return Synthetic(init, batch, decode, lambda learnable: learnable, num_bytes, 1)
+    return Synthetic(init, batch, decode, unbounded, num_bytes, 1)
