@@ -44,7 +44,7 @@ PROTOCOLS: Mapping[str, Training | Regression] = {
     "kip-nn": Training(
         steps=5000,
         batch_size=100,
-        learning_rate=0.1,
+        learning_rate=0.3,
         relative=True,
         loss="squared",
         schedule="constant",

@@ -83,8 +83,9 @@ def label_solve(gram: Gram, cross: Cross, wanted: Float[Array, "real classes"], 
     Source: Nguyen et al. 2021, section 3.2 (Label Solve).
     """
     value = enough(gram, regulariser)
-    # The pseudo-inverse in two steps: that of K_ts alone is better conditioned than that of the product.
-    weights = jnp.linalg.lstsq(cross, wanted)[0]
+    # The pseudo-inverse in two steps: that of K_ts alone is better conditioned than that of the product. What counts
+    # as zero in it goes with the size of the set: with that of the real images, much that is needed would.
+    weights = jnp.linalg.lstsq(cross, wanted, rcond=float(jnp.finfo(cross.dtype).eps) * cross.shape[1])[0]
     return jnp.matmul(_regularised(gram, value), weights, precision=lax.Precision.HIGHEST)
 
 

@@ -2,6 +2,7 @@
 
 from dd_jax.methods.base import Method
 from dd_jax.methods.distribution_matching import DistributionMatchingOptions, distribution_matching
+from dd_jax.methods.frepo import FrepoOptions, frepo
 from dd_jax.methods.gradient_matching import GradientMatchingOptions, gradient_matching
 from dd_jax.methods.kernel_inducing_points import (
     KernelInducingPointsOptions,
@@ -9,12 +10,13 @@ from dd_jax.methods.kernel_inducing_points import (
     solve_labels,
 )
 from dd_jax.methods.named import METHODS, MethodOptions, NamedMethod, make_method, method_named, name_of
-from dd_jax.methods.outer import outer_adam, outer_sgd
+from dd_jax.methods.outer import outer_adam, outer_lamb, outer_sgd
 from dd_jax.methods.unrolled import UnrolledOptions, protocol_of, unrolled
 
 __all__ = [
     "METHODS",
     "DistributionMatchingOptions",
+    "FrepoOptions",
     "GradientMatchingOptions",
     "KernelInducingPointsOptions",
     "Method",
@@ -22,12 +24,14 @@ __all__ = [
     "NamedMethod",
     "UnrolledOptions",
     "distribution_matching",
+    "frepo",
     "gradient_matching",
     "kernel_inducing_points",
     "make_method",
     "method_named",
     "name_of",
     "outer_adam",
+    "outer_lamb",
     "outer_sgd",
     "protocol_of",
     "solve_labels",

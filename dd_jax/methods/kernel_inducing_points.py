@@ -29,7 +29,9 @@ from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Protocol
 
 LEARN = ("images", "labels", "both")
 LABEL_INITS = ("hard", "solve")
-PRECISIONS = {"float32": jnp.float32, "float64": jnp.float64}
+DTYPES = {"float32": jnp.float32, "float64": jnp.float64}
+
+_WORDS = {"images": "images", "labels": "labels", "both": "images and labels"}
 
 
 class KernelInducingPointsState(NamedTuple):
@@ -58,8 +60,9 @@ class KernelInducingPointsOptions:
     """Images of each class."""
     learn: Literal["images", "labels", "both"] = "both"
     """What is learnt. Labels are numbers, one for each class and image; those of "images" stay hard."""
-    init_images: Literal["noise", "real", "mean", "kmeans"] = "real"
-    """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
+    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
+    """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
+    training images."""
     init_labels: Literal["hard", "solve"] = "hard"
     """What labels that are learnt start as: those of the classes, or the best ones for the first images in closed form
     (Label Solve), which takes all training images once."""
@@ -73,7 +76,7 @@ class KernelInducingPointsOptions:
     """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
     decay_every: int = 2400
     """Outer steps between two halvings of the schedule "step"."""
-    precision: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64"] = "float32"
     """Of the kernel and the regression; "float64" where JAX has it (jax_enable_x64)."""
     protocol: str = "kip"
     """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`."""
@@ -98,7 +101,8 @@ def kernel_inducing_points(
     make = pixels if opts.learn == "images" else labelled_pixels
     synthetic = make(model.num_classes, opts.images_per_class, opts.init_images)
     optimiser = outer_adam(opts.learning_rate, b1=0.9, schedule=opts.schedule, decay_every=opts.decay_every)
-    dtype, per_class = PRECISIONS[opts.precision], max(1, opts.batch_size // model.num_classes)
+    protocol = Protocol(opts.protocol, order="random")
+    dtype, per_class = DTYPES[opts.dtype], max(1, opts.batch_size // model.num_classes)
 
     def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> KernelInducingPointsState:
         learnable = synthetic.init(key, dataset)
@@ -131,7 +135,7 @@ def kernel_inducing_points(
         return KernelInducingPointsState(learnable, outer), KernelInducingPointsInfo(loss, norm, regulariser)
 
     def distilled(state: KernelInducingPointsState) -> DistilledData:
-        return dataclasses.replace(synthetic.decode(state.learnable), protocol=Protocol(opts.protocol, order="random"))
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
 
     def arrays(dataset: Dataset) -> ByClass:
         return by_class(dataset.train, model.num_classes)
@@ -139,8 +143,20 @@ def kernel_inducing_points(
     def slower(state: KernelInducingPointsState, factor: float) -> KernelInducingPointsState:
         return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
 
-    hyperparameters = dataclasses.asdict(opts)
-    return Method("kernel_inducing_points", init, step, distilled, model, hyperparameters, arrays=arrays, slower=slower)
+    count = opts.images_per_class * model.num_classes
+    summary = f"{count} images, learning {_WORDS[opts.learn]}, {per_class * model.num_classes:,} real per outer step"
+    return Method(
+        "kernel_inducing_points",
+        init,
+        step,
+        distilled,
+        model,
+        dataclasses.asdict(opts),
+        arrays=arrays,
+        slower=slower,
+        summary=summary,
+        protocol=protocol,
+    )
 
 
 def solve_labels(
@@ -151,13 +167,13 @@ def solve_labels(
 ) -> Float[Array, "set classes"]:
     """Label Solve: the labels of `images` with which kernel ridge regression predicts `real` best, in closed form.
 
-    model: an infinitely wide network. options: whose regulariser and precision count.
+    model: an infinitely wide network. options: whose regulariser and dtype count.
     Returns labels as in a `DistilledData`, not centred. Needs (N, n) numbers for N real images and n of the set.
     Source: Nguyen et al. 2021, section 3.2.
     """
     opts = options or KernelInducingPointsOptions()
     kernel = _check(model, opts)
-    dtype = PRECISIONS[opts.precision]
+    dtype = DTYPES[opts.dtype]
 
     @jax.jit
     def solve(images: jax.Array, real: Batch) -> jax.Array:
@@ -174,7 +190,7 @@ def _check(model: Model, options: KernelInducingPointsOptions) -> KernelFn:
             f"kernel_inducing_points learns with the kernel of an infinitely wide network, but the {model.name} has "
             "weights: use dd_jax.models.infinite_mlp or infinite_convnet."
         )
-    for name, known in (("learn", LEARN), ("init_labels", LABEL_INITS), ("precision", tuple(PRECISIONS))):
+    for name, known in (("learn", LEARN), ("init_labels", LABEL_INITS), ("dtype", tuple(DTYPES))):
         if getattr(options, name) not in known:
             raise unknown_name(name, getattr(options, name), known)
     if options.batch_size < 1:
@@ -182,6 +198,6 @@ def _check(model: Model, options: KernelInducingPointsOptions) -> KernelFn:
     check_regulariser(options.regulariser)
     if options.init_labels == "solve" and options.learn == "images":
         raise OptionError('init_labels "solve" is for labels that are learnt, but learn is "images".')
-    if options.precision == "float64" and jnp.result_type(float) != jnp.float64:
-        raise OptionError('precision "float64" needs JAX to have it: set JAX_ENABLE_X64=1, or take "float32".')
+    if options.dtype == "float64" and jnp.result_type(float) != jnp.float64:
+        raise OptionError('dtype "float64" needs JAX to have it: set JAX_ENABLE_X64=1, or take "float32".')
     return model.kernel

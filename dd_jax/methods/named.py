@@ -6,12 +6,16 @@ from typing import Any, NamedTuple, TypeAlias
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.methods.base import Method
 from dd_jax.methods.distribution_matching import DistributionMatchingOptions, distribution_matching
+from dd_jax.methods.frepo import FrepoOptions, frepo
 from dd_jax.methods.gradient_matching import GradientMatchingOptions, gradient_matching
+from dd_jax.methods.kernel_inducing_points import KernelInducingPointsOptions, kernel_inducing_points
 from dd_jax.methods.unrolled import UnrolledOptions, unrolled
 from dd_jax.models import Model
 from dd_jax.types import Pretrained
 
-MethodOptions: TypeAlias = UnrolledOptions | DistributionMatchingOptions | GradientMatchingOptions
+MethodOptions: TypeAlias = (
+    UnrolledOptions | DistributionMatchingOptions | GradientMatchingOptions | KernelInducingPointsOptions | FrepoOptions
+)
 
 
 class NamedMethod(NamedTuple):
@@ -49,6 +53,15 @@ def _gradient_words(options: GradientMatchingOptions) -> tuple[str, ...]:
     return (name, *_set_words(options))
 
 
+def _kernel_words(options: KernelInducingPointsOptions) -> tuple[str, ...]:
+    name = {"images": "kip-images", "labels": "kip-labels", "both": "kip"}[options.learn]
+    return name, f"ipc{options.images_per_class}"
+
+
+def _frepo_words(options: FrepoOptions) -> tuple[str, ...]:
+    return "frepo", f"ipc{options.images_per_class}"
+
+
 def _set_words(options: Any) -> tuple[str, ...]:
     factor = () if options.factor == 1 else (f"factor{options.factor}",)
     return (f"ipc{options.images_per_class}", *factor)
@@ -65,6 +78,10 @@ METHODS: Mapping[str, NamedMethod] = {
         _gradient_words,
         {"num_inits": 1, "batch_size": 16, "inner_epochs": 1, "num_training_images": 64},
     ),
+    "kernel_inducing_points": NamedMethod(
+        KernelInducingPointsOptions, kernel_inducing_points, _kernel_words, {"batch_size": 100}
+    ),
+    "frepo": NamedMethod(FrepoOptions, frepo, _frepo_words, {"batch_size": 64, "pool_size": 2, "max_updates": 10}),
 }
 
 

@@ -1,4 +1,4 @@
-"""The outer optimisers: Adam or gradient descent with momentum, with clipping and a schedule over the whole run."""
+"""The outer optimisers: Adam, LAMB or gradient descent with momentum, with clipping and a schedule over a run."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -83,6 +83,23 @@ def outer_sgd(
     if not 0.0 <= momentum < 1.0:
         raise OptionError(f"momentum must be at least 0 and below 1, but is {momentum}.")
     return _outer(optax.trace(momentum), learning_rate, clip_norm, schedule, decay_every, decay_factor)
+
+
+def outer_lamb(
+    learning_rate: float,
+    *,
+    clip_norm: float | None = None,
+    schedule: str = "cosine",
+    decay_every: int = 2400,
+    decay_factor: float = 0.5,
+) -> OuterOptimiser:
+    """Adam's direction, of each array with the norm of that array: a share of it is what a step changes.
+
+    The rest as for `outer_adam`.
+    Source: You et al. 2020, *Large Batch Optimization for Deep Learning*, algorithm 2.
+    """
+    directions = optax.chain(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-6), optax.scale_by_trust_ratio())
+    return _outer(directions, learning_rate, clip_norm, schedule, decay_every, decay_factor)
 
 
 def _outer(

@@ -21,6 +21,7 @@ from dd_jax.methods import (
     name_of,
 )
 from dd_jax.runs.experiment import Experiment
+from dd_jax.runs.kernel_presets import KERNEL_PRESETS
 from dd_jax.runs.matching_presets import MATCHING_PRESETS
 from dd_jax.runs.networks import smoke_networks
 
@@ -169,6 +170,7 @@ PRESETS: Mapping[str, Experiment] = {
     "digits-dm": dataclasses.replace(_DIGITS, method=_DIGITS_DM, num_outer_steps=300),
     "digits-dc": dataclasses.replace(_DIGITS, method=_DIGITS_DC, num_outer_steps=200),
     **MATCHING_PRESETS,
+    **KERNEL_PRESETS,
     "mnist-fixed-init": _with(_MNIST, **_FIXED, **_OURS_FIXED, num_outer_steps=80_000),
     "mnist-random-init": _with(_MNIST, **_RANDOM, **_OURS_RANDOM, num_outer_steps=5_000, num_eval_nets=50),
     "cifar10-fixed-init": _with(_CIFAR10, **_FIXED | {"num_steps": 10}, **_OURS_FIXED | {"init_step_size": 0.02}),

@@ -24,6 +24,8 @@ def labelled_pixels(
 ) -> Synthetic:
     """As `pixels`, but with soft labels, which start as one-hot vectors and may become any numbers.
 
+    They are targets of a regression, unlike those of `soft_labels`, which are probabilities.
+
     Raises OptionError as `pixels` does.
     Source: Sucholutsky & Schonlau 2021; Nguyen et al. 2021, section 3.1.
     """

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -226,7 +227,7 @@ def test_relative_rates_are_stable_up_to_one(real):
     params = linear.init(jax.random.key(1))
 
     def error_after(rate, momentum):
-        training = Training(batch_size=50, learning_rate=rate, schedule="constant", optimiser="sgd", steps=400,
+        training = Training(batch_size=50, learning_rate=rate, schedule="constant", optimiser="sgd", steps=200,
                             momentum=momentum, loss="squared", relative=True)  # fmt: skip
         found = jax.jit(lambda: fit(linear.apply, params, jax.random.key(0), real, training))()
         return float(squared_error(linear.apply(found, real.images), real.labels))
@@ -234,13 +235,13 @@ def test_relative_rates_are_stable_up_to_one(real):
     start = float(squared_error(linear.apply(params, real.images), real.labels))
     for momentum in (0.0, 0.5):
         assert error_after(0.95, momentum) < start
-        assert error_after(1.05, momentum) > 10 * start
+        assert not error_after(1.05, momentum) < 10 * start  # nor is what isn't a number
     with pytest.raises(OptionError, match="relative learning rates"):
         trainer(linear.apply, Training(relative=True))
 
 
-def test_the_squared_error_is_what_it_says(real, model):
-    training = Training(epochs=1, batch_size=50, learning_rate=0.1, schedule="constant", optimiser="sgd", momentum=0,
+def test_the_squared_error_is_what_it_says(real, model, monkeypatch):
+    training = Training(epochs=1, batch_size=50, learning_rate=0.1, schedule="constant", optimiser="sgd", momentum=0.0,
                         loss="squared")  # fmt: skip
     params = model.init(jax.random.key(1))
 
@@ -253,5 +254,6 @@ def test_the_squared_error_is_what_it_says(real, model):
         how = dataclasses.replace(training, drop_last=drop_last)
         found = fit(model.apply, params, jax.random.key(0), real, how)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(OptionError, match="Did you mean 'squared'"):
-        trainer(model.apply, dataclasses.replace(training, loss="square"))  # type: ignore[arg-type]
+        trainer(model.apply, dataclasses.replace(training, loss="square"))

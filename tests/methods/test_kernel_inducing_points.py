@@ -46,7 +46,7 @@ def test_steps_lower_the_loss_and_move_only_what_is_learnt(digits, wide, learn):
 
 @pytest.mark.usefixtures("x64")
 def test_the_hypergradient_is_that_of_finite_differences(digits, wide):
-    method = kernel_inducing_points(wide, precision="float64", batch_size=60)
+    method = kernel_inducing_points(wide, dtype="float64", batch_size=60)
     state, arrays = method.init(jax.random.key(0), digits, 1), method.arrays(digits)
     learnable = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), state.learnable)
     direction = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(1), leaf.shape, jnp.float64), learnable)
@@ -203,7 +203,7 @@ def test_hyperparameters_are_plain_and_slower_is_slower(digits, wide):
         ({"learn": "image"}, "Did you mean 'images'"),
         ({"init_labels": "solved"}, "Did you mean 'solve'"),
         ({"init_labels": "solve", "learn": "images"}, "for labels that are learnt"),
-        ({"precision": "float64"}, "JAX_ENABLE_X64=1"),
+        ({"dtype": "float64"}, "JAX_ENABLE_X64=1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"regulariser": 0.0}, "regulariser must be positive"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),

@@ -95,7 +95,7 @@ def _protocol(contents: Contents, steps: int, batch: int, epochs: int) -> str:
     passes = "once" if epochs == 1 else f"{epochs} times"
     training = training_of(None, contents.distilled)
     if training is not None:
-        return f"{in_words(training)}, on the cross-entropy"
+        return in_words(training)
     sizes = contents.arrays["step_sizes"]
     batches = "one batch" if steps == 1 else f"{steps} batches in their order, each"
     order = f"{batches} of {count(batch, 'image')}, gone through {passes}, with a learnt step size for each step"

@@ -13,11 +13,12 @@ import numpy as np
 from dd_jax.data import zca
 from dd_jax.errors import DataError
 from dd_jax.evaluation import training_of
-from dd_jax.inner import networks_of
+from dd_jax.inner import Training, networks_of
 from dd_jax.models import MODELS, Shapes, make
 from dd_jax.runs.artefact import sealed
 from dd_jax.runs.experiment import NETWORKS
 from dd_jax.runs.export.contents import Contents
+from dd_jax.runs.export.words import in_words
 from dd_jax.runs.files import write_json
 from dd_jax.runs.pretrained import load_pretrained
 from dd_jax.types import Params
@@ -103,10 +104,10 @@ def _training(contents: Contents) -> dict[str, np.ndarray]:
     training = training_of(None, contents.distilled)
     if training is None:
         return {}
-    if training.optimiser != "sgd":
+    if not isinstance(training, Training) or training.optimiser != "sgd" or training.loss != "cross_entropy":
         raise DataError(
-            f"The torch format trains by gradient descent, but the set's protocol {contents.distilled.protocol.name!r} "
-            f"says {training.optimiser}: export it with the others, e.g. --formats npz."
+            "The torch format trains by gradient descent on the cross-entropy, but the set's protocol "
+            f"{contents.distilled.protocol.name!r} is {in_words(training)}: export the others, e.g. --formats npz."
         )
     names = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "drop_factor")
     drops = np.array([round(drop * training.epochs) for drop in training.drops if training.schedule == "drops"], int)
@@ -115,7 +116,7 @@ def _training(contents: Contents) -> dict[str, np.ndarray]:
 
 def _left_out(contents: Contents) -> str:
     training = training_of(None, contents.distilled)
-    assert training is not None
+    assert isinstance(training, Training)
     changes = [training.augment] * (training.augment != "none") + ["cutmix"] * training.cutmix
     return f", but without the protocol's augmentation ({' and '.join(changes)})" if changes else ""
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dd_jax.inner import Training
+from dd_jax.inner import Regression, Training
 
 
 def quoted(text: str) -> str:
@@ -35,9 +35,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {plural}"
 
 
-def in_words(training: Training) -> str:
+def in_words(training: Training | Regression) -> str:
     """A training from scratch, as a card tells of it."""
-    rate = f"at a rate of {training.learning_rate:.3g}"
+    if isinstance(training, Regression):
+        return f"kernel ridge regression on centred labels with the regulariser {training.regulariser:g}"
+    rate = f"at a rate of {training.learning_rate:.3g}" + " of the largest stable one" * training.relative
     if training.schedule == "drops":
         after = " and ".join(f"{drop * training.epochs:.0f}" for drop in training.drops)
         rate += f", times {training.drop_factor:g} after {after} epochs"
@@ -50,4 +52,6 @@ def in_words(training: Training) -> str:
     changes = [training.augment] * (training.augment != "none") + ["cutmix"] * training.cutmix
     if changes:
         parts.append(f"the augmentation {code(' and '.join(changes))}")
-    return f"{count(training.epochs, 'epoch')} of shuffled minibatches of {training.batch_size}, {', '.join(parts)}"
+    length = count(training.epochs, "epoch") if training.steps is None else count(training.steps, "step")
+    loss = "cross-entropy" if training.loss == "cross_entropy" else "squared error from centred labels"
+    return f"{length} of shuffled minibatches of {training.batch_size}, {', '.join(parts)}, on the {loss}"

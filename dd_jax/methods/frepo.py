@@ -1,0 +1,214 @@
+"""FRePo: sets that ridge regression on the features of networks in training learns from (Zhou et al. 2022)."""
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from dd_jax.errors import OptionError, unknown_name
+from dd_jax.inner import (
+    AUGMENTS,
+    FitState,
+    Training,
+    centred,
+    check_regulariser,
+    enough,
+    mean_over,
+    ridge_loss,
+    trainer,
+)
+from dd_jax.methods.base import Method, with_overrides
+from dd_jax.methods.outer import OuterState, outer_lamb
+from dd_jax.methods.unrolled import minibatch
+from dd_jax.models import Model
+from dd_jax.synthetic import labelled_pixels, pixels
+from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Params, Protocol
+
+LEARN = ("images", "both")
+
+
+class FrepoState(NamedTuple):
+    """learnable: images, and labels where these are learnt; outer: the optimiser's state.
+
+    pool: networks in training, with a leading axis P; ages: (P,) steps that each was trained for.
+    """
+
+    learnable: Learnable
+    outer: OuterState
+    pool: FitState
+    ages: Int[Array, " pool"]
+
+
+class FrepoInfo(NamedTuple):
+    """loss: half the mean squared error of the regression, plus what is asked of labels.
+
+    hypergradient_norm: global norm of its gradient.
+    """
+
+    loss: Float[Array, ""]
+    hypergradient_norm: Float[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class FrepoOptions:
+    """Hyper-parameters of `frepo`."""
+
+    images_per_class: int = 1
+    """Images of each class."""
+    learn: Literal["images", "both"] = "both"
+    """Images alone, with hard labels, or their labels too: numbers, one for each class and image."""
+    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
+    """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
+    training images."""
+    pool_size: int = 10
+    """Networks in training, of which each outer step takes one at random."""
+    max_updates: int = 100
+    """Steps that a network is trained for before a new one takes its place."""
+    inner_learning_rate: float = 3e-4
+    """Of the networks' Adam."""
+    batch_size: int = 1024
+    """Real images of an outer step, drawn with replacement."""
+    augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "none"
+    """Random changes to the real images, and to those that networks are trained on."""
+    regulariser: float = 1e-6
+    """Added to the diagonal of the kernel of the set, as a share of the mean there."""
+    margin: bool = True
+    """Whether the two largest labels of an image are kept apart, by up to 1/K, where labels are learnt."""
+    learning_rate: float = 3e-4
+    """Outer learning rate (LAMB) of images and labels."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
+    decay_every: int = 2400
+    """Outer steps between two halvings of the schedule "step"."""
+    protocol: str = "frepo"
+    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`."""
+
+
+def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -> Method:
+    """Learn images and labels on which ridge regression with the features of networks in training predicts real ones.
+
+    min over (x_s, y_s) of E_theta 1/2 mean (y_t - K_ts (K_ss + lambda tr(K_ss) / n I)^-1 y_s)^2 - margin(y_s)
+
+    K(x, x') = phi(x; theta) . phi(x'; theta), phi: `model.features`. An outer step takes one network of the pool; then
+    that network is trained on the set as it was, by one step of Adam on the squared error, or drawn anew when it has
+    had `max_updates`. Networks begin at different ages, so that they aren't all replaced at once.
+    margin: mean of min(y_1 - y_2, 1/K), y_1 and y_2 being the two largest labels of an image.
+    options: hyper-parameters; overrides: single ones by name, e.g. frepo(model, images_per_class=10).
+    Raises OptionError for an infinitely wide network, options out of range or unknown names.
+    Source: Zhou et al. 2022, *Dataset Distillation using Neural Feature Regression*, algorithm 1; margin, optimisers
+    and ages are those of the released code.
+    """
+    opts = with_overrides(options or FrepoOptions(), overrides)
+    _check(model, opts)
+    make = pixels if opts.learn == "images" else labelled_pixels
+    synthetic = make(model.num_classes, opts.images_per_class, opts.init_images)
+    optimiser = outer_lamb(opts.learning_rate, schedule=opts.schedule, decay_every=opts.decay_every)
+    total = model.num_classes * opts.images_per_class
+    protocol = Protocol(opts.protocol, order="random")
+    begin, train = trainer(model.apply, _training(opts, total))
+
+    def draw(key: jax.Array) -> FitState:
+        return begin(model.init(key))
+
+    def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> FrepoState:
+        image_key, pool_key = jax.random.split(key)
+        learnable = synthetic.init(image_key, dataset)
+        pool = jax.vmap(draw)(jax.random.split(pool_key, opts.pool_size))
+        ages = jnp.arange(opts.pool_size, dtype=jnp.int32) * (opts.max_updates // opts.pool_size)
+        return FrepoState(learnable, optimiser.init(learnable, num_outer_steps), pool, ages)
+
+    def set_of(learnable: Learnable) -> Batch:
+        return synthetic.batch(learnable, jax.random.key(0), jnp.int32(0))
+
+    def step(key: jax.Array, state: FrepoState, arrays: Batch) -> tuple[FrepoState, FrepoInfo]:
+        choice_key, data_key, new_key = jax.random.split(key, 3)
+        chosen = jax.random.randint(choice_key, (), 0, opts.pool_size)
+        network = jax.tree.map(lambda leaf: leaf[chosen], state.pool)
+
+        def one(key: jax.Array, part: jax.Array | int, parts: int) -> tuple[jax.Array, Learnable]:
+            real = minibatch(key, arrays, opts.batch_size, part, parts, opts.augment)
+
+            def objective(learnable: Learnable) -> jax.Array:
+                return feature_loss(model, network.params, set_of(learnable), real, opts)
+
+            return jax.value_and_grad(objective)(state.learnable)
+
+        loss, hypergradient = mean_over(one, data_key[None], opts.batch_size, None)
+        norm = optax.global_norm(hypergradient)
+        learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable)
+        age = state.ages[chosen] + 1
+        old = age >= opts.max_updates
+        network = lax.cond(old, lambda: draw(new_key), lambda: train(new_key, network, set_of(state.learnable)))
+        pool = jax.tree.map(lambda all_, mine: all_.at[chosen].set(mine), state.pool, network)
+        ages = state.ages.at[chosen].set(jnp.where(old, 0, age))
+        return FrepoState(learnable, outer, pool, ages), FrepoInfo(loss, norm)
+
+    def distilled(state: FrepoState) -> DistilledData:
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+
+    def slower(state: FrepoState, factor: float) -> FrepoState:
+        return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
+
+    return Method(
+        "frepo",
+        init,
+        step,
+        distilled,
+        model,
+        dataclasses.asdict(opts),
+        slower=slower,
+        summary=f"{total} images, a pool of {opts.pool_size} networks of up to {opts.max_updates} steps",
+        protocol=protocol,
+    )
+
+
+def feature_loss(model: Model, params: Params, images: Batch, real: Batch, options: FrepoOptions) -> Float[Array, ""]:
+    """The loss of a set `images` with one network: that of the regression, less the margin of its labels.
+
+    Differentiable in the set; real images and the network aren't learnt.
+    """
+    mine = model.features(params, images.images)
+    theirs = lax.stop_gradient(model.features(params, real.images))
+    gram, cross = (jnp.matmul(a, mine.T, precision=lax.Precision.HIGHEST) for a in (mine, theirs))
+    targets, wanted = (centred(batch.labels, model.num_classes) for batch in (images, real))
+    loss = ridge_loss(gram, cross, targets, wanted, enough(gram, options.regulariser))
+    if not options.margin or options.learn == "images":
+        return loss
+    return loss - label_margin(targets)
+
+
+def label_margin(labels: Float[Array, "set classes"]) -> Float[Array, ""]:
+    """Mean over images of the distance of their two largest labels, of which no more than 1/K counts."""
+    first, second = lax.top_k(labels, 2)[0].T
+    return jnp.minimum(first - second, 1.0 / labels.shape[-1]).mean()
+
+
+def _training(options: FrepoOptions, total: int) -> Training:
+    """One step on the whole set: an epoch of a single minibatch."""
+    return Training(
+        epochs=options.max_updates,
+        batch_size=total,
+        learning_rate=options.inner_learning_rate,
+        schedule="constant",
+        augment=options.augment,
+        loss="squared",
+    )
+
+
+def _check(model: Model, options: FrepoOptions) -> None:
+    if model.kernel is not None:
+        raise OptionError(
+            f"frepo learns with the features of networks in training, but the {model.name} has no weights to train: "
+            "dd_jax.methods.kernel_inducing_points is for it."
+        )
+    for name in ("pool_size", "max_updates", "batch_size"):
+        if getattr(options, name) < 1:
+            raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")
+    check_regulariser(options.regulariser)
+    for name, known in (("learn", LEARN), ("augment", AUGMENTS)):
+        if getattr(options, name) not in known:
+            raise unknown_name(name, getattr(options, name), known)
