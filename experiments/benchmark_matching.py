@@ -7,7 +7,8 @@ Peer:      with torch installed (pip install "dd-jax[peer]") the same algorithm 
            same loss and gradient in float64, takes turns with ours: on one core each, and on all
 Leaves:    experiments/results/benchmark-matching-DEVICE.json, and the table on the screen
 
-Networks are random and images are noise: times do not depend on either.
+Networks are random and images are noise: times do not depend on either. Processor time is told beside that on the
+clock: other jobs on the machine disturb it less.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,13 @@ WORKLOADS = {
 SMOKE = {"MNIST ConvNet-2-4, 1 per class": Workload(MNIST, 4, 2, 1, 16)}
 
 
+class Times(NamedTuple):
+    """Seconds on the clock, and of processor time in all threads."""
+
+    seconds: float
+    work: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What is measured, and for how long."""
@@ -67,6 +75,8 @@ class Options:
     """Measure only workloads whose name contains this."""
     rounds: int = 5
     """Steps of either, in turns."""
+    all_cores: bool = True
+    """Also measure on all cores, and not on one alone: PyTorch's threads wait busily where others use the cores."""
     peer: bool = importlib.util.find_spec("torch") is not None
     """Take turns with PyTorch."""
     smoke: bool = False
@@ -81,7 +91,7 @@ def model_of(workload: Workload) -> Model:
 
 
 def stepper(workload: Workload, devices: int) -> Any:
-    """A function that takes one outer step on so many devices and says how many seconds it took."""
+    """A function that takes one outer step on so many devices and says how long: on the clock, and of processors."""
     method = dd.methods.gradient_matching(
         model_of(workload), images_per_class=workload.images_per_class, batch_size=workload.batch_size, num_matches=1,
         init_images="noise",
@@ -90,10 +100,10 @@ def stepper(workload: Workload, devices: int) -> Any:
     states = [start_state(method, jax.random.key(0), data, 1000, mesh)]
     key, real, first, one = replicate((jax.random.key(1), method.arrays(data), jnp.int32(0), jnp.int32(1)), mesh)
 
-    def step() -> float:
-        started = time.perf_counter()
+    def step() -> Times:
+        started, busy = time.perf_counter(), time.process_time()
         states[0], _ = jax.block_until_ready(run_steps(method.step, mesh, key, states[0], real, first, one))
-        return time.perf_counter() - started
+        return Times(time.perf_counter() - started, time.process_time() - busy)
 
     step()
     return step
@@ -102,12 +112,13 @@ def stepper(workload: Workload, devices: int) -> Any:
 def measure(workload: Workload, options: Options) -> dict[str, Any]:
     """Seconds of an outer step on one device and on all, in turns with PyTorch on one thread and on all."""
     found: dict[str, Any] = {"workload": dataclasses.asdict(workload)}
-    runs: dict[str, list[float]] = {}
-    counts = sorted({1, len(jax.devices())})
+    runs: dict[str, list[Times]] = {}
+    cores = max(len(jax.devices()), os.cpu_count() or 1) if options.all_cores else 1
+    counts = sorted({1, len(jax.devices())}) if options.all_cores else [1]
     steps = {f"{n} device{'s'[: n > 1]}": stepper(workload, n) for n in counts}
     peers = {}
     if options.peer:
-        for threads in sorted({1, os.cpu_count() or 1}):
+        for threads in sorted({1, cores}):
             peer = peers[f"PyTorch, {threads} thread{'s'[: threads > 1]}"] = Peer("benchmark_matching_peer.py")
             found["agreement"] = agreement(workload, peer)
             found["peer_made_with"] = peer.ask(op="prepare", threads=threads, workload=peer_workload(workload))
@@ -116,21 +127,23 @@ def measure(workload: Workload, options: Options) -> dict[str, Any]:
         for name, step in steps.items():
             runs.setdefault(name, []).append(step())
         for name, peer in peers.items():
-            runs.setdefault(name, []).extend(peer.ask(op="time", steps=1)["seconds"])
+            told = peer.ask(op="time", steps=1)
+            runs.setdefault(name, []).append(Times(told["seconds"][0], told["work"][0]))
     for peer in peers.values():
         peer.close()
-    for name, seconds in runs.items():
-        found[name] = {
-            "median": statistics.median(seconds),
-            "min": min(seconds),
-            "max": max(seconds),
-            "n": len(seconds),
-        }
+    for name, times in runs.items():
+        found[name] = {**spread([t.seconds for t in times]), "work": spread([t.work for t in times]), "n": len(times)}
     # Paired: each round has one step of either, so that a noisy neighbour disturbs both.
     for ours, theirs in zip(steps, peers, strict=False):
-        ratios = [b / a for a, b in zip(runs[ours], runs[theirs], strict=True)]
-        found[f"speedup on {ours}"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+        pairs = list(zip(runs[ours], runs[theirs], strict=True))
+        found[f"speedup on {ours}"] = spread([b.seconds / a.seconds for a, b in pairs])
+        found[f"speedup on {ours}"]["work"] = spread([b.work / a.work for a, b in pairs])
     return found
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Median and range."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def peer_workload(workload: Workload) -> dict[str, Any]:
@@ -197,11 +210,13 @@ def main(options: Options) -> None:
         for key, row in item.items():
             if isinstance(row, dict) and "n" in row:
                 span = f"{1000 * row['min']:.4g}-{1000 * row['max']:.4g}"
-                rows.append((name, key, f"{1000 * row['median']:.4g}", span, str(row["n"])))
+                work = f"{1000 * row['work']['median']:.4g}"
+                rows.append((name, key, f"{1000 * row['median']:.4g}", span, work, str(row["n"])))
             elif key.startswith("speedup"):
-                rows.append((name, key, f"{row['median']:.2f} x", f"{row['min']:.2f}-{row['max']:.2f}", ""))
+                work = f"{row['work']['median']:.2f} x"
+                rows.append((name, key, f"{row['median']:.2f} x", f"{row['min']:.2f}-{row['max']:.2f}", work, ""))
         note(f"  {name}: done")
-    table("One outer step (median, ms)", ("workload", "on", "ms", "range", "n"), rows)
+    table("One outer step (median, ms)", ("workload", "on", "ms", "range", "of processors", "n"), rows)
     kind = jax.devices()[0].device_kind.lower().replace(" ", "-")
     out = options.out or Path(__file__).parent / "results" / f"benchmark-matching-{kind}.json"
     write_json(out, found)

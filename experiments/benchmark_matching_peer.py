@@ -6,7 +6,7 @@ images and, with `create_graph=True`, that on distilled ones, the distances summ
 Reads one JSON command a line from stdin and answers with one line on stdout:
 {"op": "match", "path": NPZ}            loss and gradient in the images of what is in NPZ, written back beside it
 {"op": "prepare", "workload": {...}}    make images
-{"op": "time", "steps": N}              seconds of each of N outer steps
+{"op": "time", "steps": N}              seconds, and seconds of processor time, of each of N outer steps
 """
 
 import json
@@ -87,14 +87,15 @@ class Workload:
         self.optimiser.step()
 
     def timed(self, steps):
-        seconds = []
+        seconds, work = [], []
         for _ in range(steps):
-            started = time.perf_counter()
+            started, busy = time.perf_counter(), time.process_time()
             self.step()
             if DEVICE == "cuda":
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - started)
-        return seconds
+            work.append(time.process_time() - busy)
+        return {"seconds": seconds, "work": work}
 
 
 def check(path):
@@ -124,7 +125,7 @@ def main():
                 "device": DEVICE if DEVICE == "cpu" else torch.cuda.get_device_name(),
             }
         else:
-            answer = {"seconds": workload.timed(command["steps"])}
+            answer = workload.timed(command["steps"])
         print(json.dumps(answer), flush=True)
 
 

@@ -46,7 +46,11 @@ HOMES = {
     "tensorboardX": ("dd_jax/runs/board.py",),
     "safetensors": ("dd_jax/runs/weights.py", "dd_jax/runs/pretrained.py"),
     "sklearn": ("dd_jax/data/", "dd_jax/synthetic/", "dd_jax/evaluation/"),
-    "torch": ("dd_jax/runs/export/train_torch.py", "experiments/benchmark_peer.py"),  # scripts that are run alone
+    "torch": (
+        "dd_jax/runs/export/train_torch.py",
+        "experiments/benchmark_peer.py",
+        "experiments/benchmark_matching_peer.py",
+    ),  # scripts that are run alone
     "tyro": ("dd_jax/cli/", "experiments/"),
 }
 TOP_LEVEL = ("flax", "torch", "tyro")  # paid for by every import of their homes, and meant to be
