@@ -103,21 +103,22 @@ def test_lamb_steps_are_shares_of_what_they_change():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 0.9 * b, rtol=1e-4), moved, learnable)
 
 
-def test_a_run_is_judged_by_its_protocol_and_beats_where_it_started(digits, tmp_path, monkeypatch):
-    net = dd.models.mlp(digits, hidden=(32,))
-    quick = dd.Training(steps=150, batch_size=500, learning_rate=0.01, schedule="constant", loss="squared", average=0.9,
+def test_a_run_learns_resumes_and_is_judged_by_its_protocol(digits, digits_mlp, tmp_path, monkeypatch):
+    quick = dd.Training(steps=60, batch_size=500, learning_rate=0.02, schedule="constant", loss="squared", average=0.9,
                         drop_last=False)  # fmt: skip
     monkeypatch.setitem(dd.PROTOCOLS, "frepo", quick)
-    method = frepo(net, pool_size=4, max_updates=40, batch_size=256, learning_rate=0.02, inner_learning_rate=3e-3)
-    options = {"out": tmp_path / "run", "num_eval_nets": 3, "eval_every": 50, "show_progress": False}
-    whole = dd.distill(method, digits, num_steps=50, **options)
-    again = dd.distill(method, digits, num_steps=50, **options)
+    method = frepo(digits_mlp, **SMALL | {"batch_size": 256})
+    options = {"out": tmp_path / "run", "num_eval_nets": 2, "eval_every": 40, "show_progress": False}
+    whole = dd.distill(method, digits, num_steps=80, **options)
+    again = dd.distill(method, digits, num_steps=80, **options)
     np.testing.assert_array_equal(whole.distilled.labels, again.distilled.labels)
+    losses = [row["loss"] for row in whole.history if "loss" in row]
+    assert np.mean(losses[-20:]) < np.mean(losses[:10]) - 0.01
     loaded = dd.load_distilled(tmp_path / "run")
     assert loaded.protocol == Protocol("frepo", order="random")
-    looks = [row["validation"] for row in whole.history if "validation" in row]
-    assert looks[-1] > looks[0] + 0.03
-    assert dd.evaluate(loaded, net, digits, num_nets=3, num_curve_nets=0).mean > looks[0]
+    found, other = (dd.evaluate(loaded, digits_mlp, digits, num_nets=2, num_curve_nets=0, protocol=p)
+                    for p in (None, quick))  # fmt: skip
+    np.testing.assert_array_equal(found.accuracies, other.accuracies)
 
 
 def test_hyperparameters_are_plain_and_slower_is_slower(digits, digits_mlp):
@@ -141,7 +142,7 @@ def test_hyperparameters_are_plain_and_slower_is_slower(digits, digits_mlp):
         ({"regulariser": -1.0}, "regulariser must be positive"),
         ({"augment": "dsb"}, "Did you mean 'dsa'"),
         ({"inner_learning_rate": 0.0}, "learning_rate must be positive"),
-        ({"pool": 3}, "Did you mean 'pool_size'"),
+        ({"pool_sise": 3}, "Did you mean 'pool_size'"),
     ],
 )
 def test_bad_options_say_what_is_known(digits_mlp, options, words, monkeypatch):
