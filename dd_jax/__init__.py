@@ -11,7 +11,18 @@ print(dd.evaluate(run.distilled, model, data))
 from dd_jax import methods, models
 from dd_jax.data import dataset_from_arrays, load_dataset, to_model, to_pixels
 from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, RunError
-from dd_jax.evaluation import PROTOCOLS, Evaluation, ProtocolWarning, baselines, evaluate, train_on
+from dd_jax.evaluation import (
+    PROTOCOLS,
+    Evaluation,
+    ProtocolWarning,
+    baselines,
+    cross_architecture,
+    dc_bench,
+    dd_ranking,
+    evaluate,
+    storage_bytes,
+    train_on,
+)
 from dd_jax.inner import Regression, Training
 from dd_jax.runs import (
     Estimate,
@@ -53,7 +64,10 @@ __all__ = [
     "Transform",
     "__version__",
     "baselines",
+    "cross_architecture",
     "dataset_from_arrays",
+    "dc_bench",
+    "dd_ranking",
     "distill",
     "estimate",
     "evaluate",
@@ -66,6 +80,7 @@ __all__ = [
     "pretrain",
     "report",
     "save_distilled",
+    "storage_bytes",
     "to_model",
     "to_pixels",
     "train_on",

@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     """Images with their labels, in model space; leading axes are free but shared.
 
     images: (..., H, W, C) floating point.
-    labels: (...) integer classes, or (..., K) soft labels that sum to one.
+    labels: (...) integer classes, or (..., K) soft labels: shares that sum to one, or what a regression is to find.
     """
 
     images: Float[Array, "*batch height width channels"]

@@ -15,11 +15,11 @@ import numpy as np
 
 from dd_jax.errors import unknown_name
 from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled, as_vectors, is_only_one
-from dd_jax.evaluation.embeddings import trained_features
+from dd_jax.evaluation.embeddings import passes, train_on_all, trained_features
 from dd_jax.evaluation.evaluate import evaluate, evaluate_networks
 from dd_jax.evaluation.protocols import PROTOCOLS, training_of
-from dd_jax.evaluation.result import Evaluation, evaluation_of
-from dd_jax.inner import Regression, Training, device_mesh, fit, map_over, nets_at_once, networks_of, on_each, replicate
+from dd_jax.evaluation.result import Evaluation, concatenated, evaluation_of
+from dd_jax.inner import Regression, Training, device_mesh, networks_of, replicate
 from dd_jax.models import Model
 from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
 
@@ -33,7 +33,6 @@ _SELECTION_SEED = 4_000_037  # networks that choices are made with: neither trai
 _SELECTION_NETS = 5  # pretrained networks that choices are made with ...
 _SIZE_SETS = 3  # ... and sets that the step size is, where each is tried on all of them
 _TOLERATED_LOSS = 0.15  # of accuracy on the other classes, where an attack's step size is chosen
-_FULL_IMAGES = 150_000  # that networks see in training on the full set, at least: MNIST about three times
 
 # From scratch: sets of real images have no order, and aren't for one network.
 _FREE: dict[str, Any] = {"init": "random", "order": "random"}
@@ -124,7 +123,7 @@ def iterate_baselines(
         per_set = max(1, nets // len(candidates))
         if pretrained is not None:
             per_set = _SELECTION_NETS if choosing else nets
-        return _concatenate(
+        return concatenated(
             [
                 evaluate(
                     as_distilled(images, shape, step_size, own),
@@ -205,20 +204,11 @@ def _fully_trained(
 ) -> Evaluation:
     """The networks trained on with all the training images of the dataset."""
     networks = networks_of(pretrained, protocol, "held_out", num_nets)
-    training = Training(epochs=-(-_FULL_IMAGES // len(dataset.train.labels)))
+    training = Training(epochs=passes(dataset))
     keys = jax.random.split(jax.random.key(_SELECTION_SEED), jax.tree.leaves(networks)[0].shape[0])
     mesh = device_mesh() if len(keys) > 1 else None
-    trained = _train_on_all(model.apply, training, mesh, *replicate((keys, networks, dataset.train), mesh))
+    trained = train_on_all(model.apply, training, mesh, *replicate((keys, networks, dataset.train), mesh))
     return evaluate_networks(jax.tree.map(np.asarray, trained), model, dataset)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _train_on_all(apply, training, mesh, keys, networks, real):
-    def each(keys, networks, real):
-        at_once = nets_at_once(jax.tree.map(lambda leaf: leaf[0], networks))
-        return map_over(lambda item: fit(apply, item[1], item[0], real, training), (keys, networks), at_once)
-
-    return on_each(each, mesh)(keys, networks, real)
 
 
 def _neighbours(candidates: list[np.ndarray], dataset: Dataset) -> tuple[Evaluation, dict[str, Any]]:
@@ -241,14 +231,3 @@ def _hits(images: np.ndarray, split: Batch, k: int, p: int) -> np.ndarray:
     neighbours = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(*as_vectors(images))
     queries = np.asarray(split.images).reshape(len(split.labels), -1)
     return neighbours.predict(queries) == np.asarray(split.labels)
-
-
-def _concatenate(parts: list[Evaluation]) -> Evaluation:
-    accuracies = np.concatenate([part.accuracies for part in parts])
-    per_class = np.mean([p.per_class for p in parts], axis=0)
-    attacks = [part.attacked for part in parts if part.attacked is not None]
-    attacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *attacks) if attacks else None
-    tables = [part.confusion for part in parts if part.confusion is not None]
-    confusion = np.mean(tables, axis=0) if tables else None
-    first = dataclasses.replace(parts[0], curve=parts[0].curve[:0], confusion=confusion)
-    return dataclasses.replace(first, accuracies=accuracies, per_class=per_class, attacked=attacked)

@@ -1,39 +1,61 @@
-"""What a network that was trained on the real training images sees in them."""
+"""Networks trained on the real training images, and what one of them sees in these."""
 
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-from dd_jax.inner import Training, fit
+from dd_jax.inner import Training, device_mesh, fit, map_over, nets_at_once, on_each, replicate
 from dd_jax.models import Model, check_fits
-from dd_jax.types import Batch, Dataset, Params
+from dd_jax.types import Dataset, Networks, Params
 
-_IMAGES = 150_000  # that a network sees in training, at least: MNIST about three times
+_IMAGES = 150_000  # that a network sees in training, at least
 _CHUNK = 100  # images at a time
 
 
-def trained_network(model: Model, dataset: Dataset, seed: int = 0) -> Params:
-    """One network trained on the training split with Adam (1e-3, cosine, batches of 128) for 150,000 images or more."""
-    check_fits(model, dataset.train, dataset.num_classes)
-    training = Training(epochs=-(-_IMAGES // len(dataset.train.labels)), drop_last=False)
-    return _trained(model.init, model.apply, training, jax.random.key(seed), dataset.train)
+def trained_networks(
+    model: Model, dataset: Dataset, num_nets: int, seed: int = 0, training: Training | None = None
+) -> Networks:
+    """Networks trained on the training split, with a leading axis, on the host.
 
-
-def trained_features(model: Model, dataset: Dataset, seed: int = 0) -> Float[np.ndarray, "images values"]:
-    """The features (N, F) of the training images, in the eyes of `trained_network`.
-
-    Raises OptionError for a model without features.
+    training: None for Adam (1e-3, cosine, batches of 128) over 150,000 images or more.
     """
-    params = trained_network(model, dataset, seed)
-    return np.asarray(_features(model.features, params, dataset.train.images))
+    check_fits(model, dataset.train, dataset.num_classes)
+    training = training or Training(epochs=passes(dataset), drop_last=False)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(num_nets))
+    starts = jax.jit(jax.vmap(model.init))(keys)
+    mesh = device_mesh() if num_nets > 1 else None
+    return jax.tree.map(
+        np.asarray, train_on_all(model.apply, training, mesh, *replicate((keys, starts, dataset.train), mesh))
+    )
+
+
+def passes(dataset: Dataset) -> int:
+    """Epochs of the training split that come to 150,000 images: MNIST about three times."""
+    return -(-_IMAGES // len(dataset.train.labels))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _trained(init, apply, training, key, real: Batch) -> Params:
-    return fit(apply, init(key), jax.random.fold_in(key, 1), real, training)
+def train_on_all(apply, training, mesh, keys, networks, real):
+    """Networks (params with a leading axis) trained on, each with its own of the `keys`, on all of a split."""
+
+    def each(keys, networks, real):
+        at_once = nets_at_once(jax.tree.map(lambda leaf: leaf[0], networks))
+        return map_over(lambda item: fit(apply, item[1], item[0], real, training), (keys, networks), at_once)
+
+    return on_each(each, mesh)(keys, networks, real)
+
+
+def trained_features(model: Model, dataset: Dataset, seed: int = 0) -> Float[np.ndarray, "images values"]:
+    """The features (N, F) of the training images, in the eyes of one of the `trained_networks`.
+
+    Raises OptionError for a model without features.
+    """
+    params = jax.tree.map(lambda leaf: leaf[0], trained_networks(model, dataset, 1, seed))
+    return np.asarray(_features(model.features, params, dataset.train.images))
 
 
 @functools.partial(jax.jit, static_argnums=0)

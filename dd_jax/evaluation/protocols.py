@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from dd_jax.errors import unknown_name
-from dd_jax.inner import Regression, Training
+from dd_jax.inner import AUGMENTS, Regression, Training
 from dd_jax.types import DistilledData
 
 AS_DISTILLED = "as-distilled"
@@ -38,7 +39,8 @@ PROTOCOLS: Mapping[str, Training | Regression] = {
     "idc-digits": dataclasses.replace(
         _DSA, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="dsa_no_flip"
     ),
-    # Deng & Russakovsky 2022 (10 networks).
+    # Cui et al. 2022, with an augmentation (5 networks); without one it is "dc".
+    "dc-bench": dataclasses.replace(_DC, epochs=1000),
     # Nguyen et al. 2021: infinitely wide networks; and finite ones, 1,024 wide (released notebook).
     "kip": Regression(1e-6),
     "kip-nn": Training(
@@ -63,6 +65,7 @@ PROTOCOLS: Mapping[str, Training | Regression] = {
         average=0.995,
         drop_last=False,
     ),
+    # Deng & Russakovsky 2022 (10 networks).
     "rtp": dataclasses.replace(_DC, batch_size=640, schedule="constant", weight_decay=0.0, augment="flip_rotate"),
 }
 
@@ -93,6 +96,22 @@ def training_of(
     if protocol.learning_rate is None:
         protocol = dataclasses.replace(protocol, learning_rate=float(distilled.step_sizes.mean()))
     return dataclasses.replace(protocol, epochs=num_epochs, steps=None) if num_epochs else protocol
+
+
+def minibatches(name: str) -> Training:
+    """The training in minibatches called `name` in `PROTOCOLS`; OptionError for an unknown one."""
+    known = {name: protocol for name, protocol in PROTOCOLS.items() if isinstance(protocol, Training)}
+    if name not in known:
+        raise unknown_name("training in minibatches", name, known)
+    return known[name]
+
+
+def with_augment(training: Training, augment: str) -> Training:
+    """The training with another augmentation; OptionError for an unknown one."""
+    if augment not in AUGMENTS:
+        raise unknown_name("augment", augment, AUGMENTS)
+    changes: Any = {"augment": augment}
+    return dataclasses.replace(training, **changes)
 
 
 def misuse(distilled: DistilledData, from_scratch: bool = True) -> str:

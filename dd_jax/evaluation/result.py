@@ -1,6 +1,7 @@
 """What an evaluation found: accuracies of several networks, in all, by class and along the way."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -108,3 +109,15 @@ def evaluation_of(
         )
     per_class = right.mean(0) / np.maximum(counts, 1)
     return Evaluation(right.sum(-1) / counts.sum(), per_class, np.zeros((0, 1)), split, attacked)
+
+
+def concatenated(parts: Sequence[Evaluation]) -> Evaluation:
+    """Several evaluations, on one split, as one of all their networks; without their curves."""
+    accuracies = np.concatenate([part.accuracies for part in parts])
+    per_class = np.mean([p.per_class for p in parts], axis=0)
+    attacks = [part.attacked for part in parts if part.attacked is not None]
+    attacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *attacks) if attacks else None
+    tables = [part.confusion for part in parts if part.confusion is not None]
+    confusion = np.mean(tables, axis=0) if tables else None
+    first = dataclasses.replace(parts[0], curve=parts[0].curve[:0], confusion=confusion)
+    return dataclasses.replace(first, accuracies=accuracies, per_class=per_class, attacked=attacked)

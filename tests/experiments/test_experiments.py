@@ -1,5 +1,6 @@
 """Every experiment script runs from its command, in small, on its real data."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -131,3 +132,30 @@ def test_smoke_of_ones_own_arrays_and_module(tmp_path):
     ]
     config = json.loads((tmp_path / "runs" / "own-stripes" / "config.json").read_text())["config"]
     assert config["model"]["name"] == "Energy"
+
+
+@pytest.mark.slow
+def test_smoke_of_the_scores(tmp_path):
+    data = dd.load_dataset("digits")
+    means = dd.evaluation.coresets.mean_images(data, 1)
+    shape = dd.evaluation.coresets.SetShape(1, 1, 1)
+    made = dd.evaluation.coresets.as_distilled(means, shape, 0.1, dd.Protocol("dc", order="random"))
+    dd.save_distilled(tmp_path / "set", dataclasses.replace(made, transform=data.transform), {})
+    command = [
+        sys.executable,
+        FOLDER / "score.py",
+        tmp_path / "set",
+        "--dataset",
+        "digits",
+        "--model",
+        "mlp",
+        "--smoke",
+    ]
+    printed = subprocess.run(
+        [*command, "--out", tmp_path / "scores.json"], check=True, stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ).stdout
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert found["storage_bytes"] == 4 * (640 + 10 + 1)
+    assert 0 <= found["dd-ranking"]["lrs"] <= 1
+    assert 0 <= found["dc-bench"]["transfer average"] <= 1
+    assert "random transfer average" in printed

@@ -64,7 +64,7 @@ def test_what_is_no_run_is_named(tmp_path):
 
 def test_methods_are_called_as_their_runs_are():
     labels = {label for _, label in PUBLISHED}
-    possible = {METHODS["distribution_matching"].words(dd.methods.DistributionMatchingOptions())[0], "fixed", "random"}
+    possible = {words(method.options())[0] for method in METHODS.values() for words in [method.words]} | {"fixed"}
     for changes in ({}, {"augment": "dsa"}, {"collective": True}, {"train_on": "real"}):
         for more in ({}, {"augment": "dsa"}):
             options = dd.methods.GradientMatchingOptions(**{**changes, **more})
