@@ -6,7 +6,7 @@ Paper:     Zhao & Bilen 2023, *Dataset Condensation with Distribution Matching*,
 Command:   python experiments/dm.py mnist-ipc1            also fashion_mnist, svhn, cifar10, cifar100; ipc10, ipc50
            python experiments/dm.py cifar10-ipc10 --paper         the paper's own settings, for a GPU
 Options:   those of dd-jax distill; --smoke to see it run
-Result:    docs/methods/distribution_matching.md has what was measured
+Result:    these settings have not been measured
 """
 
 import sys

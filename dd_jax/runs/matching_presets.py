@@ -109,8 +109,9 @@ def _small(method: str, dataset: str, count: int) -> Experiment:
     if count > 1:
         gradient = dataclasses.replace(gradient, num_matches=10, inner_epochs=10)
     if method == "idc":
-        real = {**_IDC, "distance": "mse", "learning_rate": 0.05, "num_matches": 15, "num_training_images": 500}
-        return dataclasses.replace(base, method=dataclasses.replace(gradient, **real), num_outer_steps=225)
+        own = {"layers": "all", "learning_rate": 0.4, "schedule": "cosine", "num_matches": 4, "num_training_images": 64}
+        idc = dataclasses.replace(gradient, **{**_IDC, **own})
+        return dataclasses.replace(base, method=idc, eval_every=120, num_outer_steps=240)
     changes: dict[str, Any] = {"augment": change} if method == "dsa" else {}
     if method == "dcc":
         changes = {"collective": True, "learning_rate": 0.5 * classes}
