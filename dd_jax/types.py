@@ -20,12 +20,66 @@ Labels: TypeAlias = Int[Array, "*batch"] | Float[Array, "*batch classes"]
 class Batch(NamedTuple):
     """Images with their labels, in model space; leading axes are free but shared.
 
-    images: (..., H, W, C) floating point.
+    images: (..., H, W, C) floating point; of a graph `Nodes`, which stand for an array of them.
     labels: (...) integer classes, or (..., K) soft labels: shares that sum to one, or what a regression is to find.
     """
 
     images: Float[Array, "*batch height width channels"]
     labels: Labels
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Edges:
+    """A sparse matrix (N, N) of a large graph: `weights` (E,) at rows `receivers` (E,) and columns `senders` (E,)."""
+
+    receivers: Int[Array, " edges"]
+    senders: Int[Array, " edges"]
+    weights: Float[Array, " edges"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Nodes:
+    """Some nodes of a graph, with all of the graph, in place of an array of as many images.
+
+    A network on graphs answers for the nodes in `rows`, and sees the others around them. To everything else they are an
+    array (..., 1, 1, F), an image of one pixel for each: it has a shape, takes indices, and becomes NumPy's array.
+    features: (N, F) of all nodes. adjacency: (N, N) or `Edges`, weights of the edges without self loops.
+    rows: (...) which nodes. key, dropout: what share of a network's activations to leave out at random, in training.
+    """
+
+    features: Float[Array, "nodes features"]
+    adjacency: Float[Array, "nodes nodes"] | Edges
+    rows: Int[Array, "*rows"]
+    key: jax.Array | None = None
+    dropout: float = dataclasses.field(default=0.0, metadata={"static": True})
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.rows.shape, 1, 1, self.features.shape[-1])
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> Any:
+        return self.features.dtype
+
+    @property
+    def alone(self) -> Float[Array, "*rows 1 1 features"]:
+        """The features without the graph, as the array that they stand for."""
+        return self.features[self.rows][..., None, None, :]
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    def __getitem__(self, index: Any) -> "Nodes":
+        return dataclasses.replace(self, rows=self.rows[index])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.alone, dtype)
 
 
 @jax.tree_util.register_dataclass
@@ -132,6 +186,8 @@ class DistilledData:
     labels: (S, B) int32 classes or (S, B, K) soft labels.
     step_sizes: (T,) positive inner step sizes, T = S * epochs; step t uses batch t mod S.
     transform: model space <-> pixels; None while the set is inside jitted code.
+    adjacency: (B, B) of a distilled graph, weights in [0, 1] of its edges: symmetric, without self loops. Its nodes are
+        the images, of one pixel each, in one batch. None of a set of images.
     """
 
     images: Float[Array, "steps batch height width channels"]
@@ -140,6 +196,13 @@ class DistilledData:
     transform: Transform | None = None
     class_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
     protocol: Protocol = dataclasses.field(default=Protocol(), metadata={"static": True})
+    adjacency: Float[Array, "batch batch"] | None = None
+
+    @property
+    def arrays(self) -> dict[str, jax.Array]:
+        """What the set consists of, by the name of its field."""
+        arrays = {"images": self.images, "labels": self.labels, "step_sizes": self.step_sizes}
+        return arrays if self.adjacency is None else {**arrays, "adjacency": self.adjacency}
 
     @property
     def num_steps(self) -> int:

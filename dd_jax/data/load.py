@@ -5,13 +5,21 @@ from pathlib import Path
 
 from dd_jax.data.arrays import RawData, dataset_from_arrays
 from dd_jax.data.digits import read_digits
+from dd_jax.data.digits_graph import read_digits_graph
 from dd_jax.data.folder import read_folder
+from dd_jax.data.graphs import graph_from_arrays
 from dd_jax.data.images import ImageSize, as_channels, as_size
 from dd_jax.data.npz import read_npz
+from dd_jax.data.planetoid import CLASSES as GRAPHS
+from dd_jax.data.planetoid import read_planetoid
 from dd_jax.data.shape import to_shape
 from dd_jax.data.tfds_sets import read_tfds
 from dd_jax.data.usps import read_usps
+from dd_jax.errors import OptionError
 from dd_jax.types import Dataset, Transform
+
+DIGITS_GRAPH = "digits-graph"
+INDUCTIVE = "/inductive"  # behind the name of a graph
 
 
 def load_dataset(
@@ -41,6 +49,11 @@ def load_dataset(
             validation splits are one, and image_size is required;
             "usps": the files usps.bz2 and usps.t.bz2 of libsvm in the folder `usps` inside or beside
             TFDS_DATA_DIR, or "usps:PATH" in another one;
+            "cora", "citeseer" or "pubmed": the nodes of a citation graph with their published splits, out of the files
+            ind.* of Planetoid in the folder `planetoid` inside or beside TFDS_DATA_DIR, or "planetoid:PATH/cora" in
+            another one; "digits-graph": scikit-learn's digits, each joined to the five most like it, always there.
+            With "/inductive" behind a graph training doesn't see the nodes of validation and test. Options that are
+            about images or splitting make no sense for graphs;
             "folder:PATH": one folder of images per class, or PATH/train, PATH/test and PATH/validation
             with such folders;
             "npz:PATH": arrays `images` and `labels`, optionally `test_images` and `test_labels`,
@@ -59,6 +72,8 @@ def load_dataset(
         OptionError: an unknown name or a senseless option.
     """
     kind, _, path = name.partition(":")
+    if kind == "planetoid" or name.partition("/")[0] in (DIGITS_GRAPH, *GRAPHS):
+        return _graph(name, path, image_size, channels)
     if kind == "folder":
         raw = read_folder(Path(path).expanduser(), image_size, channels)
     elif kind in ("npz", "usps") or name == "digits":
@@ -77,6 +92,19 @@ def load_dataset(
         transform=transform,
         zca=zca,
     )
+
+
+def _graph(name: str, path: str, image_size: ImageSize, channels: int | None) -> Dataset:
+    if image_size is not None or channels is not None:
+        raise OptionError(f"{name} is a graph: its nodes have features, and no image_size or channels.")
+    if name.partition("/")[0] == DIGITS_GRAPH:
+        read = read_digits_graph()
+    elif path:
+        place = Path(path.removesuffix(INDUCTIVE)).expanduser()
+        read = read_planetoid(place.name, place.parent)
+    else:
+        read = read_planetoid(name.removesuffix(INDUCTIVE))
+    return graph_from_arrays(**read, name=name, inductive=name.endswith(INDUCTIVE))
 
 
 def _read_arrays(kind: str, path: str) -> RawData:

@@ -17,7 +17,10 @@ KNOWN = (
     "stanford_dogs", "stl10", "svhn_cropped", "tf_flowers", "voc",
 )  # fmt: skip
 ALIASES = {"cub200": "caltech_birds2011", "svhn": "svhn_cropped", "voc2007": "voc/2007"}  # as papers call them
-OTHER_NAMES = ("digits", "usps", "folder:PATH", "npz:PATH", "usps:PATH")
+OTHER_NAMES = (
+    "citeseer", "cora", "digits", "digits-graph", "folder:PATH", "npz:PATH", "planetoid:PATH/NAME", "pubmed", "usps",
+    "usps:PATH",
+)  # fmt: skip
 
 
 def data_dir() -> Path:

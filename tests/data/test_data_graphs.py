@@ -1,0 +1,259 @@
+import contextlib
+import io
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dd_jax as dd
+from dd_jax.data.planetoid import PARTS, read_planetoid
+from dd_jax.errors import DataError, OptionError
+
+PUBLISHED = [
+    folder
+    for home in filter(None, [os.environ.get("TFDS_DATA_DIR")])
+    for folder in (Path(home) / "planetoid", Path(home).absolute().parent / "planetoid")
+    if (folder / "ind.cora.graph").is_file()
+]
+
+RING = {
+    "features": np.arange(18.0).reshape(6, 3),
+    "edges": np.array([[0, 1, 2, 3, 4, 5, 1, 2], [1, 2, 3, 4, 5, 0, 0, 2]]),
+    "labels": np.array([0, 1, 0, 1, -1, 1]),
+    "train": [0, 1],
+    "validation": [2],
+    "test": [3, 5],
+}
+
+
+def matrix(nodes):
+    """The adjacency of a graph, all pairs."""
+    size, edges = len(nodes.features), nodes.adjacency
+    dense = np.zeros((size, size))
+    np.add.at(dense, (edges.receivers, edges.senders), edges.weights)
+    return dense
+
+
+def test_edges_go_both_ways_once_and_loops_count_nothing():
+    nodes = dd.graph_from_arrays(**RING).train.images
+    ring = np.roll(np.eye(6), 1, 0) + np.roll(np.eye(6), -1, 0)
+    np.testing.assert_array_equal(matrix(nodes), ring)
+    assert (np.diff(nodes.adjacency.receivers) >= 0).all(), "sorted, as segment_sum is told"
+
+
+def test_features_are_divided_by_their_sum():
+    data = dd.graph_from_arrays(**RING)
+    np.testing.assert_allclose(np.asarray(data.train.images), RING["features"][:2, None, None] / [[[[3]]], [[[12]]]])
+    raw = dd.graph_from_arrays(**RING, normalise_rows=False)
+    np.testing.assert_array_equal(raw.test.images.features, RING["features"])
+    assert raw.fingerprint != data.fingerprint
+
+
+def test_nodes_are_as_an_array_of_images():
+    data = dd.graph_from_arrays(**RING)
+    assert (data.image_shape, data.num_classes, len(data.test.images)) == ((1, 1, 3), 2, 2)
+    picked = data.test.images[np.array([[1, 0], [0, 0], [1, 1]])]
+    assert picked.shape == (3, 2, 1, 1, 3)
+    np.testing.assert_array_equal(np.asarray(picked), np.asarray(data.test.images)[[[1, 0], [0, 0], [1, 1]]])
+
+
+def test_transductive_parts_share_one_graph():
+    data = dd.graph_from_arrays(**RING)
+    assert data.train.images.features is data.validation.images.features is data.test.images.features
+    np.testing.assert_array_equal(data.test.images.rows, [3, 5])
+
+
+def test_inductive_training_sees_neither_validation_nor_test():
+    data = dd.graph_from_arrays(**RING, inductive=True)
+    whole = np.roll(np.eye(6), 1, 0) + np.roll(np.eye(6), -1, 0)
+    for part, seen in (("train", [0, 1, 4]), ("validation", [0, 1, 2, 4]), ("test", range(6))):
+        split = getattr(data, part)
+        np.testing.assert_array_equal(matrix(split.images), whole[np.ix_(list(seen), list(seen))])
+        expected = dd.graph_from_arrays(**RING)
+        np.testing.assert_array_equal(np.asarray(split.images), np.asarray(getattr(expected, part).images))
+        np.testing.assert_array_equal(split.labels, RING["labels"][RING[part]])
+
+
+def test_masks_are_as_good_as_numbers():
+    masks = {part: np.isin(np.arange(6), RING[part]) for part in ("train", "validation", "test")}
+    assert dd.graph_from_arrays(**{**RING, **masks}).fingerprint == dd.graph_from_arrays(**RING).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"features": np.zeros(6)}, r"features should be numbers \(N, F\)"),
+        ({"features": np.full((6, 3), np.nan)}, "features of node 0 are not finite"),
+        ({"edges": np.zeros((3, 2), int)}, r"node numbers \(2, E\)"),
+        ({"edges": np.array([[0], [6]])}, "join nodes 0 to 6; expected 0 to 5"),
+        ({"labels": np.zeros(6)}, "labels should be 6 integers"),
+        ({"train": [0, 1, 4]}, "Train node 4 has no label"),
+        ({"train": [0, 1, 2]}, "Node 2 is listed more than once"),
+        ({"test": [9]}, "test nodes are 9 to 9; expected 0 to 5"),
+        ({"test": []}, "There are no test nodes"),
+        ({"train": np.ones(5, bool)}, r"train mask should be \(6,\)"),
+        ({"labels": np.array([0, 1, 0, 2, -1, 1])}, "label 2, but the training nodes have the 2 classes"),
+    ],
+)
+def test_bad_graphs_say_what_was_expected(changes, words):
+    with pytest.raises(DataError, match=words):
+        dd.graph_from_arrays(**{**RING, **changes})
+
+
+# The Planetoid files.
+
+
+class Asks:
+    """Unpickled by calling something else."""
+
+    def __reduce__(self):
+        return os.getenv, ("HOME",)
+
+
+def python2(obj):
+    """A pickle as Python 2 wrote them: the names of its modules, and bytes as its text."""
+    buffer = io.BytesIO()
+
+    class Pickler(pickle._Pickler):
+        dispatch = pickle._Pickler.dispatch.copy()
+
+        def save_bytes(self, text):
+            self.write(b"T" + len(text).to_bytes(4, "little") + text)
+
+        dispatch[bytes] = save_bytes
+
+        def save_str(self, text):
+            self.save_bytes(text.encode("latin1"))
+
+        dispatch[str] = save_str
+
+    Pickler(buffer, 2).dump(obj)
+    return buffer.getvalue().replace(b"numpy._core", b"numpy.core").replace(b"scipy.sparse._csr", b"scipy.sparse.csr")
+
+
+def write(folder, **changes):
+    """Files of a graph of 520 nodes: 7 for training, 503 more, and 10 to test, among which node 512 is missing."""
+    from collections import defaultdict
+
+    from scipy.sparse import csr_matrix
+
+    generator = np.random.default_rng(0)
+    test = [519, 510, 511, 513, 514, 515, 516, 517, 518]
+    classes = np.arange(520) % 7
+    features = generator.integers(0, 2, (520, 5)).astype(np.float32)
+    graph = defaultdict(list, {node: [(node + 1) % 520] for node in range(520) if node != 512})
+    parts = {
+        "y": np.eye(7, dtype=np.int32)[classes[:7]],
+        "allx": csr_matrix(features[:510]),
+        "ally": np.eye(7, dtype=np.int32)[classes[:510]],
+        "tx": csr_matrix(features[test]),
+        "ty": np.eye(7, dtype=np.int32)[classes[test]],
+        "graph": graph,
+        **changes,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, obj in parts.items():
+        (folder / f"ind.cora.{part}").write_bytes(obj if isinstance(obj, bytes) else python2(obj))
+    (folder / "ind.cora.test.index").write_text("".join(f"{node}\n" for node in test))
+    return features, classes, test
+
+
+def test_test_nodes_are_where_their_index_says_and_missing_ones_are_isolated(tmp_path):
+    features, classes, test = write(tmp_path)
+    read = read_planetoid("cora", tmp_path)
+    features[512], classes[512] = 0, -1
+    np.testing.assert_array_equal(read["features"], features)
+    np.testing.assert_array_equal(read["labels"], classes)
+    np.testing.assert_array_equal(read["test"], sorted(test))
+    assert (len(read["train"]), len(read["validation"]), read["edges"].shape) == (7, 500, (2, 519))
+
+
+def test_graphs_have_names(tmp_path, monkeypatch):
+    write(tmp_path / "planetoid")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    data = dd.load_dataset("cora")
+    assert (data.name, data.num_classes, len(data.test.labels)) == ("cora", 7, 9)
+    assert dd.load_dataset(f"planetoid:{tmp_path}/planetoid/cora").fingerprint == data.fingerprint
+    inductive = dd.load_dataset("cora/inductive")
+    assert len(inductive.train.images.features) == 520 - 500 - 9
+    assert len(inductive.test.images.features) == 520
+    with pytest.raises(OptionError, match="cora is a graph"):
+        dd.load_dataset("cora", image_size=28)
+    with pytest.raises(OptionError, match=r"Unknown Planetoid graph 'citeseen'\. Did you mean 'citeseer'"):
+        dd.load_dataset(f"planetoid:{tmp_path}/planetoid/citeseen")
+    with pytest.raises(DataError, match=r"ind.pubmed.graph.* in .*\n    mkdir -p .*\n    for part in y tx") as caught:
+        dd.load_dataset("pubmed")
+    assert '"planetoid:PATH/pubmed"' in str(caught.value)
+
+
+def test_pickles_that_ask_for_more_are_refused(tmp_path):
+    write(tmp_path, ally=pickle.dumps(Asks(), 2))
+    with pytest.raises(DataError, match=r"ind.cora.ally asks for '\w+.getenv', which no graph needs; it was not run"):
+        read_planetoid("cora", tmp_path)
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part != "test.index"])
+def test_damaged_files_are_named(tmp_path, part):
+    write(tmp_path)
+    path = tmp_path / f"ind.cora.{part}"
+    whole = path.read_bytes()
+    for content in (b"", b"<html>", whole[: len(whole) // 2], whole[:-9] + b"\0" * 9, pickle.dumps("text", 2)):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"ind\.cora\.{part}|belongs|should be matrices"):
+            read_planetoid("cora", tmp_path)
+
+
+def test_bytes_changed_at_random_do_no_harm(tmp_path):
+    """Whatever a file is turned into is read or refused."""
+    write(tmp_path)
+    generator = np.random.default_rng(0)
+    for part in ("tx", "graph"):
+        path = tmp_path / f"ind.cora.{part}"
+        whole = path.read_bytes()
+        for _ in range(60):
+            garbled = bytearray(whole)
+            for place in generator.integers(0, min(len(whole), 600), 3):
+                garbled[place] = generator.integers(0, 256)
+            path.write_bytes(bytes(garbled))
+            with contextlib.suppress(DataError):
+                read_planetoid("cora", tmp_path)
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"graph": {0: [520]}}, "edges between nodes 0 to 520, expected 0 to 519"),
+        ({"graph": {0: ["1"]}}, "should hold lists of node numbers"),
+        ({"graph": {}}, "has no edges"),
+        ({"ty": np.eye(7, dtype=np.int32)[[0, 1]]}, "has 2 rows for 9 test nodes"),
+        (
+            {"ally": np.eye(6, dtype=np.int32)[np.arange(510) % 6], "ty": np.eye(6, dtype=np.int32)[[0] * 9]},
+            "belongs to 6",
+        ),
+    ],
+)
+def test_files_that_do_not_fit_each_other(tmp_path, changes, words):
+    write(tmp_path, **changes)
+    with pytest.raises(DataError, match=words):
+        read_planetoid("cora", tmp_path)
+
+
+@pytest.mark.skipif(not PUBLISHED, reason="the published Planetoid files are not here")
+@pytest.mark.parametrize(
+    ("name", "nodes", "edges", "features", "classes"),
+    [("cora", 2708, 5278, 1433, 7), ("citeseer", 3327, 4552, 3703, 6)],
+)
+def test_the_published_graphs(name, nodes, edges, features, classes):
+    data = dd.load_dataset(name)
+    graph = data.test.images
+    assert (graph.features.shape, len(graph.adjacency.weights)) == ((nodes, features), 2 * edges)
+    assert [len(batch.labels) for batch in (data.train, data.validation, data.test)] == [20 * classes, 500, 1000]
+    assert np.bincount(data.train.labels).tolist() == [20] * classes
+    degrees = np.bincount(graph.adjacency.receivers, minlength=nodes)
+    assert int(degrees.max()) == {"cora": 168, "citeseer": 99}[name]
+    assert (degrees == 0).sum() == {"cora": 0, "citeseer": 48}[name]
+    sums = np.asarray(graph.features).sum(1)
+    assert np.isclose(sums, 1, atol=1e-5).sum() == nodes - {"cora": 0, "citeseer": 15}[name]
