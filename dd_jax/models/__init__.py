@@ -11,6 +11,7 @@ from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.models.alexcifarnet import alexcifarnet
 from dd_jax.models.alexnet import alexnet, alexnet_from_torchvision
 from dd_jax.models.alexnet_small import alexnet_small
+from dd_jax.models.appnp import appnp
 from dd_jax.models.base import (
     PRECISIONS,
     ImageSpec,
@@ -27,6 +28,9 @@ from dd_jax.models.base import (
     with_precision,
 )
 from dd_jax.models.convnet import convnet
+from dd_jax.models.gcn import gcn
+from dd_jax.models.graphs import propagated
+from dd_jax.models.graphsage import graphsage
 from dd_jax.models.infinite_convnet import infinite_convnet
 from dd_jax.models.infinite_mlp import infinite_mlp
 from dd_jax.models.kernels import WideKernel
@@ -34,12 +38,17 @@ from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
 from dd_jax.models.own import from_flax, from_functions
 from dd_jax.models.resnet import resnet18
+from dd_jax.models.sgc import sgc
 from dd_jax.models.vgg import vgg11
 from dd_jax.types import Batch, Pretrained
 
 MODELS: Mapping[str, Callable[..., Model]] = {
     "alexcifarnet": alexcifarnet,
     "alexnet": alexnet,
+    "appnp": appnp,
+    "gcn": gcn,
+    "graphsage": graphsage,
+    "sgc": sgc,
     "alexnet-small": alexnet_small,
     "convnet": convnet,
     "infinite_convnet": infinite_convnet,
@@ -127,6 +136,7 @@ __all__ = [
     "alexnet",
     "alexnet_from_torchvision",
     "alexnet_small",
+    "appnp",
     "architecture",
     "check_attack",
     "check_fits",
@@ -136,6 +146,8 @@ __all__ = [
     "from_functions",
     "from_kernel",
     "from_linen",
+    "gcn",
+    "graphsage",
     "infinite_convnet",
     "infinite_mlp",
     "lenet",
@@ -143,8 +155,10 @@ __all__ = [
     "mlp",
     "num_params",
     "parse_model",
+    "propagated",
     "resnet18",
     "same_shapes",
+    "sgc",
     "vgg11",
     "with_precision",
 ]

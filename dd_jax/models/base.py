@@ -10,9 +10,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from dd_jax.errors import OptionError, unknown_name
-from dd_jax.types import Params
+from dd_jax.types import Nodes, Params
 
 Images: TypeAlias = Float[Array, "batch height width channels"]
+Inputs: TypeAlias = Images | Nodes
 OtherImages: TypeAlias = Float[Array, "others height width channels"]
 
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bf16": "bfloat16"}  # and JAX's names for products
@@ -45,9 +46,9 @@ class InitFn(Protocol):
 
 
 class ApplyFn(Protocol):
-    """(params, images (N, H, W, C)) -> (N, K) logits, or (N, F) features."""
+    """(params, images (N, H, W, C)) -> (N, K) logits, or (N, F) features; of a graph its nodes are the images."""
 
-    def __call__(self, params: Params, images: Images) -> Float[Array, "batch out"]: ...
+    def __call__(self, params: Params, images: Inputs) -> Float[Array, "batch out"]: ...
 
 
 @runtime_checkable
@@ -93,7 +94,7 @@ def from_kernel(name: str, kernel: KernelFn, spec: ImageSpec, settings: Mapping[
         del key
         return SetWeights(jnp.zeros((0, *image_shape)), jnp.zeros((0, num_classes)))
 
-    def outputs(params: SetWeights, images: Images) -> Any:
+    def outputs(params: SetWeights, images: Any) -> Any:
         features = kernel(images, params.images.astype(images.dtype))
         return features @ params.weights.astype(images.dtype), features
 
@@ -107,8 +108,8 @@ def from_linen(name: str, module: nn.Module, spec: ImageSpec, settings: Mapping[
     def init(key: jax.Array) -> Params:
         return module.init(key, jnp.zeros((1, *image_shape)))["params"]
 
-    def outputs(params: Params, images: Images) -> Any:
-        return module.apply({"params": params}, images)
+    def outputs(params: Params, images: Inputs) -> Any:
+        return module.apply({"params": params}, images.alone if isinstance(images, Nodes) else images)
 
     return Model(name, init, Forward(outputs, 0), Forward(outputs, 1), image_shape, num_classes, dict(settings))
 
@@ -147,17 +148,22 @@ class Forward:
     outputs: (params, images) -> logits and, where there are any, features.
     """
 
-    outputs: Callable[[Params, Images], Any]
+    outputs: Callable[[Params, Inputs], Any]
     output: int
     precision: str = "float32"
 
-    def __call__(self, params: Params, images: Images) -> Float[Array, "batch out"]:
+    def __call__(self, params: Params, images: Inputs) -> Float[Array, "batch out"]:
         given = images.dtype
         if self.precision == "bf16":
-            params, images = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (params, images))
+            params, images = jax.tree.map(_rough, (params, images))
         with jax.default_matmul_precision(PRECISIONS[self.precision]):
             out: Any = self.outputs(params, images)
         return out[self.output].astype(given) if self.precision == "bf16" else out[self.output]
+
+
+def _rough(leaf: jax.Array) -> jax.Array:
+    """Numbers in bfloat16; the node numbers of a graph as they are."""
+    return leaf.astype(jnp.bfloat16) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 def architecture(model: Model) -> dict[str, Any]:

@@ -99,11 +99,11 @@ def from_functions(
 def _model(
     name: str,
     init: Callable[[jax.Array], Params],
-    apply: Callable[[Params, Images], Any],
+    apply: Callable[[Params, Any], Any],
     data: ImageSpec,
     settings: Mapping[str, Any],
 ) -> Model:
-    def outputs(params: Params, images: Images) -> tuple[jax.Array, ...]:
+    def outputs(params: Params, images: Any) -> tuple[jax.Array, ...]:
         out = apply(params, images)
         out = out if isinstance(out, tuple) else (out,)
         return tuple(value.astype(images.dtype) for value in out)
