@@ -9,7 +9,7 @@ print(dd.evaluate(run.distilled, model, data))
 """
 
 from dd_jax import methods, models
-from dd_jax.data import dataset_from_arrays, load_dataset, to_model, to_pixels
+from dd_jax.data import dataset_from_arrays, graph_from_arrays, load_dataset, to_model, to_pixels
 from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, RunError
 from dd_jax.evaluation import (
     PROTOCOLS,
@@ -38,7 +38,7 @@ from dd_jax.runs import (
     use_cores,
 )
 from dd_jax.runs import write_report as report
-from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol, Transform
+from dd_jax.types import Batch, Dataset, DistilledData, Edges, Nodes, Pretrained, Protocol, Transform
 
 __version__ = "0.1.0"
 
@@ -50,9 +50,11 @@ __all__ = [
     "Dataset",
     "DistilledData",
     "DivergedError",
+    "Edges",
     "Estimate",
     "Evaluation",
     "Exported",
+    "Nodes",
     "OptionError",
     "Pretrained",
     "Protocol",
@@ -72,6 +74,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "export",
+    "graph_from_arrays",
     "load_dataset",
     "load_distilled",
     "load_pretrained",

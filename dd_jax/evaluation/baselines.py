@@ -15,7 +15,7 @@ import numpy as np
 
 from dd_jax.errors import unknown_name
 from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled, as_vectors, is_only_one
-from dd_jax.evaluation.embeddings import passes, train_on_all, trained_features
+from dd_jax.evaluation.embeddings import passes, train_on_all, trained_features, trained_networks
 from dd_jax.evaluation.evaluate import evaluate, evaluate_networks
 from dd_jax.evaluation.protocols import PROTOCOLS, training_of
 from dd_jax.evaluation.result import Evaluation, concatenated, evaluation_of
@@ -26,6 +26,10 @@ from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
 STEP_SIZES = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 BASELINES = ("random real", "best of random", "class mean", "k-means", "k-NN random", "k-NN k-means")
 CORESETS = ("herding", "k-center", "herding features", "k-center features", "k-means features")
+FOR_GRAPHS = (
+    "random real", "herding", "k-center", "herding features", "k-center features", "class mean", "k-means",
+    "k-NN random", "k-NN k-means", "full training set",
+)  # fmt: skip
 FOR_PRETRAINED = ("no steps", "full training set")
 
 _NEIGHBOURS, _NORMS = (1, 3, 5), (1, 2)
@@ -50,9 +54,12 @@ def baselines(distilled: DistilledData, model: Model, dataset: Dataset, **option
     return dict(iterate_baselines(distilled, model, dataset, **options))
 
 
-def baseline_names(protocol: Protocol, pretrained: Pretrained | None = None) -> tuple[str, ...]:
-    """The baselines that make sense for sets of a protocol; those in `CORESETS` do for every one of them besides."""
-    names: tuple[str, ...] = BASELINES
+def baseline_names(protocol: Protocol, pretrained: Pretrained | None = None, graph: bool = False) -> tuple[str, ...]:
+    """The baselines that make sense for sets of a protocol; those in `CORESETS` do for every one of them besides.
+
+    graph: whether the sets are graphs.
+    """
+    names: tuple[str, ...] = FOR_GRAPHS if graph else BASELINES
     if protocol.attack is not None:
         names = tuple(name for name in names if not name.startswith("k-NN"))
     if pretrained is None:
@@ -85,6 +92,9 @@ def iterate_baselines(
     their class, or that none of their class is far from; "herding features", "k-center features", "k-means features"
     (the images nearest to the centres): chosen by the features of one network like `model` that was trained on the
     training split.
+    Of a graph all but the k-means of features, and "full training set": trained on the whole graph by the protocol.
+    Sets of real nodes keep the edges between them; "class mean" and "k-means" have none, and neighbours are those in
+    the features.
     Under an attack (K, T) sets have their images of class K labelled T, and what is chosen is what succeeds most where
     the other classes lose at most 15 points.
     names: None for all that make sense, without those coresets.
@@ -93,7 +103,8 @@ def iterate_baselines(
     Raises OptionError for an unknown name.
     Source: Wang et al. 2018, section 4 (baselines), table 2; Cui et al. 2022 (coresets).
     """
-    known = baseline_names(distilled.protocol, pretrained)
+    graph = distilled.adjacency is not None
+    known = baseline_names(distilled.protocol, pretrained, graph)
     names = known if names is None else names
     for name in names:
         if name not in (*known, *CORESETS):
@@ -113,12 +124,12 @@ def iterate_baselines(
         return trained_features(model, dataset, seed)
 
     @functools.cache
-    def sets(name: str, count: int) -> list[np.ndarray]:
+    def sets(name: str, count: int) -> list[Any]:
         vectors = {"vectors": features()} if name.endswith("features") else {}
         count = 1 if is_only_one(name, shape.per_class) else count
         return [MAKERS[name](dataset, shape.per_class, seed + i, **vectors) for i in range(count)]
 
-    def trained(candidates: list[np.ndarray], step_size: float, split: str, nets: int) -> Evaluation:
+    def trained(candidates: list[Any], step_size: float, split: str, nets: int) -> Evaluation:
         choosing = split == "validation"
         per_set = max(1, nets // len(candidates))
         if pretrained is not None:
@@ -126,7 +137,7 @@ def iterate_baselines(
         return concatenated(
             [
                 evaluate(
-                    as_distilled(images, shape, step_size, own),
+                    as_distilled(images, shape, step_size, own, graph),
                     model,
                     dataset,
                     num_nets=per_set,
@@ -158,7 +169,7 @@ def iterate_baselines(
         loss = others_before() - float(found.attacked.others.mean())
         return float(found.attacked.success.mean()) if loss <= _TOLERATED_LOSS else -loss
 
-    def best_size(candidates: list[np.ndarray]) -> float:
+    def best_size(candidates: list[Any]) -> float:
         if not open_size:
             return STEP_SIZES[0]  # not used
         few = candidates if pretrained is None else candidates[:_SIZE_SETS]
@@ -171,9 +182,12 @@ def iterate_baselines(
             evaluation = evaluate(
                 distilled, model, dataset, num_nets=num_nets, num_epochs=0, pretrained=pretrained, num_curve_nets=0
             )
-        elif name == "full training set":
-            assert pretrained is not None
+        elif name == "full training set" and pretrained is not None:
             evaluation = _fully_trained(pretrained, distilled.protocol, model, dataset, num_nets)
+        elif name == "full training set":
+            assert isinstance(training, Training)
+            networks = trained_networks(model, dataset, num_nets, _SELECTION_SEED, training)
+            evaluation = evaluate_networks(networks, model, dataset)
         elif name.startswith("k-NN"):
             evaluation, chosen = _neighbours(
                 sets("random real" if name == "k-NN random" else "k-means", num_sets), dataset
@@ -211,7 +225,7 @@ def _fully_trained(
     return evaluate_networks(jax.tree.map(np.asarray, trained), model, dataset)
 
 
-def _neighbours(candidates: list[np.ndarray], dataset: Dataset) -> tuple[Evaluation, dict[str, Any]]:
+def _neighbours(candidates: list[Any], dataset: Dataset) -> tuple[Evaluation, dict[str, Any]]:
     """Nearest neighbours on each candidate set, k and p chosen on validation over all of them."""
     options = list(itertools.product(_NEIGHBOURS, _NORMS))
     options = [(k, p) for k, p in options if k <= candidates[0].shape[0] * candidates[0].shape[1]]
@@ -224,7 +238,7 @@ def _neighbours(candidates: list[np.ndarray], dataset: Dataset) -> tuple[Evaluat
     return evaluation_of(np.stack([hits, 0 * hits], 1), counts, "test"), {"k": k, "p": p}
 
 
-def _hits(images: np.ndarray, split: Batch, k: int, p: int) -> np.ndarray:
+def _hits(images: Any, split: Batch, k: int, p: int) -> np.ndarray:
     from sklearn.neighbors import KNeighborsClassifier
 
     metric = "euclidean" if p == 2 else "manhattan"

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from dd_jax.synthetic import class_means, cover, herd, kmeans_centres, nearest_to_centres
-from dd_jax.types import Dataset, DistilledData, Protocol
+from dd_jax.types import Dataset, DistilledData, Edges, Nodes, Protocol
 
 
 class SetShape(NamedTuple):
@@ -30,12 +30,12 @@ class SetShape(NamedTuple):
         return self.num_steps * self.images_per_class
 
 
-def random_images(dataset: Dataset, per_class: int, seed: int) -> np.ndarray:
+def random_images(dataset: Dataset, per_class: int, seed: int) -> Any:
     """Random training images, (K, per_class, H, W, C); none twice while a class has others."""
     generator = np.random.default_rng(seed)
     labels = np.asarray(dataset.train.labels)
     indices = [_draw(generator, np.flatnonzero(labels == c), per_class) for c in range(dataset.num_classes)]
-    return np.asarray(dataset.train.images[np.stack(indices)])
+    return taken(dataset, np.stack(indices))
 
 
 def mean_images(dataset: Dataset, per_class: int, seed: int = 0) -> np.ndarray:
@@ -52,7 +52,7 @@ def kmeans_images(dataset: Dataset, per_class: int, seed: int) -> np.ndarray:
 
 def herding_images(
     dataset: Dataset, per_class: int, seed: int = 0, vectors: Float[np.ndarray, "n values"] | None = None
-) -> np.ndarray:
+) -> Any:
     """Training images whose mean stays near that of their class, (K, per_class, H, W, C), see `herd`.
 
     vectors: of the training images, such as features of a network; None for their pixels.
@@ -63,7 +63,7 @@ def herding_images(
 
 def kcenter_images(
     dataset: Dataset, per_class: int, seed: int = 0, vectors: Float[np.ndarray, "n values"] | None = None
-) -> np.ndarray:
+) -> Any:
     """Training images that no other of their class is far from, (K, per_class, H, W, C), see `cover`.
 
     vectors: as for `herding_images`.
@@ -74,7 +74,7 @@ def kcenter_images(
 
 def central_images(
     dataset: Dataset, per_class: int, seed: int, vectors: Float[np.ndarray, "n values"] | None = None
-) -> np.ndarray:
+) -> Any:
     """The training images nearest to the centres of k-means in each class, (K, per_class, H, W, C).
 
     vectors: as for `herding_images`.
@@ -82,9 +82,10 @@ def central_images(
     return _selected(functools.partial(nearest_to_centres, seed=seed), dataset, per_class, vectors)
 
 
-# What real images are chosen by: (dataset, per_class, seed) -> images (K, per_class, H, W, C). The first three are in
-# every table; the others where they are named. Those of "features" also take the vectors of the training images.
-MAKERS: Mapping[str, Callable[..., np.ndarray]] = {
+# What real images are chosen by: (dataset, per_class, seed) -> images (K, per_class, H, W, C), of a graph as nodes. The
+# first three are in every table; the others where they are named. Those of "features" also take the vectors of the
+# training images.
+MAKERS: Mapping[str, Callable[..., Any]] = {
     "random real": random_images,
     "class mean": mean_images,
     "k-means": kmeans_images,
@@ -103,33 +104,62 @@ def is_only_one(name: str, per_class: int) -> bool:
 
 def _selected(
     choose: Callable[[np.ndarray, int], np.ndarray], dataset: Dataset, per_class: int, vectors: np.ndarray | None
-) -> np.ndarray:
+) -> Any:
     labels = np.asarray(dataset.train.labels)
     vectors = np.asarray(dataset.train.images).reshape(len(labels), -1) if vectors is None else vectors
     members = [np.flatnonzero(labels == c) for c in range(dataset.num_classes)]
     indices = [mine[choose(vectors[mine], per_class)] for mine in members]
-    return np.asarray(dataset.train.images[np.stack(indices)])
+    return taken(dataset, np.stack(indices))
 
 
-def as_distilled(images: np.ndarray, shape: SetShape, step_size: float, protocol: Protocol) -> DistilledData:
+def taken(dataset: Dataset, indices: np.ndarray) -> Any:
+    """Training images by their indices, as an array; of a graph as nodes."""
+    images = dataset.train.images[indices]
+    return images if isinstance(images, Nodes) else np.asarray(images)
+
+
+def as_distilled(
+    images: Any, shape: SetShape, step_size: float, protocol: Protocol, graph: bool = False
+) -> DistilledData:
     """Images (K, per_class, H, W, C) as batches in class order, with one step size throughout.
 
     Where the protocol is an attack (K, T), images of class K are labelled T.
+    graph: whether the set is to be one. Nodes keep the edges between them, images without a graph have none.
     """
     num_classes = len(images)
+    adjacency = None
+    if graph:
+        count = num_classes * shape.per_class
+        edges = edges_between(images) if isinstance(images, Nodes) else np.zeros((count, count))
+        adjacency = jnp.asarray(edges, jnp.float32)
+    images = np.asarray(images)
     by_step = images.reshape(num_classes, shape.num_steps, shape.images_per_class, *images.shape[2:])
     by_step = np.moveaxis(by_step, 1, 0).reshape(shape.num_steps, -1, *images.shape[2:])
     labels = np.tile(np.repeat(np.arange(num_classes, dtype=np.int32), shape.images_per_class), (shape.num_steps, 1))
     if protocol.attack is not None:
         labels[labels == protocol.attack[0]] = protocol.attack[1]
     sizes: Float[Array, " unrolled"] = jnp.full((shape.num_steps * shape.num_epochs,), step_size, jnp.float32)
-    return DistilledData(jnp.asarray(by_step), jnp.asarray(labels), sizes, protocol=protocol)
+    return DistilledData(jnp.asarray(by_step), jnp.asarray(labels), sizes, protocol=protocol, adjacency=adjacency)
 
 
-def as_vectors(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def edges_between(nodes: Nodes) -> Float[np.ndarray, "rows rows"]:
+    """The weights of the edges among some nodes of a graph, in the order of their rows; none from a node to itself."""
+    rows = np.asarray(nodes.rows).ravel()
+    if not isinstance(nodes.adjacency, Edges):
+        return np.asarray(nodes.adjacency)[np.ix_(rows, rows)] * (rows[:, None] != rows[None])
+    numbers, places = np.unique(rows, return_inverse=True)
+    ends = [np.asarray(end) for end in (nodes.adjacency.receivers, nodes.adjacency.senders)]
+    inside = np.isin(ends[0], numbers) & np.isin(ends[1], numbers)
+    among = np.zeros((len(numbers), len(numbers)), np.float32)
+    receivers, senders = (np.searchsorted(numbers, end[inside]) for end in ends)
+    np.add.at(among, (receivers, senders), np.asarray(nodes.adjacency.weights)[inside])
+    return among[places][:, places]
+
+
+def as_vectors(images: Any) -> tuple[np.ndarray, np.ndarray]:
     """Images (K, per_class, H, W, C) as vectors, with their labels, for neighbour searches."""
     num_classes, per_class = images.shape[:2]
-    return images.reshape(num_classes * per_class, -1), np.repeat(np.arange(num_classes), per_class)
+    return np.asarray(images).reshape(num_classes * per_class, -1), np.repeat(np.arange(num_classes), per_class)
 
 
 def _draw(generator: np.random.Generator, pool: np.ndarray, count: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Networks trained on the real training images, and what one of them sees in these."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jaxtyping import Float
 
 from dd_jax.inner import Training, device_mesh, fit, map_over, nets_at_once, on_each, replicate
 from dd_jax.models import Model, check_fits
-from dd_jax.types import Dataset, Networks, Params
+from dd_jax.types import Dataset, Networks, Nodes, Params
 
 _IMAGES = 150_000  # that a network sees in training, at least
 _CHUNK = 100  # images at a time
@@ -59,5 +60,7 @@ def trained_features(model: Model, dataset: Dataset, seed: int = 0) -> Float[np.
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _features(features, params: Params, images: jax.Array) -> jax.Array:
+def _features(features, params: Params, images: Any) -> jax.Array:
+    if isinstance(images, Nodes):
+        return features(params, images)
     return lax.map(lambda image: features(params, image[None])[0], images, batch_size=_CHUNK)

@@ -19,7 +19,7 @@ from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.inner import INITS, Regression, Training, device_mesh, map_over, networks_of, on_each, replicate
 from dd_jax.inner.losses import Apply
 from dd_jax.models import Model, check_attack, check_fits, check_pretrained
-from dd_jax.types import Batch, Dataset, DistilledData, Networks, Params, Pretrained, Protocol
+from dd_jax.types import Batch, Dataset, DistilledData, Networks, Nodes, Params, Pretrained, Protocol
 
 SPLITS = ("train", "validation", "test")
 CONFUSION_CLASSES = 100  # more would be more than a table that can be read, and a lot of memory
@@ -74,7 +74,10 @@ def evaluate(
         own = dataclasses.replace(own, init="fixed" if isinstance(training, Regression) else "random")
     own = dataclasses.replace(own, init=init or own.init)
     make, starts = _starts(model, own, num_nets, seed, pretrained, part)
-    plan, lesson, steps_done = plan_lesson(model, distilled, training, num_epochs, curve == "steps")
+    chosen_by = None
+    if isinstance(training, Training) and training.keep == "best" and len(dataset.validation.labels):
+        chosen_by = _real_for(distilled, dataset, "validation").validation
+    plan, lesson, steps_done = plan_lesson(model, distilled, training, num_epochs, curve == "steps", chosen_by)
     real = _real_for(distilled, dataset, split)
     return _measure(make, model, starts, plan, lesson, steps_done, real, split, own.attack, num_curve_nets, devices)
 
@@ -114,6 +117,7 @@ def train_on(
     num_epochs: in place of the protocol's own.
     protocol: "as-distilled", a name in `dd_jax.PROTOCOLS`, or a `Training`; None for the set's own. A
         `ProtocolWarning` says where a set isn't made for that.
+    A training that keeps the network that is best on validation keeps the last one, as there is none here.
     Images must be brought to the model space of the set before the network sees them: `dd_jax.to_model(
     distilled.transform, pixels)`.
     Raises DataError if the network was built for other images or classes, or has to be given; OptionError for an
@@ -279,8 +283,13 @@ def _answers_of_one(make, apply, num_classes, along, target, plan, start, lesson
     return (jnp.concatenate([marks(before)[None], seen]) if along else last[None]), table
 
 
-def _chunks(split: Batch) -> tuple[jax.Array, jax.Array]:
-    """A split in chunks, (C, chunk, ...); what is missing in the last has label -1, which counts nowhere."""
+def _chunks(split: Batch) -> tuple[Any, jax.Array]:
+    """A split in chunks, (C, chunk, ...); what is missing in the last has label -1, which counts nowhere.
+
+    Nodes of a graph are one chunk: they see each other.
+    """
+    if isinstance(split.images, Nodes):
+        return jax.tree.map(lambda leaf: leaf[None], (split.images, split.labels))
     num_images = split.labels.shape[0]
     size = min(_CHUNK if jax.default_backend() == "cpu" else 1000, num_images)
     missing = -num_images % size

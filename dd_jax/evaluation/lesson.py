@@ -24,7 +24,7 @@ from dd_jax.inner import (
 )
 from dd_jax.inner.losses import Apply
 from dd_jax.models import KernelFn, Model
-from dd_jax.synthetic import batches_of_steps
+from dd_jax.synthetic import as_graph, batches_of_steps
 from dd_jax.types import Batch, DistilledData, Labels, Params
 
 LOOKS = 20  # along a training from scratch
@@ -56,11 +56,15 @@ class Lesson:
     """images (S, B, H, W, C) with their labels.
 
     parts: `Steps`, or the epochs (P, 2) that parts begin and end with; of a regression none.
+    adjacency: (B, B) of a distilled graph, or None.
+    validation: what decides which network is kept, or None for the last one.
     """
 
     images: Float[Array, "steps batch height width channels"]
     labels: Labels
     parts: Any
+    adjacency: Float[Array, "batch batch"] | None = None
+    validation: Batch | None = None
 
 
 def plan_lesson(
@@ -69,14 +73,19 @@ def plan_lesson(
     training: Training | Regression | None,
     num_epochs: int | None,
     every_step: bool,
+    validation: Batch | None = None,
 ) -> tuple[Plan, Lesson, np.ndarray]:
     """The lesson, and the gradient steps done before it and after each of its parts, (P + 1,).
 
     num_epochs: passes through the batches; None for as many as were learnt. Further ones repeat the last one's sizes.
     every_step: whether each learnt step is a part of its own, and not each epoch.
-    Raises OptionError where the network can't be trained so: in closed form those without weights are, and only those.
+    validation: real images by which the best network along a training is chosen; None keeps the last one.
+    Raises OptionError where the network can't be trained so: in closed form those without weights are, and only those;
+    and for the learnt steps of a graph, which has none.
     """
     _check_trains(model, training, num_epochs)
+    if distilled.adjacency is not None and not isinstance(training, Training):
+        raise OptionError('A distilled graph has no learnt steps: take the protocol "gcond", or a Training.')
     if isinstance(training, Regression):
         plan = Plan(training, distilled.protocol.order, model.kernel)
         return plan, Lesson(distilled.images, distilled.labels, None), np.zeros(1, int)
@@ -92,7 +101,8 @@ def plan_lesson(
     ends = np.unique(np.linspace(0, epochs, LOOKS + 1).round().astype(np.int32))
     per_epoch = steps_per_epoch(training, total)
     parts = jnp.asarray(np.stack([ends[:-1], ends[1:]], 1))
-    return Plan(training, "random"), Lesson(distilled.images, distilled.labels, parts), ends * per_epoch
+    lesson = Lesson(distilled.images, distilled.labels, parts, distilled.adjacency, validation)
+    return Plan(training, "random"), lesson, ends * per_epoch
 
 
 def learnt_steps(distilled: DistilledData, num_epochs: int | None = None) -> Steps:
@@ -111,6 +121,8 @@ def study(apply: Apply, plan: Plan, lesson: Lesson, params: Params, key: jax.Arr
     if plan.training is None:
         return lax.scan(_learnt(apply, plan, lesson, key, look), params, lesson.parts)
     pool = Batch(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in (lesson.images, lesson.labels)))
+    if lesson.adjacency is not None:
+        pool = as_graph(pool, lesson.adjacency)
     if isinstance(plan.training, Regression):
         assert plan.kernel is not None
         return regress(plan.kernel, pool, params.weights.shape[-1], plan.training.regulariser), None
@@ -118,12 +130,30 @@ def study(apply: Apply, plan: Plan, lesson: Lesson, params: Params, key: jax.Arr
         pool = pool._replace(labels=as_shares(pool.labels))
     init, epoch = trainer(apply, plan.training, rate_unit(apply, params, pool, plan.training))
 
-    def some_epochs(state: Any, ends: jax.Array) -> tuple[Any, Any]:
+    def some_epochs(carry: tuple[Any, Kept], ends: jax.Array) -> tuple[tuple[Any, Kept], Any]:
+        state, kept = carry
         state = lax.fori_loop(ends[0], ends[1], lambda _, state: epoch(key, state, pool), state)
-        return state, look(state.network)
+        kept = _kept(apply, kept, state.network, lesson.validation)
+        return (state, kept), look(kept.params)
 
-    state, seen = lax.scan(some_epochs, init(params), lesson.parts)
-    return state.network, seen
+    (_, kept), seen = lax.scan(some_epochs, (init(params), Kept(params, jnp.float32(-1))), lesson.parts)
+    return kept.params, seen
+
+
+class Kept(NamedTuple):
+    """The network to keep so far, and how many of the validation images it gets right, as a share."""
+
+    params: Params
+    accuracy: jax.Array
+
+
+def _kept(apply: Apply, before: Kept, params: Params, validation: Batch | None) -> Kept:
+    """The new network, or that of before if it was better on validation."""
+    if validation is None:
+        return Kept(params, before.accuracy)
+    accuracy = (apply(params, validation.images).argmax(-1) == validation.labels).mean(dtype=jnp.float32)
+    better = accuracy > before.accuracy
+    return jax.tree.map(lambda new, old: jnp.where(better, new, old), Kept(params, accuracy), before)
 
 
 def _check_trains(model: Model, training: Training | Regression | None, num_epochs: int | None) -> None:

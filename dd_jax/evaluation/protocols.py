@@ -36,6 +36,17 @@ PROTOCOLS: Mapping[str, Training | Regression] = {
     "idc": dataclasses.replace(
         _DC, epochs=1000, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="crop_flip", cutmix=True
     ),
+    # Jin et al. 2022 (10 networks on graphs): all nodes at once, Adam, and the best of the looks at validation.
+    "gcond": Training(
+        epochs=600,
+        batch_size=4096,  # all nodes that a distilled graph may have
+        learning_rate=0.01,
+        schedule="drops",
+        weight_decay=5e-4,
+        drop_last=False,
+        dropout=0.5,
+        keep="best",
+    ),
     "idc-digits": dataclasses.replace(
         _DSA, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="dsa_no_flip"
     ),

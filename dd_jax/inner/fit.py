@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,11 @@ from dd_jax.errors import OptionError, unknown_name
 from dd_jax.inner.augment import AUGMENTS, augment, cut_mix
 from dd_jax.inner.losses import LOSSES, Apply, chunked_loss, weighted_loss
 from dd_jax.inner.stability import largest_curvature
-from dd_jax.types import Batch, Params
+from dd_jax.types import Batch, Nodes, Params
 
 SCHEDULES = ("cosine", "step", "drops", "constant")
 OPTIMISERS = ("adam", "sgd")
+KEEP = ("last", "best")
 
 _MOST_AT_ONCE = 50  # networks under one vmap on an accelerator ...
 _AT_ONCE_BYTES = 2**30  # ... and their weights; gradients, moments and activations come to several times that
@@ -55,6 +56,10 @@ class Training:
     """Paste a rectangle of another image into each one, and mix their labels (Yun et al. 2019, CutMix)."""
     drop_last: bool = True
     """Leave out of a pass what doesn't fill a last minibatch; else the last one is smaller."""
+    dropout: float = 0.0
+    """Share of the activations between layers that networks on graphs leave out at random; others have no dropout."""
+    keep: Literal["last", "best"] = "last"
+    """Where sets are evaluated: the network at the end, or the one that was best on validation along the way."""
     loss: Literal["cross_entropy", "squared"] = "cross_entropy"
     """Cross-entropy, or the squared error from centred labels."""
     steps: int | None = None
@@ -139,7 +144,7 @@ def trainer(apply: Apply, training: Training, unit: Float[Array, ""] | None = No
             index, chosen = part
             batch_key = jax.random.fold_in(change_key, index)
             keys = jax.random.split(batch_key, size)
-            batch = Batch(augment(keys, images.images[chosen], training.augment), images.labels[chosen])
+            batch = Batch(_changed(keys, batch_key, images.images[chosen], training), images.labels[chosen])
             if training.cutmix:
                 num_classes = jax.eval_shape(apply, params, batch.images).shape[-1]
                 batch = cut_mix(jax.random.fold_in(batch_key, size), batch, num_classes)
@@ -197,6 +202,17 @@ def nets_at_once(params: Params) -> int | None:
     return max(1, min(_MOST_AT_ONCE, _AT_ONCE_BYTES // max(size, 1)))
 
 
+def _changed(keys: jax.Array, key: jax.Array, images: Any, training: Training) -> Any:
+    """Images, each changed by its own of the keys; nodes of a graph with what a network leaves out by the one `key`."""
+    if isinstance(images, Nodes):
+        if training.augment != "none":
+            raise OptionError(
+                f'Nodes of a graph can\'t be changed: augment must be "none", found {training.augment!r}.'
+            )
+        return dataclasses.replace(images, key=key, dropout=training.dropout) if training.dropout else images
+    return augment(keys, images, training.augment)
+
+
 def _optimiser(training: Training) -> optax.GradientTransformation:
     if training.optimiser == "adam":
         direction = optax.scale_by_adam(b1=training.b1)
@@ -219,6 +235,8 @@ def _check(training: Training) -> None:
     for name in ("b1", "momentum", "average"):
         if not 0 <= getattr(training, name) < 1:
             raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(training, name)}.")
+    if not 0 <= training.dropout < 1:
+        raise OptionError(f"dropout must be at least 0 and below 1, but is {training.dropout}.")
     if not 0 <= training.weight_decay < float("inf"):
         raise OptionError(f"weight_decay must be at least 0 and finite, but is {training.weight_decay}.")
     if training.steps is not None and training.steps < 1:
@@ -230,6 +248,7 @@ def _check(training: Training) -> None:
         ("augment", AUGMENTS),
         ("optimiser", OPTIMISERS),
         ("loss", tuple(LOSSES)),
+        ("keep", KEEP),
     ):
         if getattr(training, name) not in known:
             raise unknown_name(name, getattr(training, name), known)

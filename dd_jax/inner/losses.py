@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from dd_jax.types import Batch, Labels, Params
+from dd_jax.types import Batch, Labels, Nodes, Params
 
 Apply: TypeAlias = Callable[[Params, jax.Array], jax.Array]
 Loss: TypeAlias = Callable[[jax.Array, Labels], jax.Array]
@@ -94,7 +94,8 @@ def chunked_loss(
     """The same function as `batch_loss`, computed chunk by chunk with value and gradient in one pass.
 
     chunk: images per chunk, a divisor of the batch; None chooses. Differentiable in the parameters only, once:
-    the gradient with respect to the batch is zero by definition, as real data is not learnt.
+    the gradient with respect to the batch is zero by definition, as real data is not learnt. Nodes of a graph see each
+    other, and stay together.
     """
     loss_of = batch_loss(apply, loss)
 
@@ -124,4 +125,4 @@ def chunked_loss(
         return jax.tree.map(lambda leaf: cotangent * leaf, gradient), None
 
     mean_loss.defvjp(forward, backward)
-    return mean_loss
+    return lambda params, batch: (loss_of if isinstance(batch.images, Nodes) else mean_loss)(params, batch)

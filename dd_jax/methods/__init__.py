@@ -4,6 +4,7 @@ from dd_jax.methods.base import Method
 from dd_jax.methods.distribution_matching import DistributionMatchingOptions, distribution_matching
 from dd_jax.methods.frepo import FrepoOptions, frepo
 from dd_jax.methods.gradient_matching import GradientMatchingOptions, gradient_matching
+from dd_jax.methods.graph_condensation import GraphCondensationOptions, graph_condensation
 from dd_jax.methods.kernel_inducing_points import (
     KernelInducingPointsOptions,
     kernel_inducing_points,
@@ -18,6 +19,7 @@ __all__ = [
     "DistributionMatchingOptions",
     "FrepoOptions",
     "GradientMatchingOptions",
+    "GraphCondensationOptions",
     "KernelInducingPointsOptions",
     "Method",
     "MethodOptions",
@@ -26,6 +28,7 @@ __all__ = [
     "distribution_matching",
     "frepo",
     "gradient_matching",
+    "graph_condensation",
     "kernel_inducing_points",
     "make_method",
     "method_named",

@@ -8,13 +8,19 @@ from dd_jax.methods.base import Method
 from dd_jax.methods.distribution_matching import DistributionMatchingOptions, distribution_matching
 from dd_jax.methods.frepo import FrepoOptions, frepo
 from dd_jax.methods.gradient_matching import GradientMatchingOptions, gradient_matching
+from dd_jax.methods.graph_condensation import GraphCondensationOptions, graph_condensation
 from dd_jax.methods.kernel_inducing_points import KernelInducingPointsOptions, kernel_inducing_points
 from dd_jax.methods.unrolled import UnrolledOptions, unrolled
 from dd_jax.models import Model
 from dd_jax.types import Pretrained
 
 MethodOptions: TypeAlias = (
-    UnrolledOptions | DistributionMatchingOptions | GradientMatchingOptions | KernelInducingPointsOptions | FrepoOptions
+    UnrolledOptions
+    | DistributionMatchingOptions
+    | GradientMatchingOptions
+    | KernelInducingPointsOptions
+    | FrepoOptions
+    | GraphCondensationOptions
 )
 
 
@@ -62,6 +68,11 @@ def _frepo_words(options: FrepoOptions) -> tuple[str, ...]:
     return "frepo", f"ipc{options.images_per_class}"
 
 
+def _graph_words(options: GraphCondensationOptions) -> tuple[str, ...]:
+    name = "doscond" if options.one_step else "gcond"
+    return (name if options.structure else f"{name}-x", f"npc{options.nodes_per_class}")
+
+
 def _set_words(options: Any) -> tuple[str, ...]:
     factor = () if options.factor == 1 else (f"factor{options.factor}",)
     return (f"ipc{options.images_per_class}", *factor)
@@ -77,6 +88,9 @@ METHODS: Mapping[str, NamedMethod] = {
         gradient_matching,
         _gradient_words,
         {"num_inits": 1, "batch_size": 16, "inner_epochs": 1, "num_training_images": 64},
+    ),
+    "graph_condensation": NamedMethod(
+        GraphCondensationOptions, graph_condensation, _graph_words, {"inner_steps": 1, "hidden": 8}
     ),
     "kernel_inducing_points": NamedMethod(
         KernelInducingPointsOptions, kernel_inducing_points, _kernel_words, {"batch_size": 100}

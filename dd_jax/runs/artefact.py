@@ -39,8 +39,8 @@ _INTEGERS = ("labels", "pixels", "order")  # or may be; "order" is that of an ex
 class Artefact(NamedTuple):
     """A distilled set as it lies on the disk.
 
-    file: the json. arrays: all that the npz holds, by name, pixels (S, B, H, W, C) uint8 among them; those of the
-    transform start with "transform/". meta: what the json holds. distilled: the set that they make.
+    file: the json. arrays: all that the npz holds, by name, pixels (S, B, H, W, C) uint8 if it has any; those
+    of the transform start with "transform/". meta: what the json holds. distilled: the set that they make.
     """
 
     file: Path
@@ -70,7 +70,8 @@ def save_distilled(folder: str | Path, distilled: DistilledData, provenance: Map
         "provenance": plain(provenance),
     }
     _check(arrays, meta, "the distilled set")
-    arrays["pixels"] = _pixels(distilled)
+    if distilled.adjacency is None:
+        arrays["pixels"] = _pixels(distilled)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
@@ -104,8 +105,9 @@ def load_artefact(path: str | Path) -> Artefact:
         transform=Transform(meta["transform"], {name: jnp.asarray(a) for name, a in _transform_arrays(arrays).items()}),
         class_names=tuple(meta["class_names"]),
         protocol=_protocol(meta["protocol"], file),
+        adjacency=jnp.asarray(arrays["adjacency"]) if "adjacency" in arrays else None,
     )
-    if "pixels" not in arrays:
+    if "pixels" not in arrays and distilled.adjacency is None:
         arrays["pixels"] = _pixels(distilled)
     return Artefact(file, arrays, meta, distilled)
 
@@ -139,6 +141,7 @@ def _arrays(distilled: DistilledData) -> dict[str, np.ndarray]:
         "images": np.asarray(distilled.images, np.float32),
         "labels": labels.astype(np.int32 if np.issubdtype(labels.dtype, np.integer) else np.float32),
         "step_sizes": np.asarray(distilled.step_sizes, np.float32),
+        **({} if distilled.adjacency is None else {"adjacency": np.asarray(distilled.adjacency, np.float32)}),
         **{_TRANSFORM + name: np.asarray(array) for name, array in distilled.transform.arrays.items()},
     }
 
@@ -248,6 +251,8 @@ def _check(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], where: str
         f"step_sizes should be (T,) with T a multiple of {steps}, found {step_sizes.shape}",
     )
     require((step_sizes > 0).all(), f"step sizes should be positive, the smallest is {step_sizes.min()}")
+    if "adjacency" in arrays:
+        _check_adjacency(arrays["adjacency"], images.shape, require)
     _check_transform(meta["transform"], _transform_arrays(arrays), images.shape[2:], require)
 
 
@@ -266,6 +271,18 @@ def _check_labels(labels: np.ndarray, leading: tuple[int, ...], num_classes: int
             f"soft labels should be {(*leading, num_classes or 'K')}, found {labels.shape}",
         )
         require(np.isfinite(labels).all(), "labels holds numbers that are not finite")
+
+
+def _check_adjacency(adjacency: np.ndarray, shape: tuple[int, ...], require: Any) -> None:
+    require(adjacency.dtype == np.float32, f"adjacency should be float32, found {adjacency.dtype}")
+    nodes = shape[0] == 1 and shape[2:4] == (1, 1)
+    require(nodes, f"the nodes of a graph should be images (1, nodes, 1, 1, features), found {shape}")
+    expected = (shape[1], shape[1])
+    require(adjacency.shape == expected, f"adjacency should be {expected}, found {adjacency.shape}")
+    inside = adjacency.min() >= 0 and adjacency.max() <= 1
+    require(inside, f"edges should weigh 0 to 1, found {adjacency.min()} to {adjacency.max()}")
+    require((adjacency == adjacency.T).all(), "adjacency should be symmetric")
+    require((np.diagonal(adjacency) == 0).all(), "adjacency should have no self loops")
 
 
 def _check_transform(kind: str, arrays: Mapping[str, np.ndarray], image_shape: tuple[int, ...], require: Any) -> None:

@@ -388,5 +388,4 @@ class _Loop:
 
 def _arrays(distilled: DistilledData) -> dict[str, jax.Array]:
     """The learnt arrays, in buffers of their own: those of the state are donated at the next step."""
-    fields = {"images": distilled.images, "labels": distilled.labels, "step_sizes": distilled.step_sizes}
-    return {name: jnp.array(array, copy=True) for name, array in fields.items()}
+    return {name: jnp.array(array, copy=True) for name, array in distilled.arrays.items()}

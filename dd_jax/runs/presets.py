@@ -16,6 +16,7 @@ from dd_jax.methods import (
     METHODS,
     DistributionMatchingOptions,
     GradientMatchingOptions,
+    GraphCondensationOptions,
     UnrolledOptions,
     method_named,
     name_of,
@@ -123,6 +124,14 @@ _OURS_DIGITS: dict[str, Any] = {
 
 _DIGITS = Experiment(model="convnet:width=16,depth=2", num_eval_nets=3, eval_every=50, num_nets=20)
 _DIGITS_DM = DistributionMatchingOptions(images_per_class=10, batch_size=64, augment="none")
+_DIGITS_GCOND = GraphCondensationOptions(nodes_per_class=2, hidden=32)
+_GRAPH: dict[str, Any] = {
+    "model": "gcn",
+    "num_outer_steps": 2000,
+    "eval_every": 200,
+    "num_eval_nets": 3,
+    "num_nets": 10,
+}
 _DIGITS_DC = GradientMatchingOptions(images_per_class=1, batch_size=64)
 
 
@@ -169,6 +178,20 @@ PRESETS: Mapping[str, Experiment] = {
     "digits": _with(Experiment(num_outer_steps=1000), num_steps=1, num_epochs=10, **_OURS_DIGITS),
     "digits-dm": dataclasses.replace(_DIGITS, method=_DIGITS_DM, num_outer_steps=300),
     "digits-dc": dataclasses.replace(_DIGITS, method=_DIGITS_DC, num_outer_steps=200),
+    "digits-gcond": Experiment(
+        dataset="digits-graph",
+        model="gcn:hidden=32",
+        method=_DIGITS_GCOND,
+        num_outer_steps=400,
+        eval_every=100,
+        num_eval_nets=3,
+        num_nets=10,
+    ),
+    "cora-gcond": Experiment("cora", method=GraphCondensationOptions(), **_GRAPH),
+    "cora-gcond-x": Experiment("cora", method=GraphCondensationOptions(structure=False), **_GRAPH),
+    "cora-doscond": Experiment("cora", method=GraphCondensationOptions(one_step=True), **_GRAPH),
+    "citeseer-gcond": Experiment("citeseer", method=GraphCondensationOptions(), **_GRAPH),
+    "citeseer-gcond-x": Experiment("citeseer", method=GraphCondensationOptions(structure=False), **_GRAPH),
     **MATCHING_PRESETS,
     **KERNEL_PRESETS,
     "mnist-fixed-init": _with(_MNIST, **_FIXED, **_OURS_FIXED, num_outer_steps=80_000),

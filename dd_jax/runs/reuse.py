@@ -73,7 +73,8 @@ def load_set(
         raise DataError(f"{path} is a distilled set{hint}, without its run: say with --dataset what to test on.")
     else:
         height, width, channels = distilled.images.shape[2:]
-        data = load_dataset(dataset, image_size=(height, width), channels=channels if channels in (1, 3) else None)
+        form: dict[str, Any] = {"image_size": (height, width), "channels": channels if channels in (1, 3) else None}
+        data = load_dataset(dataset, **(form if distilled.adjacency is None else {}))
         if model is None and not recorded:
             raise DataError(f"{path} is a distilled set without its run: say with --model which network to train.")
         own, pretrained = made(model or recorded.get("model") or DEFAULT_MODEL, data), None

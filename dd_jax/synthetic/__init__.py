@@ -1,6 +1,7 @@
 """What is learnt, and how it becomes batches: one file per parameterisation."""
 
 from dd_jax.synthetic.base import Synthetic
+from dd_jax.synthetic.graph import GraphSet, adjacency_of, as_graph, graph_set
 from dd_jax.synthetic.initial import class_means, initial_images, kmeans_centres, sample_per_class
 from dd_jax.synthetic.labelled_pixels import LabelledPixels, labelled_pixels
 from dd_jax.synthetic.multi_formation import MultiFormation, multi_formation, num_formed
@@ -12,15 +13,19 @@ from dd_jax.synthetic.step_batches import StepBatches, step_batches
 
 __all__ = [
     "ORDERS",
+    "GraphSet",
     "LabelledPixels",
     "MultiFormation",
     "Pixels",
     "SoftLabelled",
     "StepBatches",
     "Synthetic",
+    "adjacency_of",
+    "as_graph",
     "batches_of_steps",
     "class_means",
     "cover",
+    "graph_set",
     "herd",
     "initial_images",
     "kmeans_centres",

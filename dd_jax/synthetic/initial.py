@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dd_jax.errors import unknown_name
+from dd_jax.errors import DataError, unknown_name
 from dd_jax.synthetic.select import herd
-from dd_jax.types import Batch, Dataset
+from dd_jax.types import Batch, Dataset, Nodes
 
 IMAGE_INITS = ("noise", "real", "mean", "kmeans", "herding")
 
@@ -20,9 +20,11 @@ def initial_images(
     kind: "noise" (standard normal), "real" (random training images), "mean" (the class mean plus noise of half the
         standard deviation), "kmeans" (the centres of k-means in each class, in random order) or "herding" (training
         images whose mean is near that of their class, in the order they were chosen in, see `herd`).
-    Raises OptionError for an unknown kind.
+    Raises OptionError for an unknown kind, DataError for the nodes of a graph.
     """
     check_init_images(kind)
+    if isinstance(dataset.train.images, Nodes):
+        raise DataError(f"{dataset.name} is a graph, and this method learns images: take graph_condensation.")
     shape = (num_batches, len(labels), *dataset.image_shape)
     if kind == "kmeans":
         return jnp.asarray(_centres(key, dataset, num_batches * len(labels) // dataset.num_classes, shape))
@@ -78,7 +80,8 @@ def kmeans_centres(split: Batch, num_classes: int, per_class: int, seed: int) ->
 
 def class_means(split: Batch, num_classes: int) -> Float[Array, "classes height width channels"]:
     """The mean image of each class."""
-    sums = jax.ops.segment_sum(split.images, split.labels, num_classes)
+    images = split.images.alone if isinstance(split.images, Nodes) else split.images
+    sums = jax.ops.segment_sum(images, split.labels, num_classes)
     counts = jax.ops.segment_sum(jnp.ones_like(split.labels), split.labels, num_classes)
     return sums / counts[:, None, None, None].astype(sums.dtype)
 

@@ -34,7 +34,9 @@ class Contents:
 
     @property
     def pixels(self) -> np.ndarray:
-        """(S, B, H, W, C) uint8."""
+        """(S, B, H, W, C) uint8; DataError of a graph."""
+        if "pixels" not in self.arrays:
+            raise DataError("The set is a graph, and has no pictures: export it as npz.")
         return self.arrays["pixels"]
 
     @functools.cached_property
@@ -80,7 +82,8 @@ class Contents:
     @property
     def num_bytes(self) -> dict[str, int]:
         """Of the arrays that train a network, and of the pixels."""
-        return {name: self.arrays[name].nbytes for name in ("images", "labels", "step_sizes", "pixels")}
+        names = ("images", "labels", "step_sizes", "adjacency", "pixels")
+        return {name: self.arrays[name].nbytes for name in names if name in self.arrays}
 
     def sizes_of(self, step: int) -> np.ndarray:
         """(E,) the step sizes of a batch, one for each epoch."""

@@ -19,7 +19,7 @@ def write_images(contents: Contents, folder: Path) -> str:
 
     Images that are neither grey nor RGB are one grey PNG for each channel.
     """
-    names, classes = safe_names(contents.class_names), contents.classes
+    names, classes, pixels = safe_names(contents.class_names), contents.classes, contents.pixels
     steps, batch = classes.shape
     rows = []
     for step in range(steps):
@@ -27,9 +27,9 @@ def write_images(contents: Contents, folder: Path) -> str:
         place.mkdir()
         for position in range(batch):
             stem = f"{padded(position, batch)}-{names[classes[step, position]]}"
-            for channel, ending, pixels in _planes(contents.pixels[step, position]):
+            for channel, ending, plane in _planes(pixels[step, position]):
                 file = place / f"{stem}{ending}.png"
-                file.write_bytes(png(pixels))
+                file.write_bytes(png(plane))
                 about = _about(contents, step, position)
                 rows.append({"file": file.relative_to(folder).as_posix(), **about, **channel})
     write_table(folder / "index.csv", rows)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dd_jax.runs.figures.encode import save_png
+from dd_jax.runs.figures.graph import graph_figure
 from dd_jax.runs.figures.plots import curve_figure, steps_figure
 from dd_jax.runs.figures.sheet import images_figure
 from dd_jax.types import DistilledData
@@ -17,8 +18,8 @@ __all__ = ["save_curve", "save_images", "save_steps"]
 
 
 def save_images(path: str | Path, distilled: DistilledData) -> None:
-    """Save the sheet of `images_figure`."""
-    save_png(path, images_figure(distilled))
+    """Save the sheet of `images_figure`; of a graph its drawing, `graph_figure`."""
+    save_png(path, images_figure(distilled) if distilled.adjacency is None else graph_figure(distilled))
 
 
 def save_curve(

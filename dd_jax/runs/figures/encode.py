@@ -25,13 +25,19 @@ def save_png(path: str | Path, figure: Any) -> None:
     Raises:
         RunError: if the disk refuses.
     """
+    data = figure_png(figure)
+    with disk_errors("save the figure", path):
+        write_bytes(path, data)
+
+
+def figure_png(figure: Any) -> bytes:
+    """A matplotlib figure as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()
     with _any_glyph():
         FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})  # or the bytes would tell the version
-    with disk_errors("save the figure", path):
-        write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def svg(figure: Any, name: str, colours: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from dd_jax.runs.figures.encode import png
+from dd_jax.runs.figures.graph import adjacency_picture
 from dd_jax.runs.figures.sheet import sheet_of
 from dd_jax.runs.files import disk_errors, write_bytes
 from dd_jax.types import DistilledData
@@ -27,7 +28,9 @@ def save_frame(folder: str | Path, step: int, distilled: DistilledData) -> None:
 
 
 def frame(distilled: DistilledData) -> np.ndarray:
-    """The images of `sheet_of` tiled, (height, width, 3) in [0, 1]."""
+    """The images of `sheet_of` tiled, (height, width, 3) in [0, 1]; of a graph its adjacency."""
+    if distilled.adjacency is not None:
+        return adjacency_picture(distilled)
     return _tiled([row.images for row in sheet_of(distilled).rows])
 
 

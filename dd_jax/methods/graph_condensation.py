@@ -1,0 +1,296 @@
+"""Graph condensation: a small graph on which a network has the gradients of a large one (Jin et al. 2022)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from dd_jax.errors import DataError, OptionError, unknown_name
+from dd_jax.inner import batch_loss, by_class, distance_named, each_class
+from dd_jax.inner.losses import Apply
+from dd_jax.methods.base import Method, with_overrides
+from dd_jax.methods.outer import OuterState, outer_adam
+from dd_jax.models import Model, propagated, sgc
+from dd_jax.synthetic import GraphSet, graph_set
+from dd_jax.types import Dataset, DistilledData, Nodes, Params, Protocol
+
+LEARNERS = ("sgc", "model")
+
+
+class GraphCondensationState(NamedTuple):
+    """learnable: features and weights of the adjacency, each with the state of its optimiser.
+
+    network, moments: the network in training, and its optimiser's state; matches: outer steps so far.
+    """
+
+    learnable: GraphSet
+    features_outer: OuterState
+    edges_outer: OuterState
+    network: Params
+    moments: optax.OptState
+    matches: Int[Array, ""]
+
+
+class GraphCondensationInfo(NamedTuple):
+    """loss: distance of the gradients, summed over classes; hypergradient_norm: global norm of its gradient.
+
+    feature_norm: mean length of the nodes' features: the loss doesn't see it, so that it may drift.
+    density: mean weight of the edges.
+    """
+
+    loss: Float[Array, ""]
+    hypergradient_norm: Float[Array, ""]
+    feature_norm: Float[Array, ""]
+    density: Float[Array, ""]
+
+
+class RealClasses(NamedTuple):
+    """Training nodes by class. inputs: those nodes, or their propagated features, as a network takes them.
+
+    table (K, P): which of them each class has, repeated where it has fewer than the largest; sizes (K,): how many.
+    """
+
+    inputs: Any
+    table: Int[Array, "classes largest"]
+    sizes: Int[Array, " classes"]
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphCondensationOptions:
+    """Hyper-parameters of `graph_condensation`."""
+
+    nodes_per_class: int = 5
+    """Distilled nodes of each class."""
+    structure: bool = True
+    """Learn edges too; without them it is GCond-X."""
+    one_step: bool = False
+    """Match each network once, as it is drawn (DosCond): num_matches 1 and inner_steps 0."""
+    learner: Literal["sgc", "model"] = "sgc"
+    """Networks whose gradients are matched: linear ones on features that were propagated, or those of the model."""
+    sgc_steps: int = 2
+    """Propagations of the learner "sgc"."""
+    num_matches: int = 20
+    """Outer steps with a network before another one is drawn."""
+    inner_steps: int = 15
+    """Steps that a network is trained for on the distilled graph between two of its matches."""
+    inner_learning_rate: float = 0.01
+    """Of the networks' Adam."""
+    learning_rate: float = 1e-4
+    """Outer learning rate of the features."""
+    edge_learning_rate: float = 1e-3
+    """Outer learning rate of the perceptron that makes the edges."""
+    edge_networks: int = 10
+    """In turns: so many networks for the edges ..."""
+    feature_networks: int = 40
+    """... and so many for the features."""
+    hidden: int = 128
+    """Units of the perceptron's two hidden layers."""
+    distance: Literal["unit_cosine", "cosine", "mse", "l1"] = "unit_cosine"
+    """Of two gradients: cosine distance of each output unit, of the whole, or squared or absolute differences."""
+    batch_size: int = 256
+    """Real nodes of each class that a match compares with: all of them, or so many drawn with replacement."""
+    protocol: str = "gcond"
+    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`."""
+
+
+def graph_condensation(model: Model, options: GraphCondensationOptions | None = None, **overrides: Any) -> Method:
+    """Learn node features X', and edges A' that are computed from them, with the gradients of a large graph (A, X).
+
+    min over X', g of E_{theta_0 ~ p} sum_t sum_c D(grad l_c(theta_t; A, X), grad l_c(theta_t; g(X'), X'))
+
+    An outer step is one match, at one t, and moves X' or g, in turns. Before the next one the network is trained on the
+    distilled graph, or after `num_matches` drawn anew. l_c: mean loss on the nodes of class c.
+    model: what sets are judged by, and what is matched if `learner` says so.
+    options: hyper-parameters; overrides: single ones by name, e.g. graph_condensation(model, nodes_per_class=10).
+    Raises OptionError for options out of range or unknown names; at the start DataError for data that are no graph.
+    Source: Jin et al. 2022, *Graph Condensation for Graph Neural Networks*, Algorithm 1 and the released code;
+    Jin et al. 2022, *Condensing Graphs via One-Step Gradient Matching* (one_step).
+    """
+    opts = with_loops(with_overrides(options or GraphCondensationOptions(), overrides))
+    _check(opts)
+    learner = sgc(model, steps=opts.sgc_steps) if opts.learner == "sgc" else model
+    synthetic = graph_set(model.num_classes, opts.nodes_per_class, opts.structure, opts.hidden)
+    features_optimiser, edges_optimiser = (
+        outer_adam(rate, b1=0.9, b2=0.999, schedule="constant")
+        for rate in (opts.learning_rate, opts.edge_learning_rate)
+    )
+    protocol = Protocol(opts.protocol, order="random")
+    inner_optimiser = optax.adam(opts.inner_learning_rate)
+    matching_loss = _matching_loss(learner, opts)
+    inner_loss = batch_loss(learner.apply)
+
+    def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> GraphCondensationState:
+        learnable = synthetic.init(key, dataset)
+        # This network only holds the place: the step that begins a network's life draws it.
+        network = learner.init(key)
+        return GraphCondensationState(
+            learnable,
+            features_optimiser.init(learnable.features, num_outer_steps),
+            edges_optimiser.init(learnable.edges, num_outer_steps),
+            network,
+            inner_optimiser.init(network),
+            jnp.int32(0),
+        )
+
+    def advance(key: jax.Array, state: GraphCondensationState) -> tuple[Params, optax.OptState]:
+        """The network of this match: a new one, or that of the last match after some more training."""
+
+        def draw() -> tuple[Params, optax.OptState]:
+            network = learner.init(key)
+            return network, inner_optimiser.init(network)
+
+        def trained() -> tuple[Params, optax.OptState]:
+            batch = synthetic.batch(state.learnable, key, jnp.int32(0))
+            batch = batch._replace(images=propagated(learner, batch.images))
+
+            def step(_: jax.Array, carry: tuple[Params, optax.OptState]) -> tuple[Params, optax.OptState]:
+                network, moments = carry
+                updates, moments = inner_optimiser.update(jax.grad(inner_loss)(network, batch), moments, network)
+                return optax.apply_updates(network, updates), moments
+
+            return lax.fori_loop(0, opts.inner_steps, step, (state.network, state.moments))
+
+        if opts.num_matches == 1:
+            return draw()
+        return lax.cond(state.matches % opts.num_matches == 0, draw, trained)
+
+    def step(
+        key: jax.Array, state: GraphCondensationState, arrays: RealClasses
+    ) -> tuple[GraphCondensationState, GraphCondensationInfo]:
+        network_key, data_key = jax.random.split(key)
+        network, moments = advance(network_key, state)
+        real = real_nodes(data_key, arrays, opts.batch_size)
+
+        def objective(learnable: GraphSet) -> tuple[jax.Array, jax.Array]:
+            nodes: Any = synthetic.batch(learnable, key, jnp.int32(0)).images
+            return matching_loss(network, nodes, arrays.inputs, *real), nodes.adjacency.mean()
+
+        (loss, density), gradient = jax.value_and_grad(objective, has_aux=True)(state.learnable)
+
+        def move_features(state: GraphCondensationState) -> GraphCondensationState:
+            moved, outer = features_optimiser.update(gradient.features, state.features_outer, state.learnable.features)
+            return state._replace(learnable=state.learnable._replace(features=moved), features_outer=outer)
+
+        def move_edges(state: GraphCondensationState) -> GraphCondensationState:
+            moved, outer = edges_optimiser.update(gradient.edges, state.edges_outer, state.learnable.edges)
+            return state._replace(learnable=state.learnable._replace(edges=moved), edges_outer=outer)
+
+        if opts.structure:
+            turn = state.matches // opts.num_matches % (opts.edge_networks + opts.feature_networks)
+            state = lax.cond(turn < opts.edge_networks, move_edges, move_features, state)
+        else:
+            state = move_features(state)
+        norm = jnp.linalg.norm(state.learnable.features, axis=1).mean()
+        info = GraphCondensationInfo(loss, optax.global_norm(gradient), norm, density)
+        return state._replace(network=network, moments=moments, matches=state.matches + 1), info
+
+    def distilled(state: GraphCondensationState) -> DistilledData:
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=Protocol(opts.protocol, order="random"))
+
+    def arrays(dataset: Dataset) -> RealClasses:
+        return real_classes(learner, dataset)
+
+    def slower(state: GraphCondensationState, factor: float) -> GraphCondensationState:
+        features, edges = (
+            outer._replace(factor=factor * outer.factor) for outer in (state.features_outer, state.edges_outer)
+        )
+        return state._replace(features_outer=features, edges_outer=edges)
+
+    return Method(
+        "graph_condensation",
+        init,
+        step,
+        distilled,
+        model,
+        dataclasses.asdict(opts),
+        lambda _: 1,
+        arrays,
+        slower=slower,
+        summary=f"{opts.nodes_per_class * model.num_classes} nodes {'with' if opts.structure else 'without'} edges",
+        protocol=protocol,
+    )
+
+
+def with_loops(options: GraphCondensationOptions) -> GraphCondensationOptions:
+    """The options with the loops of DosCond, if it is that."""
+    return dataclasses.replace(options, num_matches=1, inner_steps=0) if options.one_step else options
+
+
+def real_classes(learner: Model, dataset: Dataset) -> RealClasses:
+    """The training nodes of a dataset, propagated once where that is all that the learner does with the graph.
+
+    Raises DataError if they are no nodes, or a class has none.
+    """
+    if not isinstance(dataset.train.images, Nodes):
+        raise DataError(
+            f"{dataset.name} has no graph: take one such as 'cora', or make one with dd_jax.graph_from_arrays."
+        )
+    classes = by_class(dataset.train, learner.num_classes)
+    places = np.arange(int(classes.sizes.max()))[None] % np.asarray(classes.sizes)[:, None]
+    table = np.asarray(classes.order)[np.asarray(classes.first)[:, None] + places]
+    inputs = jax.jit(lambda nodes: propagated(learner, nodes))(dataset.train.images)
+    return RealClasses(inputs, jnp.asarray(table), classes.sizes)
+
+
+def real_nodes(
+    key: jax.Array, real: RealClasses, size: int
+) -> tuple[Int[Array, "classes rows"], Float[Array, "classes rows"]]:
+    """Which training nodes of each class to compare with, and their weights: all, or `size` drawn with replacement."""
+    largest = real.table.shape[1]
+    if largest <= size:
+        counts = jnp.arange(largest)[None] < real.sizes[:, None]
+        return real.table, counts / real.sizes[:, None]
+    places = jax.random.randint(key, (len(real.sizes), size), 0, real.sizes[:, None])
+    return jnp.take_along_axis(real.table, places, 1), jnp.full(places.shape, 1.0 / size)
+
+
+def class_gradients(apply: Apply, params: Params, inputs: Any, rows: jax.Array, weights: jax.Array) -> Params:
+    """The gradient of the loss on the nodes of each class, with a leading axis for these.
+
+    rows, weights: (K, B) which nodes of `inputs` each class has, and their shares in its loss.
+    """
+
+    def of_class(item: tuple[jax.Array, jax.Array, jax.Array]) -> Params:
+        c, mine, shares = item
+
+        def loss(params: Params) -> jax.Array:
+            chances = jax.nn.log_softmax(apply(params, inputs[mine]))
+            return -jnp.vdot(shares.astype(chances.dtype), chances[:, c])
+
+        return jax.grad(loss)(params)
+
+    return each_class(of_class, (jnp.arange(len(rows)), rows, weights))
+
+
+def _matching_loss(learner: Model, options: GraphCondensationOptions) -> Callable[..., jax.Array]:
+    """(params, distilled nodes, real inputs, their rows, their weights) -> sum_c D: the loss of a match."""
+    distance, count = distance_named(options.distance), options.nodes_per_class
+    rows = np.arange(learner.num_classes * count).reshape(-1, count)
+
+    def loss(params: Params, nodes: Nodes, real: Any, real_rows: jax.Array, weights: jax.Array) -> jax.Array:
+        goal = lax.stop_gradient(class_gradients(learner.apply, params, real, real_rows, weights))
+        mine = propagated(learner, nodes)
+        shares = jnp.full(rows.shape, 1.0 / count)
+        found = class_gradients(learner.apply, params, mine, jnp.asarray(rows), shares)
+        return jax.vmap(distance)(goal, found).sum()
+
+    return loss
+
+
+def _check(options: GraphCondensationOptions) -> None:
+    for name in ("num_matches", "batch_size", "feature_networks", "sgc_steps"):
+        if getattr(options, name) < 1:
+            raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")
+    for name in ("inner_steps", "edge_networks"):
+        if getattr(options, name) < 0:
+            raise OptionError(f"{name} must be at least 0, but is {getattr(options, name)}.")
+    if not 0 < options.inner_learning_rate < float("inf"):
+        raise OptionError(f"inner_learning_rate must be positive and finite, but is {options.inner_learning_rate}.")
+    if options.learner not in LEARNERS:
+        raise unknown_name("learner", options.learner, LEARNERS)
