@@ -124,14 +124,15 @@ _OURS_DIGITS: dict[str, Any] = {
 
 _DIGITS = Experiment(model="convnet:width=16,depth=2", num_eval_nets=3, eval_every=50, num_nets=20)
 _DIGITS_DM = DistributionMatchingOptions(images_per_class=10, batch_size=64, augment="none")
-_DIGITS_GCOND = GraphCondensationOptions(nodes_per_class=2, hidden=32)
+_DIGITS_GCOND = GraphCondensationOptions(nodes_per_class=2, hidden=32, learning_rate=1e-3, edge_learning_rate=1e-2)
 _GRAPH: dict[str, Any] = {
     "model": "gcn",
-    "num_outer_steps": 2000,
+    "num_outer_steps": 800,
     "eval_every": 200,
-    "num_eval_nets": 3,
+    "num_eval_nets": 1,
     "num_nets": 10,
 }
+_GRAPH_X = _GRAPH | {"num_outer_steps": 200, "eval_every": 50}  # beyond that features drift
 _DIGITS_DC = GradientMatchingOptions(images_per_class=1, batch_size=64)
 
 
@@ -188,10 +189,10 @@ PRESETS: Mapping[str, Experiment] = {
         num_nets=10,
     ),
     "cora-gcond": Experiment("cora", method=GraphCondensationOptions(), **_GRAPH),
-    "cora-gcond-x": Experiment("cora", method=GraphCondensationOptions(structure=False), **_GRAPH),
+    "cora-gcond-x": Experiment("cora", method=GraphCondensationOptions(structure=False), **_GRAPH_X),
     "cora-doscond": Experiment("cora", method=GraphCondensationOptions(one_step=True), **_GRAPH),
-    "citeseer-gcond": Experiment("citeseer", method=GraphCondensationOptions(), **_GRAPH),
-    "citeseer-gcond-x": Experiment("citeseer", method=GraphCondensationOptions(structure=False), **_GRAPH),
+    "citeseer-gcond": Experiment("citeseer", method=GraphCondensationOptions(), **_GRAPH | {"num_outer_steps": 600}),
+    "citeseer-gcond-x": Experiment("citeseer", method=GraphCondensationOptions(structure=False), **_GRAPH_X),
     **MATCHING_PRESETS,
     **KERNEL_PRESETS,
     "mnist-fixed-init": _with(_MNIST, **_FIXED, **_OURS_FIXED, num_outer_steps=80_000),
