@@ -114,7 +114,7 @@ def _small(method: str, dataset: str, count: int) -> Experiment:
         return dataclasses.replace(base, method=idc, eval_every=120, num_outer_steps=240)
     changes: dict[str, Any] = {"augment": change} if method == "dsa" else {}
     if method == "dcc":
-        changes = {"collective": True, "learning_rate": 0.5 * classes}
+        changes = {"collective": True, "learning_rate": 0.5 * classes, "schedule": "cosine"}
     return dataclasses.replace(base, method=dataclasses.replace(gradient, **changes))
 
 
