@@ -175,7 +175,7 @@ def test_a_mistake_in_a_command_is_found(line, monkeypatch):
 
 # Numbers.
 
-_MEASURED = re.compile(r"^## Measured$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)  # a section of its own records
+_MEASURED = re.compile(r"^## Measured\b.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)  # a section of its own records
 
 
 def test_every_other_mean_and_deviation_stands_in_the_readme():
@@ -196,7 +196,7 @@ def test_what_a_page_measures_itself_names_its_command_number_of_networks_machin
     for section in sections:
         assert _SPREAD.search(section)
         for pattern in (
-            r"`(python experiments/|dd-jax )",
+            r"Command:|`(python experiments/|dd-jax )",
             r"\bn ?= ?\d|of \d+ (sets|networks)",
             "AMD EPYC",
             r"jax 0\.",
