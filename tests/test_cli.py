@@ -254,6 +254,15 @@ def test_every_method_has_a_small_preset_that_the_command_takes_it_from(name, tm
     assert "k-means" in capsys.readouterr().out
 
 
+def test_coresets_are_baselines_by_name_and_images_may_be_whitened(capsys):
+    argv = ["baselines", "--names", "herding, k-center", "--zca", "--num-nets", "1"]
+    assert main(argv) == 0
+    printed = rows_of(capsys.readouterr().out)
+    assert [line[0] for line in printed if line[:1] in (["herding"], ["k-center"])] == ["herding", "k-center"]
+    assert main(["baselines", "--names", "hording"]) == 2
+    assert "herding" in capsys.readouterr().err
+
+
 def test_a_preset_of_another_method_is_refused(capsys):
     assert main(["distill", "--preset", "digits", "--method", "distribution-matching"]) == 2
     assert "one of the method unrolled, not of distribution-matching" in capsys.readouterr().err

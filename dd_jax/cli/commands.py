@@ -183,13 +183,18 @@ def baselines(argv: Sequence[str]) -> None:
     from dd_jax.runs.experiment import load, source
     from dd_jax.runs.judging import baseline_row, print_table
 
-    experiment = parse_experiment(
-        argv, "dd-jax baselines", "Measure the baselines of an experiment, without distilling."
+    names, argv = take_option(argv, "--names")
+    what = (
+        "Measure the baselines of an experiment, without distilling.\n\n--names NAME,NAME,... measures these alone. "
+        f"Beyond the usual ones there are {', '.join(dd_jax.evaluation.CORESETS)}."
     )
+    experiment = parse_experiment(argv, "dd-jax baselines", what)
     data, model, pretrained = load(**source(experiment))
     method = dd_jax.methods.make_method(model, experiment.method, pretrained)
     template = method.distilled(method.init(jax.random.key(experiment.seed), data, 1))
-    measured = dd_jax.baselines(template, model, data, num_nets=experiment.num_nets, pretrained=pretrained)
+    chosen = None if names is None else [name.strip() for name in names.split(",")]
+    options: dict[str, Any] = {"names": chosen, "num_nets": experiment.num_nets, "pretrained": pretrained}
+    measured = dd_jax.baselines(template, model, data, **options)
     print_table(
         f"Baselines on {data.name}, {template.images[..., 0, 0, 0].size} images, {model.name}",
         [baseline_row(*item) for item in measured.items()],

@@ -52,8 +52,8 @@ PROTOCOLS: Mapping[str, Training | Regression] = {
     ),
     # Cui et al. 2022, with an augmentation (5 networks); without one it is "dc".
     "dc-bench": dataclasses.replace(_DC, epochs=1000),
-    # Nguyen et al. 2021: infinitely wide networks; and finite ones, 1,024 wide (released notebook). In narrow networks
-    # the kernel grows in training, and such a rate becomes too large.
+    # Nguyen et al. 2021: infinitely wide networks; and finite ones, 1,024 wide (released notebook). Narrow ones learn
+    # hardly anything at such a rate.
     "kip": Regression(1e-6),
     "kip-nn": Training(
         steps=5000,

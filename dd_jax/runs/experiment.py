@@ -41,6 +41,8 @@ class Experiment:
     """Resize the images to this side while reading; None: as they are, or as the pretrained networks need them."""
     channels: Literal[1, 3] | None = None
     """Make the images grey (1) or colour (3); None: as they are, or as the pretrained networks need them."""
+    zca: bool = False
+    """Whiten the images by ZCA, fitted to the training split, in place of standardising them."""
     model: str | None = None
     """Network, with settings after a colon: "lenet", "mlp:hidden=(64, 64)", "convnet:width=32,depth=2"; None: what the
     pretrained networks are, or a small mlp."""
@@ -153,7 +155,7 @@ def draw(run: Run, report: Report) -> None:
 
 def source(experiment: Experiment) -> dict[str, Any]:
     """What `load` makes the experiment's data, network and pretrained networks from; recorded with a run."""
-    names = ("dataset", "model", "image_size", "channels", "precision", "pretrained")
+    names = ("dataset", "model", "image_size", "channels", "zca", "precision", "pretrained")
     return {name: getattr(experiment, name) for name in names}
 
 
@@ -162,6 +164,7 @@ def load(
     model: str | None = None,
     image_size: int | None = None,
     channels: int | None = None,
+    zca: bool = False,
     precision: str = "float32",
     pretrained: str | Path | None = None,
     make: bool = True,
@@ -175,9 +178,11 @@ def load(
     if about is not None:
         height, width, depth = about["image_shape"]
         size = image_size or (height, width)
-        data = load_dataset(dataset, image_size=size, channels=channels or (depth if depth in (1, 3) else None))
+        data = load_dataset(
+            dataset, image_size=size, channels=channels or (depth if depth in (1, 3) else None), zca=zca
+        )
     else:
-        data = load_dataset(dataset, image_size=image_size, channels=channels)
+        data = load_dataset(dataset, image_size=image_size, channels=channels, zca=zca)
     if model is None:
         name, settings = (about["model"], about["settings"]) if about else parse_model(DEFAULT_MODEL)
     else:
