@@ -210,6 +210,11 @@ class DistilledData:
         return self.images.shape[0]
 
     @property
+    def unit(self) -> str:
+        """What there are several of, in a word: "image", or "node" of a graph."""
+        return "image" if self.adjacency is None else "node"
+
+    @property
     def num_epochs(self) -> int:
         """How many times the batches are gone through in order."""
         return self.step_sizes.shape[0] // self.images.shape[0]

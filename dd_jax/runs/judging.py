@@ -44,9 +44,9 @@ def judge(
     for name, baseline in measured:
         rows.append(baseline_row(name, baseline))
         note(f"  {name}: {baseline.evaluation}")
-    images = distilled.images.shape[0] * distilled.images.shape[1]
+    size = f"{distilled.images.shape[0] * distilled.images.shape[1]} {distilled.unit}s"
     steps = found.curve_steps[-1]
-    title = f"{found.split.capitalize()} accuracy on {data.name}: {images} images, {steps} gradient steps, {model.name}"
+    title = f"{found.split.capitalize()} accuracy on {data.name}: {size}, {steps} gradient steps, {model.name}"
     if pretrained is not None:
         title += f", networks {pretrained.name}"
     if distilled.protocol.attack is not None:

@@ -125,7 +125,8 @@ def test_a_run_on_a_graph_is_reported_exported_and_judged_again(tmp_path, monkey
     run = dd.distill(method, data, num_steps=4, eval_every=2, num_eval_nets=1, out=out, show_progress=False)
     text = dd.report(out).read_text()
     assert "Drawing of a distilled graph of 6 nodes" in text
-    assert "How the images evolved" in text
+    assert "How the nodes evolved" in text
+    assert "images of" not in text
     assert "nodes, axes" not in text
     frames = sorted((out / "figures" / "evolution").glob("*.png"))
     assert len(frames) == 3

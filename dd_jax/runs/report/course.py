@@ -29,7 +29,7 @@ def loss(record: RunRecord, place: Place) -> Markup | None:
     drawn = charts.loss([record], [""], f"{place.prefix}-loss")
     says = "What the method minimises"
     if not record.from_scratch:
-        says = "Loss on real images after training on the distilled ones"
+        says = f"Loss on real {record.unit}s after training on the distilled ones"
     says += ", averaged over a few outer steps."
     return card(place, "Outer loss", drawn, note(says + _events_note(record)))
 

@@ -78,9 +78,8 @@ def graph(distilled: DistilledData) -> Markup:
     count = distilled.adjacency.shape[0]
     says = "Nodes are near those that they have strong edges with; the axes have no meaning of their own."
     left_out = f" Shown: {MAX_NODES} of {count} nodes." if count > MAX_NODES else ""
-    drawn = element(
-        "figure", _image(figure_png(graph_figure(distilled)), f"Drawing of a distilled graph of {count} nodes")
-    )
+    words = f"Drawing of a distilled graph of {count} nodes"
+    drawn = element("figure", _image(figure_png(graph_figure(distilled)), words, "image-rendering:auto"))
     return join([drawn, element("p", says + left_out, class_="note")])
 
 

@@ -123,6 +123,11 @@ class RunRecord:
         return init == "fixed"
 
     @property
+    def unit(self) -> str:
+        """What the set has several of, in a word: "image" or "node"."""
+        return "image" if self.distilled is None else self.distilled.unit
+
+    @property
     def from_scratch(self) -> bool:
         """Whether networks are trained on the set as on any other data."""
         return self.distilled is not None and self.distilled.protocol.from_scratch

@@ -36,7 +36,7 @@ def tiles(record: RunRecord) -> Markup:
         shown.append(("on validation", fraction(record.best["validation"]), f"outer step {record.best['step']:,}"))
     if record.num_images is not None:
         per_class = record.num_images / max(1, len(record.class_names))
-        shown.append(("distilled images", f"{record.num_images:,}", f"{per_class:g} of each class"))
+        shown.append((f"distilled {record.unit}s", f"{record.num_images:,}", f"{per_class:g} of each class"))
     if record.num_inner_steps is not None:
         epochs = None if record.from_scratch else record.setting("method", "num_epochs")
         shown.append(("gradient steps", f"{record.num_inner_steps:,}", count(epochs, "epoch") if epochs else ""))
@@ -57,7 +57,9 @@ def images(record: RunRecord, place: Place) -> Markup | None:
     if record.distilled is None:
         return card(place, "Distilled images", note("There is no distilled set in this directory."), class_="wide")
     shown = pictures.images(record.distilled, 1 / place.runs)
-    return card(place, "Distilled images", shown, class_="tall" if pictures.is_narrow(record.distilled) else "wide")
+    return card(
+        place, f"Distilled {record.unit}s", shown, class_="tall" if pictures.is_narrow(record.distilled) else "wide"
+    )
 
 
 def evolution(record: RunRecord, place: Place) -> Markup | None:
@@ -66,7 +68,7 @@ def evolution(record: RunRecord, place: Place) -> Markup | None:
         return None
     return card(
         place,
-        "How the images evolved",
+        f"How the {record.unit}s evolved",
         pictures.evolution(record.frames),
         class_="wide" if pictures.is_broad(record.frames) else "",
     )
@@ -102,7 +104,7 @@ def baselines(record: RunRecord, place: Place) -> Markup | None:
     numbers = table(("training set", *columns, "n", "chosen on validation"), lines, "Results", "results")
     says = (
         f"On {found.split}, mean ± standard deviation over n networks (for nearest neighbours: over sets). Filled: a "
-        "network trained on as many images for as many steps, by the same protocol. Outlined: something else."
+        f"network trained on as many {record.unit}s for as many steps, by the same protocol. Outlined: something else."
     )
     return card(
         place, "Beside every baseline", element("div", drawn, numbers, class_="pair"), note(says), class_="wide"

@@ -127,6 +127,7 @@ tbody tr:last-child > * { border-bottom: 0; }
 img { display: block; image-rendering: pixelated; }
 .images img { width: 100%; height: auto; border-radius: 2px; }
 figure { margin: 0; }
+figure img { max-width: 100%; height: auto; }
 figcaption { font-size: 0.8rem; color: var(--soft); }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(5rem, 1fr)); gap: 0.6rem 0.5rem; }
 .gallery img { width: 100%; height: auto; border-radius: 4px; }

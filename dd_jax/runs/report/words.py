@@ -20,7 +20,7 @@ def own(record: RunRecord) -> Measured | None:
 
 
 def rivals(record: RunRecord) -> list[Measured]:
-    """The baselines of as many images and steps, the best one first; of attacks the one that succeeds most."""
+    """The baselines of as many {record.unit}s and steps, the best one first; of attacks the one that succeeds most."""
     found = [row for name, row in record.rows.items() if is_rival(name)]
     return sorted(found, key=lambda row: (row.attacked.success if row.attacked else row.accuracy).mean, reverse=True)
 
@@ -45,7 +45,8 @@ def pretrained(record: RunRecord) -> str | None:
 
 def headline(record: RunRecord) -> str:
     """One line that says what came out."""
-    images = "Distilled images" if record.num_images is None else count(record.num_images, "distilled image")
+    unit = record.unit
+    images = f"Distilled {unit}s" if record.num_images is None else count(record.num_images, f"distilled {unit}")
     found = own(record)
     if found is None:
         state = "not measured yet" if _complete(record) else "not finished"
@@ -73,9 +74,9 @@ def meaning(record: RunRecord) -> list[str]:
     if record.from_scratch and record.distilled is not None:
         by = f", from scratch by the protocol {record.distilled.protocol.name},"
     right = (
-        f"{_who(record)} {'takes' if one else 'take'} {steps} on the distilled images{by} and then "
-        f"{'gets' if one else 'get'} {percent(found.accuracy)} of the {found.split} images of {dataset(record)} right "
-        f"({spread})."
+        f"{_who(record)} {'takes' if one else 'take'} {steps} on the distilled {record.unit}s{by} and then "
+        f"{'gets' if one else 'get'} {percent(found.accuracy)} of the {found.split} {record.unit}s of "
+        f"{dataset(record)} right ({spread})."
     )
     return [right, _compared(record, found)]
 
@@ -91,7 +92,7 @@ def remarks(record: RunRecord) -> list[str]:
     if record.events:
         kinds = Counter(str(row["event"]) for row in record.events)
         listed = ", ".join(f"{kind} ({count(number, 'time')})" for kind, number in kinds.items())
-        said.append(f"Not all went smoothly while the images were learnt, see the events: {listed}.")
+        said.append(f"Not all went smoothly while the {record.unit}s were learnt, see the events: {listed}.")
     if found is not None and not _complete(record) and record.num_outer_steps is not None:
         said.append(f"The run now stands at outer step {record.steps_done:,} of {record.num_outer_steps:,}.")
     return said + list(record.notes)
@@ -123,19 +124,19 @@ def _unfinished(record: RunRecord) -> list[str]:
 def _who(record: RunRecord) -> str:
     name, nets = model(record), pretrained(record)
     if record.fixed:
-        return f"The one {name} that the images were made for" + (f" (of the networks {nets})" if nets else "")
+        return f"The one {name} that the {record.unit}s were made for" + (f" (of the networks {nets})" if nets else "")
     if nets:
-        return f"Networks trained before ({nets}), on none of which the images were learnt,"
+        return f"Networks trained before ({nets}), on none of which the {record.unit}s were learnt,"
     return f"New random networks ({name})"
 
 
 def _compared(record: RunRecord, found: Measured) -> str:
     if not rivals(record):
-        return "No baselines were measured, so nothing says whether as many real images would do as well."
+        return f"No baselines were measured, so nothing says whether as many real {record.unit}s would do as well."
     best = rivals(record)[0]
     gap = difference(found.accuracy, best.accuracy)
     reached = f"{percent(best.accuracy)}, {sample(best.accuracy)}"
-    them = f"the best baseline of as many images and steps, {best.name} ({reached})"
+    them = f"the best baseline of as many {record.unit}s and steps, {best.name} ({reached})"
     if not gap.real:
         return (
             f"From {them}, it differs by {gap.points:+.1f} points: that is within the noise of ± {gap.noise:.1f} "
@@ -151,7 +152,7 @@ def _on_other_networks(record: RunRecord, found: Measured) -> list[str]:
     others, train = record.rows.get(f"{DISTILLED}, other networks"), record.rows.get(f"{DISTILLED}, own networks")
     said = []
     if record.fixed:
-        only = "The images are for one known network only"
+        only = f"The {record.unit}s are for one known network only"
         if others is not None:
             n = count(others.accuracy.n, "other network")
             said.append(f"{only}: {n} get {_result(others)} from them.")
@@ -160,7 +161,7 @@ def _on_other_networks(record: RunRecord, found: Measured) -> list[str]:
     if found.accuracy.n == 1:
         said.append("It is one measurement (n = 1), so there is no ±.")
     if train is not None:
-        said.append(f"The networks that the images were learnt on get {_result(train)}.")
+        said.append(f"The networks that the {record.unit}s were learnt on get {_result(train)}.")
     return said
 
 
@@ -177,11 +178,11 @@ def _of_other_kinds(record: RunRecord, found: Measured) -> list[str]:
     near = [row for name, row in record.rows.items() if name.startswith(NEIGHBOURS)]
     if near and (best := max(near, key=lambda row: row.accuracy.mean)).accuracy.mean > found.accuracy.mean:
         said.append(
-            f"Nearest neighbours on as many real images ({best.name}), which train no network, get "
+            f"Nearest neighbours on as many real {record.unit}s ({best.name}), which train no network, get "
             f"{percent(best.accuracy)}: more than this."
         )
     if (full := record.rows.get(FULL)) is not None:
-        said.append(f"Trained on all the real images the networks get {percent(full.accuracy)}.")
+        said.append(f"Trained on all the real {record.unit}s the networks get {percent(full.accuracy)}.")
     return said
 
 
