@@ -108,7 +108,9 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, small):
 
 
 def test_few_blocks_are_left_out():
-    found = [block for page in PAGES for block in python_of(page) if block.note]
+    found = [
+        block for page in PAGES for block in python_of(page) if block.note.startswith(("needs ", "later", "not run"))
+    ]
     assert len(found) <= MOST_LEFT_OUT
     assert sum(len(python_of(page)) for page in PAGES) > 40
 
