@@ -1,5 +1,6 @@
 """What every test runs under: a compilation cache, no silent rank promotion, shapes checked against annotations."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -20,6 +21,14 @@ import pytest  # noqa: E402
 import dd_jax as dd  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def free_programs():
+    """Let go of a file's compiled programs: a process may map only so much memory, and thousands of them crash it."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
