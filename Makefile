@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 	$(BIN)/dd-jax distill
 
 test: lint types
-	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
