@@ -13,17 +13,16 @@ from jaxtyping import Array, Float
 from dd_jax.inner import by_class, class_batches, each_class, mean_over, siamese
 from dd_jax.inner.losses import Apply, chunk_size
 from dd_jax.methods.base import Method, with_overrides
+from dd_jax.methods.drawing import check_drawing, runs_mapped
 from dd_jax.methods.matching import (
     MatchingArrays,
-    check_matching,
     images_of,
-    runs_mapped,
     set_by_class,
     set_protocol,
     summary_of,
     useful_devices,
 )
-from dd_jax.methods.outer import OuterState, outer_sgd
+from dd_jax.methods.outer import OuterState, outer_sgd, slower_steps
 from dd_jax.models import Model
 from dd_jax.types import Dataset, DistilledData, Learnable, Params
 
@@ -92,7 +91,7 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
     Source: Zhao & Bilen 2023, *Dataset Condensation with Distribution Matching*, equation 6 and the released code.
     """
     opts = with_overrides(options or DistributionMatchingOptions(), overrides)
-    check_matching(opts)
+    check_drawing(opts)
     synthetic = images_of(model, opts)
     whole = set_by_class(synthetic, model.num_classes)
     protocol = set_protocol(opts.augment, opts.protocol)
@@ -136,9 +135,6 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
     def arrays(dataset: Dataset) -> MatchingArrays:
         return MatchingArrays(by_class(dataset.train, model.num_classes), dataset.transform)
 
-    def slower(state: DistributionMatchingState, factor: float) -> DistributionMatchingState:
-        return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
-
     return Method(
         "distribution_matching",
         init,
@@ -148,7 +144,7 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
         dataclasses.asdict(opts),
         lambda available: useful_devices(available, opts.num_inits, model.num_classes),
         arrays,
-        slower=slower,
+        slower=slower_steps,
         summary=f"{summary_of(opts, model)}, {opts.num_inits} random networks per outer step",
         protocol=protocol,
     )

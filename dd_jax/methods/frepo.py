@@ -22,8 +22,8 @@ from dd_jax.inner import (
     trainer,
 )
 from dd_jax.methods.base import Method, with_overrides
-from dd_jax.methods.outer import OuterState, outer_lamb
-from dd_jax.methods.unrolled import minibatch
+from dd_jax.methods.drawing import minibatch
+from dd_jax.methods.outer import OuterState, outer_lamb, slower_steps
 from dd_jax.models import Model
 from dd_jax.synthetic import labelled_pixels, pixels
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Params, Protocol
@@ -150,9 +150,6 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
     def distilled(state: FrepoState) -> DistilledData:
         return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
 
-    def slower(state: FrepoState, factor: float) -> FrepoState:
-        return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
-
     return Method(
         "frepo",
         init,
@@ -160,7 +157,7 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
         distilled,
         model,
         dataclasses.asdict(opts),
-        slower=slower,
+        slower=slower_steps,
         summary=f"{total} images, a pool of {opts.pool_size} networks of up to {opts.max_updates} steps",
         protocol=protocol,
     )

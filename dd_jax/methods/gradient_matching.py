@@ -12,19 +12,19 @@ from jaxtyping import Array, Float, Int
 
 from dd_jax.inner import by_class, class_batches, distance_named, mean_over, networks_of
 from dd_jax.methods.base import Method, with_overrides
+from dd_jax.methods.drawing import runs_mapped
 from dd_jax.methods.gradient_matching_options import GradientMatchingOptions, check_options, with_loops
 from dd_jax.methods.matched_gradients import MatchingLoss, class_wise, collective
 from dd_jax.methods.matched_networks import matched_networks
 from dd_jax.methods.matching import (
     MatchingArrays,
     images_of,
-    runs_mapped,
     set_by_class,
     set_protocol,
     summary_of,
     useful_devices,
 )
-from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, slower_steps
 from dd_jax.models import Model, check_pretrained
 from dd_jax.synthetic import SoftLabelled, Synthetic, soft_labels
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Networks, Params, Pretrained, Protocol
@@ -136,9 +136,6 @@ def gradient_matching(
             networks = jax.tree.map(jnp.asarray, networks_of(pretrained, Protocol(), "train"))
         return MatchingArrays(by_class(dataset.train, num_classes), dataset.transform, networks)
 
-    def slower(state: GradientMatchingState, factor: float) -> GradientMatchingState:
-        return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
-
     hyperparameters = dataclasses.asdict(opts)
     if pretrained is not None:
         hyperparameters["pretrained"] = pretrained.fingerprint
@@ -151,7 +148,7 @@ def gradient_matching(
         hyperparameters,
         lambda available: useful_devices(available, opts.num_inits, divided),
         arrays,
-        slower=slower,
+        slower=slower_steps,
         summary=f"{summary_of(opts, model)}, networks matched {opts.num_matches} times each",
         protocol=protocol,
     )

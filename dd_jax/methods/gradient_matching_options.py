@@ -7,8 +7,8 @@ import jax
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.inner import Training
+from dd_jax.methods.drawing import check_drawing
 from dd_jax.methods.matched_gradients import LAYERS
-from dd_jax.methods.matching import check_matching
 from dd_jax.models import Model
 
 TRAIN_ON = ("distilled", "real")
@@ -128,7 +128,7 @@ def network_training(options: GradientMatchingOptions) -> Training:
 
 def check_options(model: Model, options: GradientMatchingOptions) -> None:
     """OptionError for options, with their loops, that are out of range, unknown, or not for this network."""
-    check_matching(options)
+    check_drawing(options)
     for name in ("num_matches", "inner_epochs", "num_training_images"):
         if getattr(options, name) < 1:
             raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")

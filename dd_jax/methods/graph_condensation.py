@@ -15,7 +15,7 @@ from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.inner import batch_loss, by_class, distance_named, each_class
 from dd_jax.inner.losses import Apply
 from dd_jax.methods.base import Method, with_overrides
-from dd_jax.methods.outer import OuterState, outer_adam
+from dd_jax.methods.outer import OuterState, outer_adam, slower
 from dd_jax.models import Model, propagated, sgc
 from dd_jax.synthetic import GraphSet, graph_set
 from dd_jax.types import Dataset, DistilledData, Nodes, Params, Protocol
@@ -191,15 +191,13 @@ def graph_condensation(model: Model, options: GraphCondensationOptions | None = 
         return state._replace(network=network, moments=moments, matches=state.matches + 1), info
 
     def distilled(state: GraphCondensationState) -> DistilledData:
-        return dataclasses.replace(synthetic.decode(state.learnable), protocol=Protocol(opts.protocol, order="random"))
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
 
     def arrays(dataset: Dataset) -> RealClasses:
         return real_classes(learner, dataset)
 
-    def slower(state: GraphCondensationState, factor: float) -> GraphCondensationState:
-        features, edges = (
-            outer._replace(factor=factor * outer.factor) for outer in (state.features_outer, state.edges_outer)
-        )
+    def slower_both(state: GraphCondensationState, factor: float) -> GraphCondensationState:
+        features, edges = (slower(outer, factor) for outer in (state.features_outer, state.edges_outer))
         return state._replace(features_outer=features, edges_outer=edges)
 
     return Method(
@@ -211,7 +209,7 @@ def graph_condensation(model: Model, options: GraphCondensationOptions | None = 
         dataclasses.asdict(opts),
         lambda _: 1,
         arrays,
-        slower=slower,
+        slower=slower_both,
         summary=f"{opts.nodes_per_class * model.num_classes} nodes {'with' if opts.structure else 'without'} edges",
         protocol=protocol,
     )

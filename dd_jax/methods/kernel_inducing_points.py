@@ -22,7 +22,7 @@ from dd_jax.inner import (
     ridge_loss,
 )
 from dd_jax.methods.base import Method, with_overrides
-from dd_jax.methods.outer import OuterState, outer_adam
+from dd_jax.methods.outer import OuterState, outer_adam, slower_steps
 from dd_jax.models import KernelFn, Model
 from dd_jax.synthetic import labelled_pixels, pixels
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Protocol
@@ -140,9 +140,6 @@ def kernel_inducing_points(
     def arrays(dataset: Dataset) -> ByClass:
         return by_class(dataset.train, model.num_classes)
 
-    def slower(state: KernelInducingPointsState, factor: float) -> KernelInducingPointsState:
-        return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
-
     count = opts.images_per_class * model.num_classes
     summary = f"{count} images, learning {_WORDS[opts.learn]}, {per_class * model.num_classes:,} real per outer step"
     return Method(
@@ -153,7 +150,7 @@ def kernel_inducing_points(
         model,
         dataclasses.asdict(opts),
         arrays=arrays,
-        slower=slower,
+        slower=slower_steps,
         summary=summary,
         protocol=protocol,
     )

@@ -4,15 +4,10 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-
-from dd_jax.errors import OptionError, unknown_name
-from dd_jax.inner import AUGMENTS, ByClass
+from dd_jax.inner import ByClass
 from dd_jax.models import Model
 from dd_jax.synthetic import Synthetic, multi_formation, num_formed, pixels
 from dd_jax.types import Batch, Networks, Protocol, Transform
-
-OVER_INITS = ("auto", "vmap", "map")
 
 _BY_CHANGE = {"dsa": "dsa", "dsa_no_flip": "dsa-digits"}
 
@@ -68,19 +63,3 @@ def summary_of(options: Any, model: Model) -> str:
     if options.factor == 1:
         return f"{stored} images"
     return f"{stored} images that become {stored * num_formed(options.factor, options.formation)}"
-
-
-def runs_mapped(over_inits: str) -> bool:
-    """Whether networks are gone through one by one."""
-    return over_inits == "map" or (over_inits == "auto" and jax.default_backend() == "cpu")
-
-
-def check_matching(options: Any) -> None:
-    """OptionError for those options that the methods share, if they are out of range or unknown."""
-    for name in ("num_inits", "batch_size"):
-        if getattr(options, name) < 1:
-            raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")
-    if options.augment not in AUGMENTS:
-        raise unknown_name("augment", options.augment, AUGMENTS)
-    if options.over_inits not in OVER_INITS:
-        raise unknown_name("over_inits", options.over_inits, OVER_INITS)

@@ -143,6 +143,16 @@ def _outer(
     return OuterOptimiser(init, update)
 
 
+def slower(outer: OuterState, factor: float) -> OuterState:
+    """The optimiser with its learning rate multiplied by `factor`, for good."""
+    return outer._replace(factor=factor * outer.factor)
+
+
+def slower_steps(state: Any, factor: float) -> Any:
+    """What a method whose state has one optimiser, `outer`, goes on with after it diverged: see `Slower`."""
+    return state._replace(outer=slower(state.outer, factor))
+
+
 def smooth(array: jax.Array, sigmas: Sequence[float]) -> jax.Array:
     """`array` convolved with a Gaussian along each axis, of width `sigmas[axis]` (0: not at all), noise-preserving.
 

@@ -7,16 +7,13 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 from jaxtyping import Array, Float
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.inner import (
-    AUGMENTS,
     REMATS,
     InitDistribution,
     Remat,
-    augment,
     choose_remat,
     chunked_loss,
     init_distribution,
@@ -26,12 +23,12 @@ from dd_jax.inner import (
     unroll,
 )
 from dd_jax.methods.base import Method, with_overrides
-from dd_jax.methods.outer import OuterState, outer_adam, smooth
+from dd_jax.methods.drawing import check_drawing, minibatch, runs_mapped
+from dd_jax.methods.outer import OuterState, outer_adam, slower_steps, smooth
 from dd_jax.models import Model, check_attack, check_pretrained
 from dd_jax.synthetic import StepBatches, Synthetic, step_batches
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Networks, Pretrained, Protocol
 
-OVER_INITS = ("auto", "vmap", "map")
 AUTO_REMATS = ("auto", *REMATS)
 
 
@@ -161,7 +158,7 @@ def unrolled(
         decay_every=opts.decay_every,
     )
     num_inits = 1 if opts.init == "fixed" else opts.num_inits
-    mapped = opts.over_inits == "map" or (opts.over_inits == "auto" and jax.default_backend() == "cpu")
+    mapped = runs_mapped(opts.over_inits)
     nets = 1 if mapped else num_inits
     remat = inner_remat(model, opts, nets) if opts.remat == "auto" else opts.remat
     objective = outer_loss(model, start, synthetic, remat, opts.discount)
@@ -207,9 +204,6 @@ def unrolled(
             return dataset.train
         return RealAndNetworks(dataset.train, jax.tree.map(jnp.asarray, networks_of(pretrained, protocol, "train")))
 
-    def slower(state: UnrolledState, factor: float) -> UnrolledState:
-        return state._replace(outer=state.outer._replace(factor=factor * state.outer.factor))
-
     hyperparameters = dataclasses.asdict(opts)
     if pretrained is not None:
         hyperparameters["pretrained"] = pretrained.fingerprint
@@ -223,7 +217,7 @@ def unrolled(
         useful_devices,
         arrays,
         pretrained,
-        slower,
+        slower_steps,
         _summary(opts, model, protocol, pretrained),
         protocol,
     )
@@ -278,24 +272,6 @@ def inner_remat(model: Model, options: UnrolledOptions, nets: int) -> Remat:
     return choose_remat(model.apply, params, batch, options.num_steps * options.num_epochs, nets)
 
 
-def minibatch(
-    key: jax.Array, split: Batch, size: int, part: jax.Array | int = 0, parts: int = 1, change: str = "none"
-) -> Batch:
-    """`size` images of a split, drawn with replacement; of these, share number `part` of `parts` equal ones.
-
-    change: a kind of `inner.augment`.
-    """
-
-    def mine(array: jax.Array) -> jax.Array:
-        return lax.dynamic_slice_in_dim(array, part * (size // parts), size // parts) if parts > 1 else array
-
-    indices = mine(jax.random.randint(key, (size,), 0, split.labels.shape[0]))
-    images = split.images[indices]
-    if change != "none":
-        images = augment(mine(jax.random.split(jax.random.fold_in(key, 1), size)), images, change)
-    return Batch(images, split.labels[indices])
-
-
 def _summary(options: UnrolledOptions, model: Model, protocol: Protocol, pretrained: Pretrained | None) -> str:
     images = options.num_steps * options.images_per_class * model.num_classes
     start = f"{options.init} init"
@@ -308,9 +284,7 @@ def _summary(options: UnrolledOptions, model: Model, protocol: Protocol, pretrai
 
 
 def _check(options: UnrolledOptions) -> None:
-    for name in ("num_inits", "batch_size"):
-        if getattr(options, name) < 1:
-            raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")
+    check_drawing(options)
     if not 0.0 < options.discount <= 1.0:
         raise OptionError(f"discount must be above 0 and at most 1, but is {options.discount}.")
     for name in ("smoothing", "step_smoothing"):
@@ -323,9 +297,5 @@ def _check(options: UnrolledOptions) -> None:
             raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(options, name)}.")
     if options.remat not in AUTO_REMATS:
         raise unknown_name("remat", options.remat, AUTO_REMATS)
-    if options.augment not in AUGMENTS:
-        raise unknown_name("augment", options.augment, AUGMENTS)
     if (options.attack_class is None) != (options.target_class is None):
         raise OptionError("attack_class and target_class belong together: give both, or neither.")
-    if options.over_inits not in OVER_INITS:
-        raise unknown_name("over_inits", options.over_inits, OVER_INITS)

@@ -12,7 +12,8 @@ from dd_jax.errors import DataError, OptionError
 from dd_jax.evaluation import evaluate_networks
 from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
 from dd_jax.inner import Training, cross_entropy, init_distribution, pretrained_init
-from dd_jax.methods.unrolled import RealAndNetworks, minibatch, outer_loss, protocol_of, relabelling, unrolled
+from dd_jax.methods.drawing import minibatch
+from dd_jax.methods.unrolled import RealAndNetworks, outer_loss, protocol_of, relabelling, unrolled
 from dd_jax.synthetic import step_batches
 from dd_jax.types import Batch, Protocol
 

@@ -13,8 +13,9 @@ import dd_jax as dd
 from dd_jax.errors import OptionError
 from dd_jax.inner import init_distribution
 from dd_jax.methods import UnrolledOptions, outer_adam, unrolled
+from dd_jax.methods.drawing import minibatch
 from dd_jax.methods.outer import smooth
-from dd_jax.methods.unrolled import minibatch, outer_loss
+from dd_jax.methods.unrolled import outer_loss
 from dd_jax.synthetic import step_batches
 from dd_jax.types import Protocol
 
