@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+AS_DISTILLED = "as-distilled"  # the protocol of the learnt steps
+
 Params: TypeAlias = Any  # a plain pytree of network weights, theta
 Learnable: TypeAlias = Any  # a plain pytree of what is being learnt
 Networks: TypeAlias = Any  # params of several networks: a pytree like theirs with one leading axis more
@@ -164,7 +166,7 @@ class Protocol:
     order: "fixed" (the learnt batches one after another) or "random" (batches drawn from all the images at random).
     """
 
-    name: str = "as-distilled"
+    name: str = AS_DISTILLED
     init: str = "random"
     init_seed: int = 0
     pretrained: str = ""
@@ -174,7 +176,7 @@ class Protocol:
     @property
     def from_scratch(self) -> bool:
         """Whether networks are trained as on any other data, and not by learnt steps."""
-        return self.name != "as-distilled"
+        return self.name != AS_DISTILLED
 
 
 @jax.tree_util.register_dataclass

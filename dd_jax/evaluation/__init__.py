@@ -2,10 +2,11 @@
 
 from dd_jax.evaluation.baselines import BASELINES, CORESETS, Baseline, baseline_names, baselines, iterate_baselines
 from dd_jax.evaluation.evaluate import evaluate, evaluate_networks, train_on
-from dd_jax.evaluation.protocols import AS_DISTILLED, PROTOCOLS, ProtocolWarning, training_of
+from dd_jax.evaluation.protocols import PROTOCOLS, ProtocolWarning, training_of
 from dd_jax.evaluation.result import Attacked, Evaluation, in_percent
 from dd_jax.evaluation.scores import DDRanking, augmentation_robust_score, dd_ranking, label_robust_score
 from dd_jax.evaluation.transfer import DCBench, Transfer, cross_architecture, dc_bench, storage_bytes
+from dd_jax.types import AS_DISTILLED
 
 __all__ = [
     "AS_DISTILLED",

@@ -6,9 +6,7 @@ from typing import Any
 
 from dd_jax.errors import unknown_name
 from dd_jax.inner import AUGMENTS, Regression, Training
-from dd_jax.types import DistilledData
-
-AS_DISTILLED = "as-distilled"
+from dd_jax.types import AS_DISTILLED, DistilledData
 
 _DC = Training(
     epochs=300,
@@ -133,7 +131,7 @@ def misuse(distilled: DistilledData, from_scratch: bool = True) -> str:
     """
     own = distilled.protocol
     if not from_scratch:
-        if own.name == AS_DISTILLED:
+        if not own.from_scratch:
             return ""
         return (
             "The distilled set has no learnt steps: it was made for training from scratch by the protocol "

@@ -27,7 +27,7 @@ from dd_jax.methods.drawing import check_drawing, minibatch, runs_mapped
 from dd_jax.methods.outer import OuterState, outer_adam, slower_steps, smooth
 from dd_jax.models import Model, check_attack, check_pretrained
 from dd_jax.synthetic import StepBatches, Synthetic, step_batches
-from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Networks, Pretrained, Protocol
+from dd_jax.types import AS_DISTILLED, Batch, Dataset, DistilledData, Learnable, Networks, Pretrained, Protocol
 
 AUTO_REMATS = ("auto", *REMATS)
 
@@ -230,7 +230,7 @@ def protocol_of(options: UnrolledOptions, pretrained: Pretrained | None = None) 
     if options.attack_class is not None and options.target_class is not None:
         attack = options.attack_class, options.target_class
     fingerprint = pretrained.fingerprint if pretrained else ""
-    return Protocol("as-distilled", options.init, options.init_seed, fingerprint, attack, options.order)
+    return Protocol(AS_DISTILLED, options.init, options.init_seed, fingerprint, attack, options.order)
 
 
 def relabelling(attack: tuple[int, int] | None) -> Callable[[Batch], Batch]:

@@ -197,9 +197,11 @@ class _Loop:
 
     def _mend_set(self) -> None:
         """Write the set again if it isn't what the checkpoint says: a kill came between them, or it was damaged."""
-        directory = self.directory
-        if directory is not None and not holds(directory.distilled, self.best(), outer_steps_done=self.step):
-            save_distilled(directory.distilled, self.best(), self._provenance())
+        if self.directory is None:
+            return
+        folder, best = self.directory.distilled, self.best()
+        if not holds(folder, best, outer_steps_done=self.step):
+            save_distilled(folder, best, self._provenance())
 
     def _read_checkpoint(self) -> None:
         if self.directory is None:

@@ -10,7 +10,7 @@ from dd_jax import models
 from dd_jax.data import load_dataset
 from dd_jax.errors import DataError, unknown_name
 from dd_jax.evaluation import PROTOCOLS, ProtocolWarning
-from dd_jax.evaluation.protocols import AS_DISTILLED, misuse
+from dd_jax.evaluation.protocols import misuse
 from dd_jax.inner import Training
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_distilled, load_provenance
@@ -18,7 +18,7 @@ from dd_jax.runs.directory import read_config
 from dd_jax.runs.experiment import DEFAULT_MODEL, NETWORKS, Experiment, load, source
 from dd_jax.runs.progress import note
 from dd_jax.synthetic import ORDERS
-from dd_jax.types import Dataset, DistilledData, Pretrained
+from dd_jax.types import AS_DISTILLED, Dataset, DistilledData, Pretrained
 
 Result = TypeVar("Result")
 

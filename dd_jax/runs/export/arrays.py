@@ -18,7 +18,7 @@ from dd_jax.models import MODELS, Shapes, make
 from dd_jax.runs.artefact import sealed
 from dd_jax.runs.experiment import NETWORKS
 from dd_jax.runs.export.contents import Contents
-from dd_jax.runs.export.words import in_words
+from dd_jax.runs.export.words import changes, in_words
 from dd_jax.runs.files import write_json
 from dd_jax.runs.pretrained import load_pretrained
 from dd_jax.types import Params
@@ -117,8 +117,8 @@ def _training(contents: Contents) -> dict[str, np.ndarray]:
 def _left_out(contents: Contents) -> str:
     training = training_of(None, contents.distilled)
     assert isinstance(training, Training)
-    changes = [training.augment] * (training.augment != "none") + ["cutmix"] * training.cutmix
-    return f", but without the protocol's augmentation ({' and '.join(changes)})" if changes else ""
+    changed = changes(training)
+    return f", but without the protocol's augmentation ({changed})" if changed else ""
 
 
 def _normalisation(contents: Contents) -> dict[str, np.ndarray]:

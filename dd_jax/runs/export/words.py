@@ -35,6 +35,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {plural}"
 
 
+def changes(training: Training) -> str:
+    """What a training does to its images; empty if nothing."""
+    return " and ".join([training.augment] * (training.augment != "none") + ["cutmix"] * training.cutmix)
+
+
 def in_words(training: Training | Regression) -> str:
     """A training from scratch, as a card tells of it."""
     if isinstance(training, Regression):
@@ -49,9 +54,8 @@ def in_words(training: Training | Regression) -> str:
     parts = [f"{how} {rate}"]
     if training.weight_decay:
         parts.append(f"weight decay {training.weight_decay:g}")
-    changes = [training.augment] * (training.augment != "none") + ["cutmix"] * training.cutmix
-    if changes:
-        parts.append(f"the augmentation {code(' and '.join(changes))}")
+    if changed := changes(training):
+        parts.append(f"the augmentation {code(changed)}")
     length = count(training.epochs, "epoch") if training.steps is None else count(training.steps, "step")
     loss = "cross-entropy" if training.loss == "cross_entropy" else "squared error from centred labels"
     return f"{length} of shuffled minibatches of {training.batch_size}, {', '.join(parts)}, on the {loss}"
