@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from cut_runs import cut_and_whole
 from jax import lax
 
 import dd_jax as dd
@@ -20,19 +21,6 @@ from dd_jax.methods.matching import useful_devices
 from dd_jax.types import Batch, Protocol
 
 SMALL = {"images_per_class": 2, "batch_size": 8, "num_matches": 3, "inner_epochs": 2}
-
-
-@pytest.fixture(scope="module")
-def tiny() -> dd.Dataset:
-    generator = np.random.default_rng(0)
-    labels = np.arange(90) % 3
-    images = generator.uniform(size=(90, 4, 4, 1)) * 0.5 + 0.25 * labels[:, None, None, None]
-    return dd.dataset_from_arrays(images, labels)
-
-
-@pytest.fixture(scope="module")
-def model(tiny) -> dd.models.Model:
-    return dd.models.mlp(tiny, hidden=(5,))
 
 
 def states(method, data, num_steps):
@@ -331,20 +319,7 @@ def test_a_run_resumes_with_its_networks_and_names_its_protocol(model, tiny, tmp
     monkeypatch.setitem(dd.PROTOCOLS, "dc", quick)
     method = gradient_matching(model, **SMALL)
     options = {"num_steps": 8, "eval_every": 4, "num_eval_nets": 2, "show_progress": False}
-    from dd_jax.runs import loop
-
-    look = loop._Loop.look
-
-    def interrupted(self, show):
-        look(self, show)
-        if self.step == 4:  # amid the life of a network
-            raise SystemExit
-
-    monkeypatch.setattr(loop._Loop, "look", interrupted)
-    with pytest.raises(SystemExit):
-        dd.distill(method, tiny, out=tmp_path / "cut", **options)
-    monkeypatch.setattr(loop._Loop, "look", look)
-    runs = [dd.distill(method, tiny, out=tmp_path / name, **options) for name in ("cut", "whole")]
+    runs = cut_and_whole(method, tiny, tmp_path, step=4, **options)  # amid the life of a network
     assert [row.get("loss") for row in runs[0].history] == [row.get("loss") for row in runs[1].history]
     np.testing.assert_array_equal(runs[0].distilled.images, runs[1].distilled.images)
     assert dd.load_distilled(tmp_path / "cut").protocol == Protocol("dc", order="random")

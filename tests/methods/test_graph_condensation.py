@@ -9,6 +9,7 @@ import jaxtyping
 import numpy as np
 import pytest
 from blocks import blocks
+from cut_runs import cut_and_whole
 
 import dd_jax as dd
 from dd_jax.errors import DataError, OptionError
@@ -252,20 +253,7 @@ def test_a_run_resumes_to_the_same_bits_and_leaves_a_graph(model, data, tmp_path
     monkeypatch.setitem(dd.PROTOCOLS, "gcond", quick)
     method = graph_condensation(model, **SMALL)
     options = {"num_steps": 8, "eval_every": 4, "num_eval_nets": 2, "show_progress": False}
-    from dd_jax.runs import loop
-
-    look = loop._Loop.look
-
-    def interrupted(self, show):
-        look(self, show)
-        if self.step == 4:  # amid the life of a network
-            raise SystemExit
-
-    monkeypatch.setattr(loop._Loop, "look", interrupted)
-    with pytest.raises(SystemExit):
-        dd.distill(method, data, out=tmp_path / "cut", **options)
-    monkeypatch.setattr(loop._Loop, "look", look)
-    runs = [dd.distill(method, data, out=tmp_path / name, **options) for name in ("cut", "whole")]
+    runs = cut_and_whole(method, data, tmp_path, step=4, **options)  # amid the life of a network
     assert [row.get("loss") for row in runs[0].history] == [row.get("loss") for row in runs[1].history]
     kept = dd.load_distilled(tmp_path / "cut")
     for name, array in runs[1].distilled.arrays.items():

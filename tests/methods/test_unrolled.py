@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from jax import lax
 
-import dd_jax as dd
 from dd_jax.errors import OptionError
 from dd_jax.inner import init_distribution
 from dd_jax.methods import UnrolledOptions, outer_adam, unrolled
@@ -20,19 +19,6 @@ from dd_jax.synthetic import step_batches
 from dd_jax.types import Protocol
 
 SMALL = {"num_steps": 2, "num_epochs": 2, "batch_size": 12, "init_step_size": 0.1, "init_images": "noise"}
-
-
-@pytest.fixture(scope="module")
-def tiny() -> dd.Dataset:
-    generator = np.random.default_rng(0)
-    labels = np.arange(90) % 3
-    images = generator.uniform(size=(90, 4, 4, 1)) * 0.5 + 0.25 * labels[:, None, None, None]
-    return dd.dataset_from_arrays(images, labels)
-
-
-@pytest.fixture(scope="module")
-def model(tiny) -> dd.models.Model:
-    return dd.models.mlp(tiny, hidden=(5,))
 
 
 def first_step(model, data, seed=1, **options):
