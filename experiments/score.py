@@ -35,7 +35,8 @@ class Options:
     others: tuple[str, ...] = ("mlp", "convnet:width=32,depth=2")
     """Networks for the transfer average."""
     augments: tuple[str, ...] = ("none", "dsa")
-    """Augmentations, the last one is DD-Ranking's; for digits none dsa_no_flip."""
+    """Augmentations, the last one is DD-Ranking's; for digits none dsa_no_flip. DC-BENCH's are none auto_augment
+    rand_augment imagenet dsa."""
     rates: tuple[float, ...] = RATES
     """Learning rates, of which validation chooses in DD-Ranking."""
     num_nets: int = 5

@@ -29,9 +29,9 @@ def trained_networks(
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(num_nets))
     starts = jax.jit(jax.vmap(model.init))(keys)
     mesh = device_mesh() if num_nets > 1 else None
-    return jax.tree.map(
-        np.asarray, train_on_all(model.apply, training, mesh, *replicate((keys, starts, dataset.train), mesh))
-    )
+    transform = dataset.transform if training.on_pixels else None
+    given = replicate((keys, starts, dataset.train, transform), mesh)
+    return jax.tree.map(np.asarray, train_on_all(model.apply, training, mesh, *given))
 
 
 def passes(dataset: Dataset) -> int:
@@ -40,14 +40,17 @@ def passes(dataset: Dataset) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def train_on_all(apply, training, mesh, keys, networks, real):
-    """Networks (params with a leading axis) trained on, each with its own of the `keys`, on all of a split."""
+def train_on_all(apply, training, mesh, keys, networks, real, transform=None):
+    """Networks (params with a leading axis) trained on, each with its own of the `keys`, on all of a split.
 
-    def each(keys, networks, real):
+    transform: of the images, for a training that changes pixels.
+    """
+
+    def each(keys, networks, real, transform):
         at_once = nets_at_once(jax.tree.map(lambda leaf: leaf[0], networks))
-        return map_over(lambda item: fit(apply, item[1], item[0], real, training), (keys, networks), at_once)
+        return map_over(lambda item: fit(apply, item[1], item[0], real, training, transform), (keys, networks), at_once)
 
-    return on_each(each, mesh)(keys, networks, real)
+    return on_each(each, mesh)(keys, networks, real, transform)
 
 
 def trained_features(model: Model, dataset: Dataset, seed: int = 0) -> Float[np.ndarray, "images values"]:

@@ -77,6 +77,8 @@ def evaluate(
     chosen_by = None
     if isinstance(training, Training) and training.keep == "best" and len(dataset.validation.labels):
         chosen_by = _real_for(distilled, dataset, "validation").validation
+    if distilled.transform is None:  # in the model space of the dataset, as sets of real images are
+        distilled = dataclasses.replace(distilled, transform=dataset.transform)
     plan, lesson, steps_done = plan_lesson(model, distilled, training, num_epochs, curve == "steps", chosen_by)
     real = _real_for(distilled, dataset, split)
     return _measure(make, model, starts, plan, lesson, steps_done, real, split, own.attack, num_curve_nets, devices)

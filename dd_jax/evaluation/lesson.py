@@ -25,7 +25,7 @@ from dd_jax.inner import (
 from dd_jax.inner.losses import Apply
 from dd_jax.models import KernelFn, Model
 from dd_jax.synthetic import as_graph, batches_of_steps
-from dd_jax.types import Batch, DistilledData, Labels, Params
+from dd_jax.types import Batch, DistilledData, Labels, Params, Transform
 
 LOOKS = 20  # along a training from scratch
 
@@ -58,6 +58,7 @@ class Lesson:
     parts: `Steps`, or the epochs (P, 2) that parts begin and end with; of a regression none.
     adjacency: (B, B) of a distilled graph, or None.
     validation: what decides which network is kept, or None for the last one.
+    transform: of the images, for a training that changes pixels.
     """
 
     images: Float[Array, "steps batch height width channels"]
@@ -65,6 +66,7 @@ class Lesson:
     parts: Any
     adjacency: Float[Array, "batch batch"] | None = None
     validation: Batch | None = None
+    transform: Transform | None = None
 
 
 def plan_lesson(
@@ -101,7 +103,8 @@ def plan_lesson(
     ends = np.unique(np.linspace(0, epochs, LOOKS + 1).round().astype(np.int32))
     per_epoch = steps_per_epoch(training, total)
     parts = jnp.asarray(np.stack([ends[:-1], ends[1:]], 1))
-    lesson = Lesson(distilled.images, distilled.labels, parts, distilled.adjacency, validation)
+    transform = distilled.transform if training.on_pixels else None
+    lesson = Lesson(distilled.images, distilled.labels, parts, distilled.adjacency, validation, transform)
     return Plan(training, "random"), lesson, ends * per_epoch
 
 
@@ -128,7 +131,7 @@ def study(apply: Apply, plan: Plan, lesson: Lesson, params: Params, key: jax.Arr
         return regress(plan.kernel, pool, params.weights.shape[-1], plan.training.regulariser), None
     if plan.training.loss == "cross_entropy":
         pool = pool._replace(labels=as_shares(pool.labels))
-    init, epoch = trainer(apply, plan.training, rate_unit(apply, params, pool, plan.training))
+    init, epoch = trainer(apply, plan.training, rate_unit(apply, params, pool, plan.training), lesson.transform)
 
     def some_epochs(carry: tuple[Any, Kept], ends: jax.Array) -> tuple[tuple[Any, Kept], Any]:
         state, kept = carry

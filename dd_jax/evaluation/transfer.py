@@ -132,7 +132,7 @@ def dc_bench(
     dataset: Dataset,
     *,
     others: Mapping[str, Model] | None = None,
-    augments: Sequence[str] = ("none", "dsa", "crop_flip"),
+    augments: Sequence[str] = ("none", "dsa", "auto_augment", "rand_augment", "imagenet"),
     epochs: int | None = None,
     num_nets: int = 5,
     num_sets: int = 5,
@@ -143,8 +143,10 @@ def dc_bench(
     Networks are trained from scratch: 300 epochs without augmentation (the protocol "dc"), 1,000 with one ("dc-bench").
     others: networks for the transfer average, by name; they are trained under the augmentation that is best on
         validation for `model`. DC-BENCH's own best is the best on test.
-    augments: as for `Training`; digits want "dsa_no_flip". AutoAugment and RandAugment, which DC-BENCH also takes, are
-        not among them.
+    augments: as for `Training`; by default those of DC-BENCH. Digits want "dsa_no_flip" in place of "dsa", and no
+        "imagenet", which mirrors them. DC-BENCH draws a policy's changes once for a whole minibatch, here each image
+        has its own; and it takes another AutoAugment for Tiny ImageNet. Its correlation of architecture search is not
+        among the scores.
     epochs: in place of both numbers.
     num_nets, num_sets: as for `cross_architecture`.
     Raises OptionError for an unknown augmentation or none, and what `evaluate` raises.

@@ -1,6 +1,6 @@
 """The differentiable learner: losses, the unrolled inner loop, and where it starts."""
 
-from dd_jax.inner.augment import AUGMENTS, augment, cut_mix, siamese
+from dd_jax.inner.augment import AUGMENTS, SMOOTH_AUGMENTS, augment, cut_mix, siamese
 from dd_jax.inner.classes import ByClass, by_class, class_batches, each_class
 from dd_jax.inner.distances import DISTANCES, Distance, distance_named
 from dd_jax.inner.dsa import dsa
@@ -45,6 +45,7 @@ __all__ = [
     "INITS",
     "LOSSES",
     "REMATS",
+    "SMOOTH_AUGMENTS",
     "ByClass",
     "Distance",
     "FitState",

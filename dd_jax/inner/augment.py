@@ -1,33 +1,36 @@
 """Random changes to real images that keep their class."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dd_jax.errors import unknown_name
+from dd_jax.data.transforms import to_model, to_pixels
+from dd_jax.errors import OptionError, unknown_name
 from dd_jax.inner.dsa import dsa, flip_rotate
-from dd_jax.types import Batch
+from dd_jax.inner.policies import POLICIES, padding
+from dd_jax.types import Batch, Transform
 
-AUGMENTS = ("none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip")
+# Methods take those with a useful gradient, trainings all.
+SMOOTH_AUGMENTS = ("none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip")
+AUGMENTS = (*SMOOTH_AUGMENTS, *POLICIES)
 
-_PADDING = 4  # pixels, reflected, ...
-_PADDING_SHARE = 1 / 8  # ... but no more than this of the shorter side, rounded up
 _AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a resized crop: share of the image, and width by height
 
 
-def augment(keys: jax.Array, images: jax.Array, kind: str) -> jax.Array:
+def augment(keys: jax.Array, images: jax.Array, kind: str, transform: Transform | None = None) -> jax.Array:
     """Images (N, H, W, C), each changed at random by its own of the `keys` (N,).
 
     "none"; "crop_flip": padded by four reflected pixels (small ones by an eighth of their side), cropped to its size
     again, mirrored half of the time; "resized_crop_flip": a rectangle of 8 to 100 % of the image, its sides' shares 3/4
     to 4/3 of each other, resized (bicubic), mirrored half of the time; "flip_rotate": mirrored half of the time, and
     turned by up to 15 degrees;
-    "dsa", "dsa_no_flip": see `dsa`, the latter for digits.
-    Raises OptionError for an unknown kind.
+    "dsa", "dsa_no_flip": see `dsa`, the latter for digits;
+    "auto_augment", "rand_augment", "imagenet": see `dd_jax.inner.policies`. These work on pixels: images become pixels,
+    which are clipped to [0, 1], and go back to model space. Some of their operations have no useful gradient.
+    transform: between pixels and the model space that the images are in; only those that work on pixels need it.
+    Raises OptionError for an unknown kind, and where the transform is missing.
     Source: the released code of Wang et al. 2018 (CIFAR-10; PASCAL VOC and CUB-200); Deng & Russakovsky 2022
-    (flip_rotate); Zhao & Bilen 2021 (DSA).
+    (flip_rotate); Zhao & Bilen 2021 (DSA); Cui et al. 2022 (which policies).
     """
     if kind not in AUGMENTS:
         raise unknown_name("augment", kind, AUGMENTS)
@@ -37,9 +40,11 @@ def augment(keys: jax.Array, images: jax.Array, kind: str) -> jax.Array:
         return dsa(keys, images, flip=kind == "dsa")
     if kind == "flip_rotate":
         return flip_rotate(keys, images)
+    if kind in POLICIES:
+        return _on_pixels(keys, images, kind, transform)
     shape = images.shape[1:]
     if kind == "crop_flip":
-        images = jnp.pad(images, [(0, 0), *[(_padding(shape),) * 2] * 2, (0, 0)], mode="reflect")
+        images = jnp.pad(images, [(0, 0), *[(padding(shape),) * 2] * 2, (0, 0)], mode="reflect")
     crop = _crop if kind == "crop_flip" else _resized_crop
 
     def one(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -53,7 +58,7 @@ def augment(keys: jax.Array, images: jax.Array, kind: str) -> jax.Array:
 def siamese(key: jax.Array, images: jax.Array, kind: str) -> jax.Array:
     """Images (N, H, W, C), all changed alike, as one `key` says: other images, however many, by the same key as these.
 
-    kind: as for `augment`. Differentiable in the images.
+    kind: as for `augment`, but none that works on pixels. Differentiable in the images.
     Source: Zhao & Bilen 2021, section 3.3 (the same change to real and distilled images).
     """
     return augment(jnp.broadcast_to(key, images.shape[:1]), images, kind)
@@ -78,12 +83,18 @@ def cut_mix(key: jax.Array, batch: Batch, num_classes: int) -> Batch:
     return Batch(images, (1.0 - share) * labels + share * labels[others])
 
 
-def _padding(shape: tuple[int, ...]) -> int:
-    return min(_PADDING, math.ceil(_PADDING_SHARE * min(shape[:2])))
+def _on_pixels(keys: jax.Array, images: jax.Array, kind: str, transform: Transform | None) -> jax.Array:
+    if transform is None:
+        raise OptionError(
+            f"The augmentation {kind!r} works on pixels: it needs the transform between these and the images, as "
+            "`transform` or as that of the distilled set."
+        )
+    pixels = jnp.clip(to_pixels(transform, images), 0.0, 1.0)
+    return to_model(transform, POLICIES[kind](keys, pixels))
 
 
 def _crop(key: jax.Array, image: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    corner = jax.random.randint(key, (2,), 0, 2 * _padding(shape) + 1)
+    corner = jax.random.randint(key, (2,), 0, 2 * padding(shape) + 1)
     return lax.dynamic_slice(image, (corner[0], corner[1], jnp.zeros_like(corner[0])), shape)
 
 

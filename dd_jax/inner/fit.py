@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, Int
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.inner.augment import AUGMENTS, augment, cut_mix
 from dd_jax.inner.losses import LOSSES, Apply, chunked_loss, weighted_loss
+from dd_jax.inner.policies import POLICIES
 from dd_jax.inner.stability import largest_curvature
-from dd_jax.types import Batch, Nodes, Params
+from dd_jax.types import Batch, Nodes, Params, Transform
 
 SCHEDULES = ("cosine", "step", "drops", "constant")
 OPTIMISERS = ("adam", "sgd")
@@ -40,7 +41,17 @@ class Training:
     """Of the learning rate: to zero along a cosine, halved every `decay_epochs`, lowered at `drops`, or constant."""
     decay_epochs: int = 20
     """Epochs between two halvings of the schedule "step"."""
-    augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "none"
+    augment: Literal[
+        "none",
+        "crop_flip",
+        "resized_crop_flip",
+        "flip_rotate",
+        "dsa",
+        "dsa_no_flip",
+        "auto_augment",
+        "rand_augment",
+        "imagenet",
+    ] = "none"
     """Random changes to the training images."""
     optimiser: Literal["adam", "sgd"] = "adam"
     """Adam, or gradient descent with momentum."""
@@ -68,6 +79,11 @@ class Training:
     """Whether the learning rate is a share of the largest one that the network, as it starts, is stable with."""
     average: float = 0.0
     """Decay, a step, of a moving average of the parameters that is the network in the end; 0 for the last ones."""
+
+    @property
+    def on_pixels(self) -> bool:
+        """Whether images are changed as pixels, so that their transform has to be known."""
+        return self.augment in POLICIES
 
 
 class FitState(NamedTuple):
@@ -103,10 +119,13 @@ class Trainer(NamedTuple):
     epoch: EpochFn
 
 
-def trainer(apply: Apply, training: Training, unit: Float[Array, ""] | None = None) -> Trainer:
+def trainer(
+    apply: Apply, training: Training, unit: Float[Array, ""] | None = None, transform: Transform | None = None
+) -> Trainer:
     """The training of networks `apply` that `training` describes, in epochs.
 
     unit: what a relative learning rate is a share of, as `rate_unit` finds it.
+    transform: between pixels and the images, for a training that changes pixels, see `augment`.
     Raises OptionError for settings out of range.
     Source: the released code of Wang et al. 2018, mode "train" (Adam with b1 0.5, batches of 1,024, halving steps).
     """
@@ -144,7 +163,7 @@ def trainer(apply: Apply, training: Training, unit: Float[Array, ""] | None = No
             index, chosen = part
             batch_key = jax.random.fold_in(change_key, index)
             keys = jax.random.split(batch_key, size)
-            batch = Batch(_changed(keys, batch_key, images.images[chosen], training), images.labels[chosen])
+            batch = Batch(_changed(keys, batch_key, images.images[chosen], training, transform), images.labels[chosen])
             if training.cutmix:
                 num_classes = jax.eval_shape(apply, params, batch.images).shape[-1]
                 batch = cut_mix(jax.random.fold_in(batch_key, size), batch, num_classes)
@@ -165,10 +184,17 @@ def trainer(apply: Apply, training: Training, unit: Float[Array, ""] | None = No
     return Trainer(init, epoch)
 
 
-def fit(apply: Apply, params: Params, key: jax.Array, images: Batch, training: Training) -> Params:
-    """The parameters after all the epochs of `training` on `images`, from `params`."""
+def fit(
+    apply: Apply,
+    params: Params,
+    key: jax.Array,
+    images: Batch,
+    training: Training,
+    transform: Transform | None = None,
+) -> Params:
+    """The parameters after all the epochs of `training` on `images`, from `params`; transform as for `trainer`."""
     training = in_epochs(training, images.labels.shape[0])
-    init, epoch = trainer(apply, training, rate_unit(apply, params, images, training))
+    init, epoch = trainer(apply, training, rate_unit(apply, params, images, training), transform)
     return lax.fori_loop(0, training.epochs, lambda _, state: epoch(key, state, images), init(params)).network
 
 
@@ -202,7 +228,7 @@ def nets_at_once(params: Params) -> int | None:
     return max(1, min(_MOST_AT_ONCE, _AT_ONCE_BYTES // max(size, 1)))
 
 
-def _changed(keys: jax.Array, key: jax.Array, images: Any, training: Training) -> Any:
+def _changed(keys: jax.Array, key: jax.Array, images: Any, training: Training, transform: Transform | None) -> Any:
     """Images, each changed by its own of the keys; nodes of a graph with what a network leaves out by the one `key`."""
     if isinstance(images, Nodes):
         if training.augment != "none":
@@ -210,7 +236,7 @@ def _changed(keys: jax.Array, key: jax.Array, images: Any, training: Training) -
                 f'Nodes of a graph can\'t be changed: augment must be "none", found {training.augment!r}.'
             )
         return dataclasses.replace(images, key=key, dropout=training.dropout) if training.dropout else images
-    return augment(keys, images, training.augment)
+    return augment(keys, images, training.augment, transform)
 
 
 def _optimiser(training: Training) -> optax.GradientTransformation:

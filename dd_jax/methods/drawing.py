@@ -6,7 +6,7 @@ import jax
 from jax import lax
 
 from dd_jax.errors import OptionError, unknown_name
-from dd_jax.inner import AUGMENTS, augment
+from dd_jax.inner import SMOOTH_AUGMENTS, augment
 from dd_jax.types import Batch
 
 OVER_INITS = ("auto", "vmap", "map")
@@ -40,7 +40,7 @@ def check_drawing(options: Any) -> None:
     for name in ("num_inits", "batch_size"):
         if getattr(options, name) < 1:
             raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")
-    if options.augment not in AUGMENTS:
-        raise unknown_name("augment", options.augment, AUGMENTS)
+    if options.augment not in SMOOTH_AUGMENTS:
+        raise unknown_name("augment", options.augment, SMOOTH_AUGMENTS)
     if options.over_inits not in OVER_INITS:
         raise unknown_name("over_inits", options.over_inits, OVER_INITS)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.inner import (
-    AUGMENTS,
+    SMOOTH_AUGMENTS,
     FitState,
     Training,
     centred,
@@ -206,6 +206,6 @@ def _check(model: Model, options: FrepoOptions) -> None:
         if getattr(options, name) < 1:
             raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")
     check_regulariser(options.regulariser)
-    for name, known in (("learn", LEARN), ("augment", AUGMENTS)):
+    for name, known in (("learn", LEARN), ("augment", SMOOTH_AUGMENTS)):
         if getattr(options, name) not in known:
             raise unknown_name(name, getattr(options, name), known)

@@ -56,7 +56,7 @@ def pretrain(
         raise OptionError(f"num_nets must be at least 1 and num_held_out at least 0; found {num_nets}, {num_held_out}.")
     check_fits(model, data.train, data.num_classes)
     _check_known(model)
-    train = trainer(model.apply, training)
+    train = trainer(model.apply, training, transform=data.transform)
     out = Path(out).expanduser().absolute()
     config = plain(
         {

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import dd_jax as dd
 from dd_jax.errors import OptionError
 from dd_jax.evaluation import transfer
 from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
+from dd_jax.evaluation.embeddings import trained_networks
 
 SHORT = dataclasses.replace(dd.PROTOCOLS["dc"], epochs=20, learning_rate=0.1)
 
@@ -97,6 +99,43 @@ def test_measured_on_digits(means, digits, digits_mlp):
     assert 0 <= found.random_average <= 1
     assert min(c.distilled.mean for c in found.results.values()) <= found.average <= found.best + 0.5
     assert found.num_bytes == 4 * (640 + 10 + 1)
+
+
+def test_measured_under_policies(means, digits, digits_mlp):
+    augments = ("auto_augment", "rand_augment", "imagenet")
+    found = dd.dc_bench(means, digits_mlp, digits, augments=augments, epochs=5, num_nets=1, num_sets=1)
+    assert tuple(found.results) == augments
+    accuracies = {name: own.mean for name, (own, _) in found.results.items()}
+    assert found.average == pytest.approx(np.mean(list(accuracies.values())))
+    assert len(set(accuracies.values())) == 3, "each trains in its own way"
+    assert {random.n for _, random in found.results.values()} == {1}
+
+
+def test_a_set_without_a_transform_is_in_the_model_space_of_the_data(means, digits, digits_mlp):
+    training = dataclasses.replace(SHORT, augment="auto_augment", epochs=40)
+    bare = dataclasses.replace(means, transform=None)
+    options = {"num_nets": 2, "protocol": training, "num_curve_nets": 0}
+    found, known = (dd.evaluate(distilled, digits_mlp, digits, **options) for distilled in (bare, means))
+    np.testing.assert_array_equal(found.accuracies, known.accuracies)
+    assert found.mean > 0.4, "it learns"
+    with pytest.raises(OptionError, match="'auto_augment' works on pixels"):
+        dd.train_on(bare, digits_mlp, protocol=training)
+    params = dd.train_on(means, digits_mlp, protocol=training)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_all_of_the_data_can_be_trained_on_under_a_policy(digits, digits_mlp):
+    training = dd.Training(epochs=3, batch_size=32, learning_rate=0.01, augment="rand_augment", drop_last=False)
+    networks = trained_networks(digits_mlp, digits, 2, training=training)
+    assert dd.evaluation.evaluate_networks(networks, digits_mlp, digits).mean > 0.3
+
+
+def test_the_default_augmentations_are_those_of_dc_bench(script, means, digits, digits_mlp):
+    calls = []
+    script(calls, lambda augment, split: 0.5)
+    found = dd.dc_bench(means, digits_mlp, digits)
+    assert tuple(found.results) == ("none", "dsa", "auto_augment", "rand_augment", "imagenet")
+    assert {number for _, augment, number, *_ in calls if augment != "none"} == {1000}
 
 
 @pytest.mark.parametrize("labels", ["hard", "soft"])

@@ -41,6 +41,19 @@ def test_networks_are_those_of_fit(file, digits, digits_mlp):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-4, atol=1e-5), networks, expected)
 
 
+def test_networks_are_pretrained_under_a_policy_in_the_model_space_of_the_data(tmp_path, digits, digits_mlp):
+    training = Training(epochs=1, batch_size=64, augment="rand_augment")
+    found = pretrain(digits_mlp, digits, num_nets=1, num_held_out=0, training=training, out=tmp_path / "n.safetensors",
+                     show_progress=False)  # fmt: skip
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 0)  # part, number
+    start = digits_mlp.init(jax.random.fold_in(key, 0))
+    expected = jax.jit(lambda *a: fit(digits_mlp.apply, start, jax.random.fold_in(key, 1), a[0], training, a[1]))(
+        digits.train, digits.transform
+    )
+    networks = found.read("train", 0, 1)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-4, atol=1e-5), networks, expected)
+
+
 def test_the_file_tells_what_is_in_it(file, digits, digits_mlp):
     found = load_pretrained(file, digits_mlp)
     assert (found.model, found.num_classes, found.image_shape) == ("mlp", 10, (8, 8, 1))
