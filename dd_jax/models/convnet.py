@@ -37,7 +37,7 @@ class _ConvNet(nn.Module):
         x = to_layout(images, self.layout)
         for block in range(self.depth):
             padding = 3 if block == 0 and x.shape[1] == 28 else 1  # 28 pixels become 32, which halve evenly
-            x = Conv(self.width, 3, padding, layout=self.layout, initialiser=self.initialiser)(x)
+            x = Conv(self.width, 3, padding, 1, self.layout, self.initialiser, before_norm=self.norm)(x)
             groups = NORMS[self.norm]
             x = x if groups is None else GroupNorm(groups, self.layout)(x)
             x = ACTIVATIONS[self.activation](x)

@@ -3,14 +3,16 @@
 XLA's CPU backend runs `lax.conv` inside a scan, and its second derivatives, many times slower than the
 same sums written as matrix products; under vmap over networks convolutions become grouped ones, slower still.
 So a convolution here is a sum over kernel rows of one matrix product each, over columns gathered once; for images of
-few channels, whose products would be thin, it is one product over whole patches, and for many channels, where copying
-rows costs more than multiplying them, one product of all rows whose results are shifted and summed.
+few channels or small kernels, whose products would be thin, it is one product over whole patches, and for many
+channels, where copying rows costs more than multiplying them, one product of all rows whose results are shifted and
+summed.
 Everything about the choice is in this file: the models above it only name a layout.
 
 Layouts: "NHWC" (batch outermost) and "CHWN" (channels first, batch innermost: long contiguous matrix products
 for the narrow networks). Kernels are always (kh, kw, C_in, C_out).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -23,10 +25,12 @@ Layout: TypeAlias = Literal["NHWC", "CHWN"]
 Images: TypeAlias = Float[Array, "_ _ _ _"]
 Padding: TypeAlias = int | tuple[int, int]
 
-_FEW = 3  # input channels up to which whole patches win: 6 to 20 % of a LeNet's time, and nothing is lost in memory
-_MANY = (
-    32  # input channels from which shifted results win: a tenth of an AlexCifarNet's time; LeNet (6) would lose as much
-)
+# Whole patches win up to so many input channels (6 to 20 % of a LeNet's time, and nothing is lost in memory), ...
+_FEW = 3
+# ... or numbers in a patch (a tenth of a ConvNet's time at 16 channels; the 150 of a LeNet's second layer: too many),
+_SMALL_PATCH = 144
+# and shifted results from so many channels: a tenth of an AlexCifarNet's time; LeNet (6) would lose as much.
+_MANY = 32
 _NARROW = 32  # channels up to which the batch-innermost layout wins; between LeNet (16) and AlexCifarNet (64)
 
 
@@ -60,12 +64,14 @@ def convolve(
     Exact to float rounding whatever the formulation; see the module's docstring for why it is this one.
     """
     if jax.default_backend() == "cpu":
-        channels = kernel.shape[2]
-        formulation = (
-            _convolve_patches if channels <= _FEW else _convolve_shifts if channels >= _MANY else _convolve_rows
-        )
-        return formulation(images, kernel, padding, stride, layout)
+        return _formulation(kernel)(images, kernel, padding, stride, layout)
     return _convolve_native(images, kernel, padding, stride, layout)
+
+
+def _formulation(kernel):
+    if kernel.shape[2] <= _FEW or math.prod(kernel.shape[:3]) <= _SMALL_PATCH:
+        return _convolve_patches
+    return _convolve_shifts if kernel.shape[2] >= _MANY else _convolve_rows
 
 
 def _convolve_native(images, kernel, padding, stride, layout):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.models.convolution import Layout, channel_axis, convolve
@@ -15,7 +16,11 @@ NORMS: Mapping[str, int | None] = {"instance": 0, "group": 4, "layer": 1, "none"
 
 
 class Conv(nn.Module):
-    """A convolution, with bias unless `bias` is False; input and output in `layout`."""
+    """A convolution, with bias unless `bias` is False; input and output in `layout`.
+
+    before_norm: the name in `NORMS` of what comes next. Instance normalisation takes a bias away again, so that it is
+    kept among the parameters but not added: a tenth of a ConvNet's time.
+    """
 
     channels: int
     size: int
@@ -24,6 +29,7 @@ class Conv(nn.Module):
     layout: Layout = "NHWC"
     initialiser: str = "xavier"
     bias: bool = True
+    before_norm: str = "none"
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -34,6 +40,8 @@ class Conv(nn.Module):
         if not self.bias:
             return out
         bias = self.param("bias", bias_initialiser(self.initialiser, math.prod(shape[:3])), (self.channels,))
+        if NORMS[self.before_norm] == 0:
+            return out
         return out + jnp.expand_dims(bias, tuple(i for i in range(4) if i != axis))
 
 
@@ -66,17 +74,17 @@ class GroupNorm(nn.Module):
         axis = channel_axis(self.layout)
         channels = images.shape[axis]
         groups = self.groups or channels
+        scale = self.param("scale", nn.initializers.ones_init(), (channels,))
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
         split = (*images.shape[:axis], groups, channels // groups, *images.shape[axis + 1 :])
         grouped = images.reshape(split)
         spatial = (axis + 1, 1, 2) if self.layout == "NHWC" else (1, 2, 3)
-        mean = grouped.mean(spatial, keepdims=True)
-        centred = grouped - mean
+        others = tuple(i for i in range(5) if i not in (axis, axis + 1))
+        scale, bias = (jnp.expand_dims(leaf.reshape(groups, -1), others) for leaf in (scale, bias))
+        centred = grouped - grouped.mean(spatial, keepdims=True)
         variance = jnp.square(centred).mean(spatial, keepdims=True)
-        normalised = (centred * (variance + self.epsilon) ** -0.5).reshape(images.shape)
-        others = tuple(i for i in range(4) if i != axis)
-        scale = self.param("scale", nn.initializers.ones_init(), (channels,))
-        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
-        return normalised * jnp.expand_dims(scale, others) + jnp.expand_dims(bias, others)
+        # Scale times deviation first: the product is small, and images are gone through once less.
+        return (centred * (scale * lax.rsqrt(variance + self.epsilon)) + bias).reshape(images.shape)
 
 
 class Norm(nn.Module):

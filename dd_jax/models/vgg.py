@@ -28,7 +28,7 @@ class _VGG(nn.Module):
         padding = 3 if images.shape[1] == 28 else 1  # 28 pixels become 32
         for stage in _STAGES:
             for share in stage:
-                conv = Conv(share * self.width, 3, padding, layout=self.layout, initialiser=self.initialiser)
+                conv = Conv(share * self.width, 3, padding, 1, self.layout, self.initialiser, before_norm=self.norm)
                 x = nn.relu(Norm(self.norm, self.layout)(conv(x)))
                 padding = 1
             x = max_pool(x, 2, 2)

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from dd_jax import models
 from dd_jax.errors import DataError, OptionError
 from dd_jax.models import Shapes, check_fits
 from dd_jax.models.initialisers import KERNELS, bias_initialiser, kernel_initialiser
+from dd_jax.models.layers import NORMS
 from dd_jax.types import Batch
 
 MNIST, CIFAR = Shapes((28, 28, 1), 10), Shapes((32, 32, 3), 10)
@@ -323,3 +325,32 @@ def test_check_fits():
         check_fits(model, jnp.zeros((2, 4, 5, 1)), 3, "distilled set")
     with pytest.raises(DataError, match=r"in 3 classes, but the dataset .* in 4 classes.*models\.mlp\(data\)"):
         check_fits(model, jnp.zeros((2, 4, 4, 1)), 4)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
+@pytest.mark.parametrize("norm", ["instance", "group", "layer"])
+def test_a_norm_is_its_formula_and_a_bias_before_it_counts_where_it_does(norm, layout):
+    """Every image over its groups of channels, by the definition; instance normalisation takes a bias away again."""
+    rng = np.random.default_rng(0)
+    model = models.convnet(Shapes((4, 4, 2), 3), width=8, depth=1, norm=norm, pooling="none", layout=layout)
+    params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), model.init(jax.random.key(0)))
+    images = jnp.asarray(rng.normal(size=(3, 4, 4, 2)))
+
+    def by_definition(params):
+        kernel, bias = params["Conv_0"]["kernel"], params["Conv_0"]["bias"]
+        out = lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        grouped = (out + bias[None, None, None]).reshape(3, 16, NORMS[norm] or 8, -1)
+        mean, deviation = (measure(grouped, (1, 3), keepdims=True) for measure in (jnp.mean, jnp.var))
+        normal = ((grouped - mean) / jnp.sqrt(deviation + 1e-5)).reshape(3, -1, 8)
+        scale, shift = (params["GroupNorm_0"][name][None, None] for name in ("scale", "bias"))
+        features = jax.nn.relu(normal * scale + shift).reshape(3, -1)
+        return features @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"][None]
+
+    np.testing.assert_allclose(jax.jit(model.apply)(params, images), by_definition(params), rtol=1e-9, atol=1e-9)
+    found, expected = (
+        jax.jit(jax.grad(lambda p, f=f: jnp.square(f(p)).sum()))(params)
+        for f in (lambda p: model.apply(p, images), by_definition)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9), found, expected)
+    assert (float(jnp.abs(found["Conv_0"]["bias"]).max()) == 0) == (norm == "instance")
