@@ -1,15 +1,18 @@
 """Losses that compare a network's gradients on distilled images with those on real ones, class by class or in one."""
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from dd_jax.inner import Distance, batch_loss, chunked_loss, each_class, siamese
 from dd_jax.inner.losses import Apply
-from dd_jax.types import Batch, Params
+from dd_jax.types import Batch, Labels, Params
+
+Learnt: TypeAlias = tuple[jax.Array, jax.Array | None]  # images, and labels if they are soft
 
 LAYERS = ("all", "convolutions")
 
@@ -40,15 +43,33 @@ def class_wise(apply: Apply, distance: Distance, change: str = "none", layers: s
     """
     of_real, of_distilled = _gradients(apply, layers)
 
+    def of_class(learnt: Learnt, params: Params, hard: Labels, theirs: Batch, key: jax.Array) -> jax.Array:
+        images, labels = learnt
+        mine = Batch(images, hard if labels is None else labels)
+        goal = of_real(params, theirs._replace(images=siamese(key, theirs.images, change)))
+        found = of_distilled(params, mine._replace(images=siamese(key, mine.images, change)))
+        return distance(goal, found)
+
+    # The gradient of each class right after its distance: what it needs of the forward pass is never kept for all.
+    @jax.custom_vjp
     def loss(params, distilled, real, keys):
-        def of_class(item: tuple[jax.Array, Batch, Batch]) -> jax.Array:
-            key, mine, theirs = item
-            goal = of_real(params, theirs._replace(images=siamese(key, theirs.images, change)))
-            found = of_distilled(params, mine._replace(images=siamese(key, mine.images, change)))
-            return distance(goal, found)
+        return forward(params, distilled, real, keys)[0]
 
-        return each_class(of_class, (keys, distilled, real)).sum()
+    def forward(params, distilled, real, keys):
+        soft = jnp.issubdtype(distilled.labels.dtype, jnp.floating)
+        learnt = distilled.images, distilled.labels if soft else None
 
+        def one(item: tuple[Learnt, Labels, Batch, jax.Array]) -> tuple[jax.Array, Learnt]:
+            return jax.value_and_grad(of_class)(item[0], params, *item[1:])
+
+        values, gradient = each_class(one, (learnt, distilled.labels, real, keys))
+        return values.sum(), gradient
+
+    def backward(gradient, cotangent):
+        images, labels = jax.tree.map(lambda leaf: cotangent * leaf, gradient)
+        return None, Batch(images, labels), None, None
+
+    loss.defvjp(forward, backward)
     return loss
 
 
