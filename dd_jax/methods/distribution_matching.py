@@ -16,6 +16,7 @@ from dd_jax.methods.base import Method, with_overrides
 from dd_jax.methods.drawing import check_drawing, runs_mapped
 from dd_jax.methods.matching import (
     MatchingArrays,
+    MatchingOptions,
     images_of,
     set_by_class,
     set_protocol,
@@ -45,39 +46,13 @@ class DistributionMatchingInfo(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class DistributionMatchingOptions:
+class DistributionMatchingOptions(MatchingOptions):
     """Hyper-parameters of `distribution_matching`."""
 
-    images_per_class: int = 1
-    """Stored images of each class."""
-    factor: int = 1
-    """Each stored image becomes factor * factor images of the set: its tiles, enlarged."""
-    formation: Literal["single", "multi"] = "single"
-    """"multi": each becomes the images of all factors up to `factor`, 1 + 4 + ... of them."""
-    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
-    """What the images start as: noise, real training images, the class mean plus noise, k-means
-    centres, or herded training images."""
-    clamp: bool = False
-    """Keep the stored images in the range of pixels, from black to white."""
-    num_inits: int = 1
-    """Random networks per outer step."""
-    batch_size: int = 256
-    """Real images of each class per network, drawn with replacement."""
     augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "dsa"
     """Random change to the images of a class, the same for real and distilled ones; "dsa_no_flip" for digits."""
     learning_rate: float = 1.0
-    """Outer learning rate of the images."""
-    momentum: float = 0.5
-    """Of the outer gradient descent."""
-    schedule: Literal["cosine", "step", "constant"] = "constant"
-    """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
-    decay_every: int = 2400
-    """Outer steps between two halvings of the schedule "step"."""
-    protocol: str | None = None
-    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "dsa" where `augment` is that
-    ("dsa-digits" without mirrors), else "dc"."""
-    over_inits: Literal["auto", "vmap", "map"] = "auto"
-    """How networks are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
+    """Outer learning rate of the images, in units of model space."""
 
 
 def distribution_matching(model: Model, options: DistributionMatchingOptions | None = None, **overrides: Any) -> Method:

@@ -9,6 +9,7 @@ from dd_jax.errors import OptionError, unknown_name
 from dd_jax.inner import Training
 from dd_jax.methods.drawing import check_drawing
 from dd_jax.methods.matched_gradients import LAYERS
+from dd_jax.methods.matching import MatchingOptions
 from dd_jax.models import Model
 
 TRAIN_ON = ("distilled", "real")
@@ -18,20 +19,9 @@ _EPOCHS = 500  # of a network's life, where several images of each class are lea
 
 
 @dataclasses.dataclass(frozen=True)
-class GradientMatchingOptions:
+class GradientMatchingOptions(MatchingOptions):
     """Hyper-parameters of `gradient_matching`."""
 
-    images_per_class: int = 1
-    """Stored images of each class."""
-    factor: int = 1
-    """Each stored image becomes factor * factor images of the set: its tiles, enlarged (Kim et al. 2022: 2)."""
-    formation: Literal["single", "multi"] = "single"
-    """"multi": each becomes the images of all factors up to `factor`, 1 + 4 + ... of them."""
-    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
-    """What the images start as: noise, real training images, the class mean plus noise, k-means
-    centres, or herded training images."""
-    clamp: bool = False
-    """Keep the stored images in the range of pixels, from black to white."""
     learn_labels: bool = False
     """Learn with each image of the set how probable every class is, in place of a hard label."""
     distance: Literal["unit_cosine", "cosine", "mse", "l1"] = "unit_cosine"
@@ -48,8 +38,6 @@ class GradientMatchingOptions:
     """A step of all images after each match, or one after each class of it (Kim et al. 2022)."""
     match_images: int | None = None
     """Images of the set of each class in a match at most, drawn anew each time; None: all (Kim et al. 2022: 128)."""
-    num_inits: int = 1
-    """Networks that are trained and matched at the same time."""
     early_epochs: int = 0
     """Epochs that a network is trained for on real images before its first match."""
     num_matches: int | None = None
@@ -71,28 +59,10 @@ class GradientMatchingOptions:
     """Images in a minibatch of the networks' training."""
     inner_cutmix: bool = False
     """Whether networks are trained with CutMix."""
-    batch_size: int = 256
-    """Real images of each class that a match compares with, drawn with replacement."""
-    augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "none"
-    """Random change to the images of a class, the same for real and distilled ones; also in the networks' training.
-    "dsa" is Zhao & Bilen 2021, "dsa_no_flip" for digits."""
-    learning_rate: float = 0.1
-    """Outer learning rate of the images, in units of model space."""
     rate_by_count: bool = False
     """Multiply `learning_rate` by a tenth of `images_per_class` (Kim et al. 2022)."""
     label_learning_rate: float = 1.0
     """Outer learning rate of the labels' logits, if they are learnt."""
-    momentum: float = 0.5
-    """Of the outer gradient descent."""
-    schedule: Literal["cosine", "step", "constant"] = "constant"
-    """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
-    decay_every: int = 2400
-    """Outer steps between two halvings of the schedule "step"."""
-    protocol: str | None = None
-    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "dsa" where `augment` is that
-    ("dsa-digits" without mirrors), else "dc"."""
-    over_inits: Literal["auto", "vmap", "map"] = "auto"
-    """How networks are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
 
 
 def with_loops(options: GradientMatchingOptions) -> GradientMatchingOptions:

@@ -1,8 +1,9 @@
-"""What the methods that match real images class by class have in common: their sets, and what those are for."""
+"""What the methods that match real images class by class have in common: options, sets, and what those are for."""
 
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from dd_jax.inner import ByClass
 from dd_jax.models import Model
@@ -10,6 +11,43 @@ from dd_jax.synthetic import Synthetic, multi_formation, num_formed, pixels
 from dd_jax.types import Batch, Networks, Protocol, Transform
 
 _BY_CHANGE = {"dsa": "dsa", "dsa_no_flip": "dsa-digits"}
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchingOptions:
+    """Hyper-parameters of either method."""
+
+    images_per_class: int = 1
+    """Stored images of each class."""
+    factor: int = 1
+    """Each stored image becomes factor * factor images of the set: its tiles, enlarged (Kim et al. 2022: 2)."""
+    formation: Literal["single", "multi"] = "single"
+    """"multi": each becomes the images of all factors up to `factor`, 1 + 4 + ... of them."""
+    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
+    """What the images start as: noise, real training images, the class mean plus noise, k-means
+    centres, or herded training images."""
+    clamp: bool = False
+    """Keep the stored images in the range of pixels, from black to white."""
+    num_inits: int = 1
+    """Networks that are matched at the same time."""
+    batch_size: int = 256
+    """Real images of each class that a match compares with, drawn with replacement."""
+    augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "none"
+    """Random change to the images of a class, the same for real and distilled ones; also in the training of networks.
+    "dsa" is Zhao & Bilen 2021, "dsa_no_flip" for digits."""
+    learning_rate: float = 0.1
+    """Outer learning rate of the images, in units of model space."""
+    momentum: float = 0.5
+    """Of the outer gradient descent."""
+    schedule: Literal["cosine", "step", "constant"] = "constant"
+    """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
+    decay_every: int = 2400
+    """Outer steps between two halvings of the schedule "step"."""
+    protocol: str | None = None
+    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "dsa" where `augment` is that
+    ("dsa-digits" without mirrors), else "dc"."""
+    over_inits: Literal["auto", "vmap", "map"] = "auto"
+    """How networks are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
 
 
 class MatchingArrays(NamedTuple):
@@ -20,9 +58,9 @@ class MatchingArrays(NamedTuple):
     networks: Networks | None = None
 
 
-def images_of(model: Model, options: Any) -> Synthetic:
+def images_of(model: Model, options: MatchingOptions) -> Synthetic:
     """Plain pixels, or several images out of each stored one; OptionError for settings out of range."""
-    kept = {"init_images": options.init_images, "clamp": options.clamp}
+    kept: dict[str, Any] = {"init_images": options.init_images, "clamp": options.clamp}
     num_formed(options.factor, options.formation)
     if options.factor == 1:
         return pixels(model.num_classes, options.images_per_class, **kept)
@@ -57,7 +95,7 @@ def set_protocol(change: str, name: str | None = None) -> Protocol:
     return Protocol(name or _BY_CHANGE.get(change, "dc"), order="random")
 
 
-def summary_of(options: Any, model: Model) -> str:
+def summary_of(options: MatchingOptions, model: Model) -> str:
     """How many images a set has, and out of how many stored ones."""
     stored = options.images_per_class * model.num_classes
     if options.factor == 1:

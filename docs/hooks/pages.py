@@ -85,17 +85,21 @@ def percent(fractions: Sequence[float]) -> str:
 
 
 def options_table(name: str) -> str:
-    """A dataclass' fields with their defaults and docstrings."""
+    """The fields of a dataclass, those it inherits first, with their defaults and docstrings."""
     kind = pydoc.locate(name)
     assert inspect.isclass(kind), name
+    found = {option: row for part in reversed(kind.__mro__[:-1]) for option, row in _documented_fields(part)}
+    return table(["option", "default", "what it is"], list(found.values()))
+
+
+def _documented_fields(kind: type) -> Iterator[tuple[str, list[str]]]:
+    """Name and row of each field in the class' own source that a docstring follows."""
     body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
-    lines = []
     for field, after in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             text = inspect.cleandoc(str(after.value.value))
-            default = ast.unparse(field.value) if field.value else ""
-            lines.append([f"`{ast.unparse(field.target)}`", f"`{default}`", text])
-    return table(["option", "default", "what it is"], lines)
+            name, default = ast.unparse(field.target), ast.unparse(field.value) if field.value else ""
+            yield name, [f"`{name}`", f"`{default}`", text]
 
 
 def presets_table() -> str:
