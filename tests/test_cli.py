@@ -143,6 +143,14 @@ def test_help(command, capsys):
     assert "usage" in capsys.readouterr().out
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "dd_jax.cli", "distill", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
 def test_help_shows_the_presets_own_defaults(capsys):
     with pytest.raises(SystemExit):
         main(["distill", "--preset", "mnist-fixed-init", "--help"])

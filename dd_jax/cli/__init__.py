@@ -14,7 +14,7 @@ from dd_jax.runs.experiment import Experiment
 
 __all__ = ["COMMANDS", "main", "run_script", "run_table"]
 
-_INTERRUPTED = 130  # exit status
+_INTERRUPTED, _PIPE_CLOSED = 130, 141  # exit statuses
 _USAGE = """usage: dd-jax COMMAND [OPTIONS]     (dd-jax COMMAND --help tells a command's options)
 
 commands:
@@ -108,7 +108,13 @@ def _guarded(commands: Sequence[Callable[[Sequence[str]], None]], argv: Sequence
 
 def _caught(run: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
     try:
-        run(argv)
+        try:
+            run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
     except DDJaxError as error:
         print(f"dd-jax: {error}", file=sys.stderr)
         return 2
