@@ -30,9 +30,9 @@ KERNEL_PRESETS: Mapping[str, Experiment] = {
         _KIP, dataset="digits", method=KernelInducingPointsOptions(batch_size=1000), num_outer_steps=200
     ),
     "mnist-kip": _KIP,
-    "mnist-kip-ten": _TEN,
+    "mnist-kip-ten": dataclasses.replace(_TEN, method=dataclasses.replace(_TEN.method, batch_size=2000)),
     "mnist-kip-conv": dataclasses.replace(_KIP, model="infinite_convnet:depth=1", method=_CONV),
-    "cifar10-kip": dataclasses.replace(_TEN, dataset="cifar10"),
+    "cifar10-kip": dataclasses.replace(_TEN, dataset="cifar10", zca=True),
     "digits-frepo": dataclasses.replace(
         _FREPO, dataset="digits", model="mlp:hidden=(64,)", method=FrepoOptions(pool_size=5, learning_rate=3e-3)
     ),

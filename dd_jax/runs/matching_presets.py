@@ -111,7 +111,7 @@ def _small(method: str, dataset: str, count: int) -> Experiment:
     if method == "idc":
         own = {"layers": "all", "learning_rate": 0.4, "schedule": "cosine", "num_matches": 4, "num_training_images": 64}
         idc = dataclasses.replace(gradient, **{**_IDC, **own})
-        return dataclasses.replace(base, method=idc, eval_every=120, num_outer_steps=240)
+        return dataclasses.replace(base, method=idc, eval_every=120, num_outer_steps=720)
     changes: dict[str, Any] = {"augment": change} if method == "dsa" else {}
     if method == "dcc":
         changes = {"collective": True, "learning_rate": 0.5 * classes, "schedule": "cosine"}
