@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -30,6 +31,7 @@ from dd_jax.synthetic import StepBatches, Synthetic, step_batches
 from dd_jax.types import AS_DISTILLED, Batch, Dataset, DistilledData, Learnable, Networks, Pretrained, Protocol
 
 AUTO_REMATS = ("auto", *REMATS)
+ATTACK_LABELS = ("target", "own")
 
 
 class UnrolledState(NamedTuple):
@@ -85,6 +87,12 @@ class UnrolledOptions:
     """Class that networks are to take for `target_class` after training on the set; None to teach what is true."""
     target_class: int | None = None
     """What the attacked class is to be taken for."""
+    attack_labels: Literal["target", "own"] = "target"
+    """Under an attack, the label of the set's images of the attacked class: its target, as real images are relabelled,
+    or its own (Wang et al. 2018)."""
+    attack_weight: int = 1
+    """How often each real image of the attacked class counts in the outer loss: more for more success, at the price of
+    the other classes."""
     init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "kmeans"
     """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
     init_step_size: float = 0.15
@@ -148,6 +156,7 @@ def unrolled(
         opts.init_step_size,
         opts.init_step_decay,
         opts.order,
+        protocol.attack if opts.attack_labels == "target" else None,
     )
     optimiser = outer_adam(
         opts.learning_rate,
@@ -200,9 +209,14 @@ def unrolled(
         return available if jax.default_backend() != "cpu" or shared else min(available, num_inits)
 
     def arrays(dataset: Dataset) -> Batch | RealAndNetworks:
+        train = (
+            dataset.train
+            if protocol.attack is None
+            else repeated(dataset.train, protocol.attack[0], opts.attack_weight)
+        )
         if pretrained is None:
-            return dataset.train
-        return RealAndNetworks(dataset.train, jax.tree.map(jnp.asarray, networks_of(pretrained, protocol, "train")))
+            return train
+        return RealAndNetworks(train, jax.tree.map(jnp.asarray, networks_of(pretrained, protocol, "train")))
 
     hyperparameters = dataclasses.asdict(opts)
     if pretrained is not None:
@@ -242,6 +256,15 @@ def relabelling(attack: tuple[int, int] | None) -> Callable[[Batch], Batch]:
         return batch._replace(labels=jnp.where(batch.labels == attack[0], attack[1], batch.labels))
 
     return relabel
+
+
+def repeated(batch: Batch, label: int, times: int) -> Batch:
+    """The images, those of one class so many times."""
+    if times == 1:
+        return batch
+    again = np.tile(np.flatnonzero(np.asarray(batch.labels) == label), times - 1)
+    rows = jnp.asarray(np.concatenate([np.arange(len(batch.labels)), again]))
+    return jax.tree.map(lambda leaf: leaf[rows], batch)
 
 
 def outer_loss(
@@ -297,5 +320,9 @@ def _check(options: UnrolledOptions) -> None:
             raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(options, name)}.")
     if options.remat not in AUTO_REMATS:
         raise unknown_name("remat", options.remat, AUTO_REMATS)
+    if options.attack_weight < 1:
+        raise OptionError(f"attack_weight must be at least 1, but is {options.attack_weight}.")
+    if options.attack_labels not in ATTACK_LABELS:
+        raise unknown_name("attack_labels", options.attack_labels, ATTACK_LABELS)
     if (options.attack_class is None) != (options.target_class is None):
         raise OptionError("attack_class and target_class belong together: give both, or neither.")

@@ -65,15 +65,15 @@ _ATTACK: dict[str, Any] = {
     "num_inits": 4,
     "attack_class": 0,
     "target_class": 1,
-    "batch_size": 128,
-    "init_images": "real",
+    "init_images": "kmeans",
     "init_step_size": 0.05,
     "learning_rate": 0.02,
     "b1": 0.5,
     "clip_norm": None,
 }
 _ATTACK_PAPER: dict[str, Any] = {"num_steps": 1, "num_epochs": 1, "images_per_class": 10, "num_inits": 4,
-                                 "attack_class": 0, "target_class": 1, "learning_rate": 0.02}  # fmt: skip
+                                 "attack_class": 0, "target_class": 1, "attack_labels": "own",
+                                 "learning_rate": 0.02}  # fmt: skip
 
 # One image of each class in each of three steps on a known AlexNet with a new, empty last layer.
 _ALEXNET: dict[str, Any] = {
@@ -149,7 +149,7 @@ _FROM_SVHN = Experiment(
 )
 _VOC = Experiment(dataset="voc2007", image_size=224, channels=3, model="alexnet", pretrained=_ALEXNET_WEIGHTS)
 _CUB = dataclasses.replace(_VOC, dataset="cub200")
-_MNIST_ATTACK = Experiment(dataset="mnist", model="lenet", pretrained="mnist-lenet", num_outer_steps=2000)
+_MNIST_ATTACK = Experiment(dataset="mnist", model="lenet", pretrained="mnist-lenet", num_outer_steps=500)
 _CIFAR10_ATTACK = Experiment(
     dataset="cifar10", model="alexcifarnet", pretrained="cifar10-alexcifarnet", num_outer_steps=3000
 )

@@ -30,12 +30,14 @@ def step_batches(
     init_step_size: float = 0.02,
     init_step_decay: float = 1.0,
     order: str = "fixed",
+    relabelled: tuple[int, int] | None = None,
 ) -> Synthetic:
     """S batches, gone through E times; step t of T = S * E uses batch t mod S, or one drawn at random, and step size t.
 
     images_per_class: images of each class in each batch; labels are hard, in class order, and not learnt.
     order: "fixed", or "random": every epoch deals all the images out to its batches anew, whatever their class.
     init_images: what they start as, see `initial_images`.
+    relabelled: (K, T), where what starts as images of class K is to be labelled T; None: every class as itself.
     init_step_size: where the first step size starts; they are stored through the inverse of softplus, so stay positive.
     init_step_decay: where the last one starts, as a share of the first; geometric in between.
     Raises OptionError for counts below one, a step size that is not positive, or an unknown `init_images` or `order`.
@@ -53,7 +55,8 @@ def step_batches(
     if order not in ORDERS:
         raise unknown_name("order", order, ORDERS)
     labels = np.repeat(np.arange(num_classes, dtype=np.int32), images_per_class)
-    all_labels = np.broadcast_to(labels, (num_steps, len(labels)))
+    taught = labels if relabelled is None else np.where(labels == relabelled[0], np.int32(relabelled[1]), labels)
+    all_labels = np.broadcast_to(taught, (num_steps, len(labels)))
 
     def init(key: jax.Array, dataset: Dataset) -> StepBatches:
         total = num_steps * num_epochs

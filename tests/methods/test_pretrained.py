@@ -1,6 +1,7 @@
 """Distilling for pretrained networks, and attacks: the objective, its gradient, what is drawn, what is measured."""
 
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +82,40 @@ def test_an_attack_changes_the_labels_of_one_class_and_nothing_else(nets, digits
     expected = cross_entropy(digits_mlp.apply(params, batch.images), jnp.asarray(labels))
     np.testing.assert_allclose(info.loss, expected, rtol=1e-4)
     assert method.distilled(state).protocol.attack == (2, 7)
-    np.testing.assert_array_equal(np.asarray(method.distilled(state).labels)[0], np.arange(10))
+
+
+@pytest.mark.parametrize(("whose", "label"), [("target", 7), ("own", 2)])
+def test_images_of_the_attacked_class_carry_its_target_or_their_own_label(digits, digits_mlp, whose, label):
+    options = SMALL | {"init_images": "mean", "images_per_class": 2}
+    method = unrolled(digits_mlp, attack_labels=whose, **options, **ATTACK)
+    plain = unrolled(digits_mlp, **options)
+    states = [one.init(jax.random.key(0), digits, 1) for one in (method, plain)]
+    jax.tree.map(np.testing.assert_array_equal, states[0].learnable, states[1].learnable)
+    expected = np.repeat([0, 1, label, 3, 4, 5, 6, 7, 8, 9], 2)
+    for labels in method.distilled(states[0]).labels:
+        np.testing.assert_array_equal(labels, expected)
+    _, info = jax.jit(method.step)(jax.random.key(1), states[0], digits.train)
+    _, other = jax.jit(plain.step)(jax.random.key(1), states[1], digits.train)
+    assert float(info.loss) != float(other.loss)
+
+
+def test_images_of_the_attacked_class_count_as_often_as_is_said(nets, digits, digits_mlp):
+    """The mean over all the real images is a weighted one."""
+    method = unrolled(digits_mlp, pretrained=nets, init="fixed", attack_weight=3, **SMALL, **ATTACK)
+    plain = unrolled(digits_mlp, pretrained=nets, init="fixed", **SMALL, **ATTACK)
+    once, thrice = (np.asarray(one.arrays(digits)[0].labels) for one in (plain, method))
+    np.testing.assert_array_equal(np.bincount(thrice), np.bincount(once) * np.where(np.arange(10) == 2, 3, 1))
+    images = method.arrays(digits)[0].images
+    np.testing.assert_array_equal(np.unique(np.asarray(images[thrice == 2]), axis=0),
+                                  np.unique(np.asarray(digits.train.images[once == 2]), axis=0))  # fmt: skip
+
+
+def test_inner_steps_see_the_labels_that_are_told(digits):
+    synthetic = step_batches(10, num_steps=2, relabelled=(2, 7))
+    learnable = synthetic.init(jax.random.key(0), digits)
+    batch = synthetic.batch(learnable, jax.random.key(1), jnp.int32(1))
+    np.testing.assert_array_equal(batch.labels, [0, 1, 7, 3, 4, 5, 6, 7, 8, 9])
+    np.testing.assert_array_equal(synthetic.decode(learnable).labels, [batch.labels] * 2)
 
 
 def test_relabelling_without_attack_is_the_identity():
@@ -97,6 +131,7 @@ def test_relabelling_without_attack_is_the_identity():
         ({"attack_class": 3, "target_class": 3}, "two different classes"),
         ({"attack_class": 3, "target_class": 10}, "from 0 to 9"),
         ({"attack_class": -1, "target_class": 1}, "from 0 to 9"),
+        ({**ATTACK, "attack_weight": 0}, "attack_weight must be at least 1, but is 0"),
     ],
 )
 def test_senseless_attacks_are_refused(digits_mlp, options, words):
@@ -152,8 +187,6 @@ def test_real_images_of_an_attack_carry_the_target_label(digits):
 
 
 def test_baselines_of_pretrained_networks(nets, digits, digits_mlp, monkeypatch):
-    import sys
-
     module = sys.modules["dd_jax.evaluation.baselines"]
     monkeypatch.setattr(module, "STEP_SIZES", (0.01, 0.3))
     protocol = Protocol(pretrained=nets.fingerprint)
