@@ -2,7 +2,7 @@
 
 Paper:     Wang et al. 2018 give real images one step size; which one decides how such a comparison ends
 Command:   python experiments/attack_curve.py runs/mnist-attack        a run of attack.py
-Options:   --num-nets N (held-out networks), --num-sets N (random sets), --losses POINTS ... (of the other classes)
+Options:   --num-nets N (held-out networks), --num-sets N (random sets), --num-sizes N, --losses POINTS ...
 Result:    MNIST, a hundred images, at 5 / 10 / 15 points that the other classes lose: see the README
 
 Every set is tried at many step sizes, the distilled one at multiples of its own. The table says how often it succeeds
@@ -23,8 +23,8 @@ from dd_jax.runs.files import write_json
 from dd_jax.runs.progress import note, table
 from dd_jax.runs.reuse import load_run
 
-FACTORS = tuple(2.0 ** (k / 4) for k in range(-6, 5))
-STEP_SIZES = tuple(0.01 * 2.0 ** (k / 4) for k in range(12))
+FACTORS = (0.35, 2.0)  # of the distilled set's own step size, ...
+STEP_SIZES = (0.01, 0.07)  # ... and step sizes of real images: from and to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Options:
     """Held-out networks."""
     num_sets: int = 10
     """Sets of random real images."""
+    num_sizes: int = 12
+    """Step sizes that each set is tried at."""
     losses: tuple[float, ...] = (5.0, 10.0, 15.0)
     """Points of accuracy that the other classes lose."""
 
@@ -63,15 +65,16 @@ def main(options: Options) -> None:
         assert found.attacked is not None
         return 100 * np.array([-found.attacked.others.mean(), found.attacked.success.mean()])
 
+    sizes = np.geomspace(*STEP_SIZES, options.num_sizes).tolist()
     before = harm(distilled, num_epochs=0)[0]
     curves: dict[str, list[np.ndarray]] = {"distilled": []}
-    for factor in FACTORS:
+    for factor in np.geomspace(*FACTORS, options.num_sizes).tolist():
         curves["distilled"].append(harm(dataclasses.replace(distilled, step_sizes=factor * distilled.step_sizes)))
     for kind, count in {"random real": options.num_sets, "class mean": 1, "k-means": 1}.items():
         for seed in range(count):
             images = MAKERS[kind](data, shape.per_class, seed)
             name = f"{kind} {seed}" if count > 1 else kind
-            curves[name] = [harm(as_distilled(images, shape, size, distilled.protocol)) for size in STEP_SIZES]
+            curves[name] = [harm(as_distilled(images, shape, size, distilled.protocol)) for size in sizes]
         note(f"  {kind}: done")
 
     found = {name: success_at(np.stack(curve) - [before, 0], options.losses) for name, curve in curves.items()}

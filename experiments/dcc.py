@@ -6,8 +6,8 @@ Paper:     Lee et al. 2022, *Dataset Condensation with Contrastive Signals*
 Command:   python experiments/dcc.py mnist-ipc1            also fashion_mnist, svhn, cifar10, cifar100; ipc10, ipc50
            python experiments/dcc.py cifar10-ipc10 --paper         the paper's own settings, for a GPU
 Options:   those of dd-jax distill; --smoke to see it run
-Result:    MNIST, 1 image of each class: 78.7 +- 0.9, n=10 networks of width 16 and depth 2
-           (DC 82.0 +- 0.7); one seed, 179 s on two shared cores of an AMD EPYC, 21 November 2026
+Result:    MNIST, 1 image of each class: 79.9 +- 0.7, n=10 networks of width 16 and depth 2
+           (DC 81.2 +- 0.7); one seed, 156 s on one core of an AMD EPYC, 21 November 2026
 """
 
 import sys

@@ -115,6 +115,7 @@ def _small(method: str, dataset: str, count: int) -> Experiment:
     changes: dict[str, Any] = {"augment": change} if method == "dsa" else {}
     if method == "dcc":
         changes = {"collective": True, "learning_rate": 0.5 * classes, "schedule": "cosine"}
+        base = dataclasses.replace(base, eval_every=200, num_outer_steps=600)
     return dataclasses.replace(base, method=dataclasses.replace(gradient, **changes))
 
 

@@ -65,6 +65,7 @@ _ATTACK: dict[str, Any] = {
     "num_inits": 4,
     "attack_class": 0,
     "target_class": 1,
+    "attack_weight": 3,
     "init_images": "kmeans",
     "init_step_size": 0.05,
     "learning_rate": 0.02,

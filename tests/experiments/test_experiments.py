@@ -88,6 +88,11 @@ def test_smoke_of_a_table(script, name, tmp_path):
     row = json.loads((tmp_path / "runs" / name / "results.json").read_text())["results"]["distilled"]
     assert 0 <= row["mean"] <= 1
     assert ("attacked" in row) == (script == "attack")
+    if script == "attack":
+        sizes = ["--num-nets", "1", "--num-sets", "2", "--num-sizes", "2", "--losses", "0.01", "99"]
+        subprocess.run([sys.executable, FOLDER / "attack_curve.py", tmp_path / "runs" / name, *sizes], check=True)
+        found = json.loads((tmp_path / "runs" / name / "attack_curve.json").read_text())["success"]
+        assert list(found) == ["distilled", "class mean", "k-means", "random real", "best of random, chosen on test"]
 
 
 @pytest.mark.slow
