@@ -8,7 +8,7 @@ Command:   python experiments/dc.py mnist-ipc1            also fashion_mnist, sv
            python experiments/dc.py cifar10-ipc10 --paper         the paper's own settings, for a GPU
 Options:   those of dd-jax distill; --smoke to see it run
 Result:    MNIST, 1 image of each class: 81.2 +- 0.7, n=10 networks of width 16 and depth 2 (class mean 81.5 +- 0.9);
-           one seed, 79 s on one core of an AMD EPYC, 21 November 2026; see docs/methods/gradient_matching.md
+           one seed, 79 s on one core of an AMD EPYC, 22 November 2026; see docs/methods/gradient_matching.md
 """
 
 import sys

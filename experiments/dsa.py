@@ -8,7 +8,7 @@ Command:   python experiments/dsa.py mnist-ipc1            also fashion_mnist, s
            python experiments/dsa.py cifar10-ipc10 --paper         the paper's own settings, for a GPU
 Options:   those of dd-jax distill; --smoke to see it run
 Result:    MNIST, 1 image of each class: 81.9 +- 0.5, n=10 networks of width 16 and depth 2, trained without
-           augmentation (DC 81.2 +- 0.7); one seed, 149 s on one core of an AMD EPYC, 21 November 2026
+           augmentation (DC 81.2 +- 0.7); one seed, 149 s on one core of an AMD EPYC, 22 November 2026
 """
 
 import sys

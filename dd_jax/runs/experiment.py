@@ -12,6 +12,7 @@ from dd_jax.data import load_dataset
 from dd_jax.evaluation import Evaluation
 from dd_jax.inner import network_range
 from dd_jax.methods import METHODS, Method, MethodOptions, UnrolledOptions, make_method, name_of
+from dd_jax.methods.unrolled import protocol_of
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_provenance, save_distilled
 from dd_jax.runs.directory import provenance
@@ -94,6 +95,8 @@ def run_experiment(experiment: Experiment) -> Report:
     """
     if experiment.deterministic:
         be_deterministic()
+    if isinstance(experiment.method, UnrolledOptions):
+        protocol_of(experiment.method)  # a mistake is told before networks are trained for it
     data, model, pretrained = load(**source(experiment))
     method = make_method(model, experiment.method, pretrained)
     if pretrained is not None:
