@@ -326,6 +326,13 @@ def test_a_run_for_pretrained_networks_can_be_judged_again_from_its_directory_al
     assert rows_of(capsys.readouterr().out)[: len(table)] == table
 
 
+def test_a_mistake_is_told_before_networks_are_trained_for_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["distill", "--pretrained", "digits-mlp", "--attack-class", "3"]) == 2
+    assert "belong together" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_images_are_fitted_to_the_networks(nets, tmp_path, capsys):
     images = np.random.default_rng(0).integers(0, 255, (60, 12, 10, 3), np.uint8)
     np.savez(tmp_path / "photos.npz", images=images, labels=np.arange(60) % 10)
