@@ -22,6 +22,10 @@ _FREPO = Experiment(
     num_eval_nets=2,
     num_nets=5,
 )
+# Zhou et al. 2022: half a million outer steps of ten networks of width 128, 256, 512.
+_FREPO_PAPER = dataclasses.replace(
+    _FREPO, model="convnet:width=128,norm=none", method=FrepoOptions(), num_outer_steps=500_000, eval_every=None
+)
 _TEN = dataclasses.replace(_KIP, method=KernelInducingPointsOptions(images_per_class=10, schedule="cosine"))
 _CONV = KernelInducingPointsOptions(images_per_class=1, batch_size=500)
 
@@ -37,8 +41,9 @@ KERNEL_PRESETS: Mapping[str, Experiment] = {
         _FREPO, dataset="digits", model="mlp:hidden=(64,)", method=FrepoOptions(pool_size=5, learning_rate=3e-3)
     ),
     "mnist-frepo": _FREPO,
-    # Zhou et al. 2022: half a million outer steps of ten networks of width 128, 256, 512.
-    "mnist-frepo-paper": dataclasses.replace(
-        _FREPO, model="convnet:width=128,norm=none", method=FrepoOptions(), num_outer_steps=500_000, eval_every=None
+    "mnist-frepo-paper": _FREPO_PAPER,
+    "cifar10-frepo": dataclasses.replace(
+        _FREPO, dataset="cifar10", zca=True, model="convnet:width=32,depth=3,norm=none"
     ),
+    "cifar10-frepo-paper": dataclasses.replace(_FREPO_PAPER, dataset="cifar10", zca=True),
 }
