@@ -44,3 +44,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> OptionError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return OptionError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+
+
+def check_at_least(least: int, options: Any, *names: str) -> None:
+    """OptionError for the first of the named fields of `options` that is below `least`."""
+    for name in names:
+        if getattr(options, name) < least:
+            raise OptionError(f"{name} must be at least {least}, but is {getattr(options, name)}.")

@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from dd_jax.errors import OptionError, unknown_name
+from dd_jax.errors import OptionError, check_at_least, unknown_name
 from dd_jax.inner.augment import AUGMENTS, augment, cut_mix
 from dd_jax.inner.losses import LOSSES, Apply, chunked_loss, weighted_loss
 from dd_jax.inner.policies import POLICIES
@@ -250,9 +250,7 @@ def _optimiser(training: Training) -> optax.GradientTransformation:
 
 
 def _check(training: Training) -> None:
-    for name in ("epochs", "batch_size", "decay_epochs"):
-        if getattr(training, name) < 1:
-            raise OptionError(f"{name} must be at least 1, but is {getattr(training, name)}.")
+    check_at_least(1, training, "epochs", "batch_size", "decay_epochs")
     if training.learning_rate is None:
         raise OptionError("learning_rate is None: only a distilled set has step sizes to take it from. Give a number.")
     for name in ("learning_rate", "drop_factor"):

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jax import lax
 
-from dd_jax.errors import OptionError, unknown_name
+from dd_jax.errors import check_at_least, unknown_name
 from dd_jax.inner import SMOOTH_AUGMENTS, augment
 from dd_jax.types import Batch
 
@@ -37,9 +37,7 @@ def runs_mapped(over_inits: str) -> bool:
 
 def check_drawing(options: Any) -> None:
     """OptionError for those options that the methods share, if they are out of range or unknown."""
-    for name in ("num_inits", "batch_size"):
-        if getattr(options, name) < 1:
-            raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")
+    check_at_least(1, options, "num_inits", "batch_size")
     if options.augment not in SMOOTH_AUGMENTS:
         raise unknown_name("augment", options.augment, SMOOTH_AUGMENTS)
     if options.over_inits not in OVER_INITS:

@@ -9,7 +9,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from dd_jax.errors import OptionError, unknown_name
+from dd_jax.errors import OptionError, check_at_least, unknown_name
 from dd_jax.inner import (
     SMOOTH_AUGMENTS,
     FitState,
@@ -202,9 +202,7 @@ def _check(model: Model, options: FrepoOptions) -> None:
             f"frepo learns with the features of networks in training, but the {model.name} has no weights to train: "
             "dd_jax.methods.kernel_inducing_points is for it."
         )
-    for name in ("pool_size", "max_updates", "batch_size"):
-        if getattr(options, name) < 1:
-            raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")
+    check_at_least(1, options, "pool_size", "max_updates", "batch_size")
     check_regulariser(options.regulariser)
     for name, known in (("learn", LEARN), ("augment", SMOOTH_AUGMENTS)):
         if getattr(options, name) not in known:

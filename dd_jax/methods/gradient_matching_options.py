@@ -5,7 +5,7 @@ from typing import Literal
 
 import jax
 
-from dd_jax.errors import OptionError, unknown_name
+from dd_jax.errors import OptionError, check_at_least, unknown_name
 from dd_jax.inner import Training
 from dd_jax.methods.drawing import check_drawing
 from dd_jax.methods.matched_gradients import LAYERS
@@ -99,18 +99,14 @@ def network_training(options: GradientMatchingOptions) -> Training:
 def check_options(model: Model, options: GradientMatchingOptions) -> None:
     """OptionError for options, with their loops, that are out of range, unknown, or not for this network."""
     check_drawing(options)
-    for name in ("num_matches", "inner_epochs", "num_training_images"):
-        if getattr(options, name) < 1:
-            raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")
+    check_at_least(1, options, "num_matches", "inner_epochs", "num_training_images")
     if not 0 < options.inner_learning_rate < float("inf"):
         raise OptionError(f"inner_learning_rate must be positive and finite, but is {options.inner_learning_rate}.")
     if options.match_images is not None and options.match_images < 1:
         raise OptionError(f"match_images must be at least 1, or None, but is {options.match_images}.")
     if not 0 < options.label_learning_rate < float("inf"):
         raise OptionError(f"label_learning_rate must be positive and finite, but is {options.label_learning_rate}.")
-    for name in ("warmup_networks", "warmup_matches", "early_epochs"):
-        if getattr(options, name) < 0:
-            raise OptionError(f"{name} must be at least 0, but is {getattr(options, name)}.")
+    check_at_least(0, options, "warmup_networks", "warmup_matches", "early_epochs")
     if options.train_on not in TRAIN_ON:
         raise unknown_name("train_on", options.train_on, TRAIN_ON)
     if options.image_steps not in IMAGE_STEPS:

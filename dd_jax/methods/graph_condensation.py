@@ -11,7 +11,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from dd_jax.errors import DataError, OptionError, unknown_name
+from dd_jax.errors import DataError, OptionError, check_at_least, unknown_name
 from dd_jax.inner import batch_loss, by_class, distance_named, each_class
 from dd_jax.inner.losses import Apply
 from dd_jax.methods.base import Method, with_overrides
@@ -282,12 +282,8 @@ def _matching_loss(learner: Model, options: GraphCondensationOptions) -> Callabl
 
 
 def _check(options: GraphCondensationOptions) -> None:
-    for name in ("num_matches", "batch_size", "feature_networks", "sgc_steps"):
-        if getattr(options, name) < 1:
-            raise OptionError(f"{name} must be at least 1, but is {getattr(options, name)}.")
-    for name in ("inner_steps", "edge_networks"):
-        if getattr(options, name) < 0:
-            raise OptionError(f"{name} must be at least 0, but is {getattr(options, name)}.")
+    check_at_least(1, options, "num_matches", "batch_size", "feature_networks", "sgc_steps")
+    check_at_least(0, options, "inner_steps", "edge_networks")
     if not 0 < options.inner_learning_rate < float("inf"):
         raise OptionError(f"inner_learning_rate must be positive and finite, but is {options.inner_learning_rate}.")
     if options.learner not in LEARNERS:

@@ -9,7 +9,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from dd_jax.errors import OptionError, unknown_name
+from dd_jax.errors import OptionError, check_at_least, unknown_name
 from dd_jax.inner import (
     ByClass,
     by_class,
@@ -190,8 +190,7 @@ def _check(model: Model, options: KernelInducingPointsOptions) -> KernelFn:
     for name, known in (("learn", LEARN), ("init_labels", LABEL_INITS), ("dtype", tuple(DTYPES))):
         if getattr(options, name) not in known:
             raise unknown_name(name, getattr(options, name), known)
-    if options.batch_size < 1:
-        raise OptionError(f"batch_size must be at least 1, but is {options.batch_size}.")
+    check_at_least(1, options, "batch_size")
     check_regulariser(options.regulariser)
     if options.init_labels == "solve" and options.learn == "images":
         raise OptionError('init_labels "solve" is for labels that are learnt, but learn is "images".')

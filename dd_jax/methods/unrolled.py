@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from dd_jax.errors import OptionError, unknown_name
+from dd_jax.errors import OptionError, check_at_least, unknown_name
 from dd_jax.inner import (
     REMATS,
     InitDistribution,
@@ -320,8 +320,7 @@ def _check(options: UnrolledOptions) -> None:
             raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(options, name)}.")
     if options.remat not in AUTO_REMATS:
         raise unknown_name("remat", options.remat, AUTO_REMATS)
-    if options.attack_weight < 1:
-        raise OptionError(f"attack_weight must be at least 1, but is {options.attack_weight}.")
+    check_at_least(1, options, "attack_weight")
     if options.attack_labels not in ATTACK_LABELS:
         raise unknown_name("attack_labels", options.attack_labels, ATTACK_LABELS)
     if (options.attack_class is None) != (options.target_class is None):
