@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from dd_jax.values import is_traced
+
 
 class DDJaxError(Exception):
     """Base of the errors that the library raises on purpose."""
@@ -49,5 +51,6 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> OptionError:
 def check_at_least(least: int, options: Any, *names: str) -> None:
     """OptionError for the first of the named fields of `options` that is below `least`."""
     for name in names:
-        if getattr(options, name) < least:
-            raise OptionError(f"{name} must be at least {least}, but is {getattr(options, name)}.")
+        value = getattr(options, name)
+        if not is_traced(value) and value < least:
+            raise OptionError(f"{name} must be at least {least}, but is {value}.")

@@ -9,9 +9,21 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-from dd_jax.inner import Training, device_mesh, fit, map_over, nets_at_once, on_each, replicate
+from dd_jax.inner import (
+    TRAINING_NUMBERS,
+    Training,
+    device_mesh,
+    draw_networks,
+    fit,
+    in_epochs,
+    map_over,
+    nets_at_once,
+    on_each,
+    replicate,
+)
 from dd_jax.models import Model, check_fits
 from dd_jax.types import Dataset, Networks, Nodes, Params
+from dd_jax.values import with_numbers, without_numbers
 
 _IMAGES = 150_000  # that a network sees in training, at least
 _CHUNK = 100  # images at a time
@@ -27,7 +39,7 @@ def trained_networks(
     check_fits(model, dataset.train, dataset.num_classes)
     training = training or Training(epochs=passes(dataset), drop_last=False)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(num_nets))
-    starts = jax.jit(jax.vmap(model.init))(keys)
+    starts = draw_networks(model, keys)
     mesh = device_mesh() if num_nets > 1 else None
     transform = dataset.transform if training.on_pixels else None
     given = replicate((keys, starts, dataset.train, transform), mesh)
@@ -39,18 +51,23 @@ def passes(dataset: Dataset) -> int:
     return -(-_IMAGES // len(dataset.train.labels))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def train_on_all(apply, training, mesh, keys, networks, real, transform=None):
+def train_on_all(apply, training: Training, mesh, keys, networks, real, transform=None) -> Networks:
     """Networks (params with a leading axis) trained on, each with its own of the `keys`, on all of a split.
 
     transform: of the images, for a training that changes pixels.
     """
+    training, numbers = without_numbers(in_epochs(training, len(real.labels)), TRAINING_NUMBERS)
+    return _train_on_all(apply, training, mesh, *replicate((numbers,), mesh), keys, networks, real, transform)
 
-    def each(keys, networks, real, transform):
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _train_on_all(apply, training, mesh, numbers, keys, networks, real, transform):
+    def each(numbers, keys, networks, real, transform):
+        known = with_numbers(training, numbers)
         at_once = nets_at_once(jax.tree.map(lambda leaf: leaf[0], networks))
-        return map_over(lambda item: fit(apply, item[1], item[0], real, training, transform), (keys, networks), at_once)
+        return map_over(lambda item: fit(apply, item[1], item[0], real, known, transform), (keys, networks), at_once)
 
-    return on_each(each, mesh)(keys, networks, real, transform)
+    return on_each(each, mesh)(numbers, keys, networks, real, transform)
 
 
 def trained_features(model: Model, dataset: Dataset, seed: int = 0) -> Float[np.ndarray, "images values"]:

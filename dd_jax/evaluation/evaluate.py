@@ -1,31 +1,28 @@
 """Train fresh networks on a distilled set by its protocol, or another one, and measure them on real data."""
 
 import dataclasses
-import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 
 from dd_jax.data.transforms import same_transform, to_model, to_pixels
 from dd_jax.errors import DataError, OptionError, unknown_name
-from dd_jax.evaluation.lesson import Lesson, Plan, plan_lesson, study
+from dd_jax.evaluation.lesson import plan_course
+from dd_jax.evaluation.measure import SPLITS, measure, train_one
 from dd_jax.evaluation.protocols import ProtocolWarning, misuse, training_of
-from dd_jax.evaluation.result import Evaluation, evaluation_of
-from dd_jax.inner import INITS, Regression, Training, device_mesh, map_over, networks_of, on_each, replicate
-from dd_jax.inner.losses import Apply
-from dd_jax.models import Model, check_attack, check_fits, check_pretrained
-from dd_jax.types import Batch, Dataset, DistilledData, Networks, Nodes, Params, Pretrained, Protocol
-
-SPLITS = ("train", "validation", "test")
-CONFUSION_CLASSES = 100  # more would be more than a table that can be read, and a lot of memory
-
-_CHUNK = 32  # images per forward pass on a CPU: their activations stay in cache
-_NETS_AT_ONCE = 50  # networks under one vmap on an accelerator; on a CPU one after another is faster
+from dd_jax.evaluation.result import Evaluation
+from dd_jax.inner import (
+    INITS,
+    Regression,
+    Training,
+    draw_network,
+    networks_of,
+)
+from dd_jax.models import Model, check_fits, check_pretrained
+from dd_jax.types import Batch, Dataset, DistilledData, Networks, Params, Pretrained, Protocol
 
 
 def evaluate(
@@ -79,9 +76,9 @@ def evaluate(
         chosen_by = _real_for(distilled, dataset, "validation").validation
     if distilled.transform is None:  # in the model space of the dataset, as sets of real images are
         distilled = dataclasses.replace(distilled, transform=dataset.transform)
-    plan, lesson, steps_done = plan_lesson(model, distilled, training, num_epochs, curve == "steps", chosen_by)
+    course = plan_course(model, distilled, training, num_epochs, curve == "steps", chosen_by)
     real = _real_for(distilled, dataset, split)
-    return _measure(make, model, starts, plan, lesson, steps_done, real, split, own.attack, num_curve_nets, devices)
+    return measure(make, model, starts, course, real, split, own.attack, num_curve_nets, devices)
 
 
 def evaluate_networks(
@@ -99,7 +96,7 @@ def evaluate_networks(
     Raises as `evaluate` does.
     """
     starts = networks, _keys(jax.tree.leaves(networks)[0].shape[0], 0)
-    return _measure(_as_is, model, starts, None, None, np.zeros(1, int), dataset, split, attack, 0, devices)
+    return measure(_as_is, model, starts, None, dataset, split, attack, 0, devices)
 
 
 def train_on(
@@ -133,41 +130,9 @@ def train_on(
             raise DataError("The set is for pretrained networks: give the one to start from as params.")
         if key is None or (distilled.protocol.init == "fixed" and training is None):
             key = jax.random.key(distilled.protocol.init_seed)
-        params = jax.jit(model.init)(key)
-    plan, lesson, _ = plan_lesson(model, distilled, training, num_epochs, False)
-    return _train(model.apply, plan, lesson, params, jax.random.key(0) if key is None else key)
-
-
-def _measure(
-    make, model, starts, plan, lesson, steps_done, dataset, split, attack, num_curve_nets, devices
-) -> Evaluation:
-    if split not in SPLITS:
-        raise unknown_name("split", split, SPLITS)
-    check_fits(model, dataset.train, dataset.num_classes)
-    check_attack(attack, dataset.num_classes)
-    real: Batch = getattr(dataset, split)
-    if not len(real.labels):
-        raise DataError(f"The {split} split of {dataset.name} is empty: load it with a validation_fraction above 0.")
-    count = jax.tree.leaves(starts)[0].shape[0]
-    mesh = device_mesh(devices) if count > 1 or jax.process_count() > 1 else None
-    arguments = replicate((lesson, *_chunks(real)), mesh)
-
-    def answers(mine: slice, along: bool) -> tuple[np.ndarray, np.ndarray]:
-        static = make, model.apply, dataset.num_classes, along, attack, mesh, plan
-        chosen = replicate(jax.tree.map(lambda leaf: leaf[mine], starts), mesh)
-        return jax.tree.map(np.asarray, _answers(*static, chosen, *arguments))
-
-    curve_nets = min(num_curve_nets, count) if len(steps_done) > 1 else 0
-    found = [answers(slice(curve_nets, None), False)] if curve_nets < count else []
-    curve = np.zeros((0, len(steps_done)))
-    if curve_nets:
-        found.insert(0, answers(slice(0, curve_nets), True))
-        curve = found[0][0][:, :, 0].sum(-1) / len(real.labels)
-    counts = np.bincount(np.asarray(real.labels), minlength=dataset.num_classes)
-    evaluation = evaluation_of(np.concatenate([marks[:, -1] for marks, _ in found]), counts, split, attack)
-    answered = np.concatenate([table for _, table in found])
-    confusion = answered.mean(0) / np.maximum(counts, 1)[:, None] if answered.shape[1] else None
-    return dataclasses.replace(evaluation, curve=curve, curve_steps=steps_done, confusion=confusion)
+        params = draw_network(model, key)
+    course = plan_course(model, distilled, training, num_epochs)
+    return train_one(model, course, params, jax.random.key(0) if key is None else key)
 
 
 def _real_for(distilled: DistilledData, dataset: Dataset, split: str) -> Dataset:
@@ -225,76 +190,3 @@ def _starts(model, protocol, num_nets, seed, pretrained, part) -> tuple[Callable
 
 def _as_is(params: Params) -> Params:
     return params
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _train(apply: Apply, plan: Plan, lesson: Lesson, params: Params, key: jax.Array) -> Params:
-    return study(apply, plan, lesson, params, _order_key(key), lambda params: None)[0]
-
-
-def _order_key(key: jax.Array) -> jax.Array:
-    """Of the order of images, for a network that was drawn with `key`."""
-    return jax.random.fold_in(key, 1)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5, 6))
-def _answers(make, apply, num_classes, along, attack, mesh, plan, starts, lesson, images, labels):
-    """What each network answers: marks (N, 1, 2, K) at the end, or (N, P + 1, 2, K) along the way, and its table.
-
-    Marks count the images of each class that it gets right, and that it takes for the target of the attack; the table
-    (N, K, K) how often it takes class i for class j at the end, (N, 0, 0) where there are too many classes.
-    """
-    one = functools.partial(_answers_of_one, make, apply, num_classes, along, -1 if attack is None else attack[1], plan)
-
-    def each(starts, lesson, images, labels):
-        count = jax.tree.leaves(starts)[0].shape[0]
-        at_once = None if jax.default_backend() == "cpu" else min(_NETS_AT_ONCE, count)
-        return map_over(lambda start: one(start, lesson, images, labels), starts, at_once)
-
-    return on_each(each, mesh)(starts, lesson, images, labels)
-
-
-def _answers_of_one(make, apply, num_classes, along, target, plan, start, lesson, images, labels):
-    def counted(params: Params, count: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
-        return lax.map(lambda chunk: count(apply(params, chunk[0]).argmax(-1), chunk[1]), (images, labels)).sum(0)
-
-    def marks(params: Params) -> jax.Array:
-        def count(found: jax.Array, true: jax.Array) -> jax.Array:
-            hits = jnp.stack([found == true, found == target], 1).astype(jnp.int32)
-            return jax.ops.segment_sum(hits, true, num_classes).T
-
-        return counted(params, count)
-
-    def marks_and_table(params: Params) -> tuple[jax.Array, jax.Array]:
-        def count(found: jax.Array, true: jax.Array) -> jax.Array:
-            cells = true * num_classes + found  # of a class -1, which counts nowhere, below zero
-            return jax.ops.segment_sum(jnp.ones_like(cells, jnp.int32), cells, num_classes**2)
-
-        if num_classes > CONFUSION_CLASSES:
-            return marks(params), jnp.zeros((0, 0), jnp.int32)
-        table = counted(params, count).reshape(num_classes, num_classes)
-        taken = table[:, target] if target >= 0 else jnp.zeros(num_classes, jnp.int32)
-        return jnp.stack([jnp.diagonal(table), taken]), table
-
-    source, key = start
-    params = before = make(source)
-    seen: Any = None
-    if lesson is not None:
-        params, seen = study(apply, plan, lesson, before, _order_key(key), marks if along else lambda params: None)
-    last, table = marks_and_table(params)
-    return (jnp.concatenate([marks(before)[None], seen]) if along else last[None]), table
-
-
-def _chunks(split: Batch) -> tuple[Any, jax.Array]:
-    """A split in chunks, (C, chunk, ...); what is missing in the last has label -1, which counts nowhere.
-
-    Nodes of a graph are one chunk: they see each other.
-    """
-    if isinstance(split.images, Nodes):
-        return jax.tree.map(lambda leaf: leaf[None], (split.images, split.labels))
-    num_images = split.labels.shape[0]
-    size = min(_CHUNK if jax.default_backend() == "cpu" else 1000, num_images)
-    missing = -num_images % size
-    images = jnp.pad(split.images, ((0, missing), (0, 0), (0, 0), (0, 0)))
-    labels = jnp.pad(split.labels, (0, missing), constant_values=-1)
-    return images.reshape(-1, size, *images.shape[1:]), labels.reshape(-1, size)

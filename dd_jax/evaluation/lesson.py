@@ -1,8 +1,12 @@
-"""The training of a network on a distilled set, in parts, so that it can be looked at along the way."""
+"""The training of networks on a distilled set, in parts, so that they can be looked at along the way.
+
+What is compiled is the start of a training and one part of it: neither depends on how many networks there are, how many
+parts, or what the networks are measured on.
+"""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +16,8 @@ from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError
 from dd_jax.inner import (
+    TRAINING_NUMBERS,
+    FitState,
     Regression,
     Training,
     as_shares,
@@ -26,6 +32,7 @@ from dd_jax.inner.losses import Apply
 from dd_jax.models import KernelFn, Model
 from dd_jax.synthetic import as_graph, batches_of_steps
 from dd_jax.types import Batch, DistilledData, Labels, Params, Transform
+from dd_jax.values import with_numbers, without_numbers
 
 LOOKS = 20  # along a training from scratch
 
@@ -33,7 +40,7 @@ LOOKS = 20  # along a training from scratch
 class Plan(NamedTuple):
     """What is compiled. training: from scratch, or None for the learnt steps; order: of the learnt batches.
 
-    kernel: of an infinitely wide network, which a regression trains.
+    The numbers of a training are in the `Lesson`. kernel: of an infinitely wide network, which a regression trains.
     """
 
     training: Training | Regression | None
@@ -41,13 +48,14 @@ class Plan(NamedTuple):
     kernel: KernelFn | None = None
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Steps:
-    """The learnt steps, in P parts of L: their numbers and sizes, (P, L)."""
+class Steps(NamedTuple):
+    """Learnt steps one after another: their numbers and sizes, (L,)."""
 
-    numbers: Int[Array, "*parts length"]
-    sizes: Float[Array, "*parts length"]
+    numbers: Int[Array | np.ndarray, " length"]
+    sizes: Float[Array | np.ndarray, " length"]
+
+
+Part: TypeAlias = Any  # `Steps`, or the epochs (2,) that a part begins and ends with; of a regression None
 
 
 @jax.tree_util.register_dataclass
@@ -55,29 +63,41 @@ class Steps:
 class Lesson:
     """images (S, B, H, W, C) with their labels.
 
-    parts: `Steps`, or the epochs (P, 2) that parts begin and end with; of a regression none.
     adjacency: (B, B) of a distilled graph, or None.
     validation: what decides which network is kept, or None for the last one.
-    transform: of the images, for a training that changes pixels.
+    transform: of the images, for a training that changes pixels; numbers: of the training, as in `TRAINING_NUMBERS`.
     """
 
     images: Float[Array, "steps batch height width channels"]
     labels: Labels
-    parts: Any
     adjacency: Float[Array, "batch batch"] | None = None
     validation: Batch | None = None
     transform: Transform | None = None
+    numbers: Mapping[str, Any] | None = None
 
 
-def plan_lesson(
+class Course(NamedTuple):
+    """A training. parts: of the lesson, in order; steps_done: gradient steps before them and after each, (P + 1,).
+
+    whole: the same training in as few parts as leave the same network at the end.
+    """
+
+    plan: Plan
+    lesson: Lesson
+    parts: list[Part]
+    whole: list[Part]
+    steps_done: Int[np.ndarray, " moments"]
+
+
+def plan_course(
     model: Model,
     distilled: DistilledData,
     training: Training | Regression | None,
     num_epochs: int | None,
-    every_step: bool,
+    every_step: bool = False,
     validation: Batch | None = None,
-) -> tuple[Plan, Lesson, np.ndarray]:
-    """The lesson, and the gradient steps done before it and after each of its parts, (P + 1,).
+) -> Course:
+    """The course of a training on a distilled set.
 
     num_epochs: passes through the batches; None for as many as were learnt. Further ones repeat the last one's sizes.
     every_step: whether each learnt step is a part of its own, and not each epoch.
@@ -88,59 +108,47 @@ def plan_lesson(
     _check_trains(model, training, num_epochs)
     if distilled.adjacency is not None and not isinstance(training, Training):
         raise OptionError('A distilled graph has no learnt steps: take the protocol "gcond", or a Training.')
+    images, labels = jnp.asarray(distilled.images), jnp.asarray(distilled.labels)
     if isinstance(training, Regression):
         plan = Plan(training, distilled.protocol.order, model.kernel)
-        return plan, Lesson(distilled.images, distilled.labels, None), np.zeros(1, int)
+        return Course(plan, Lesson(images, labels), [None], [None], np.zeros(1, int))
     if training is None:
-        steps = learnt_steps(distilled, num_epochs)
-        if every_step:
-            steps = jax.tree.map(lambda leaf: leaf.reshape(-1, 1), steps)
-        done = np.arange(steps.numbers.shape[0] + 1) * steps.numbers.shape[1]
-        return Plan(None, distilled.protocol.order), Lesson(distilled.images, distilled.labels, steps), done
-    total = distilled.images.shape[0] * distilled.images.shape[1]
+        parts = learnt_steps(distilled, num_epochs, every_step)
+        done = np.cumsum([0, *(len(part.numbers) for part in parts)])
+        return Course(Plan(None, distilled.protocol.order), Lesson(images, labels), parts, parts, done)
+    total = images.shape[0] * images.shape[1]
     training = in_epochs(training, total)
     epochs = 0 if num_epochs == 0 else training.epochs
     ends = np.unique(np.linspace(0, epochs, LOOKS + 1).round().astype(np.int32))
-    per_epoch = steps_per_epoch(training, total)
-    parts = jnp.asarray(np.stack([ends[:-1], ends[1:]], 1))
+    parts = list(np.stack([ends[:-1], ends[1:]], 1))
+    whole = [np.asarray([0, epochs], np.int32)] if validation is None and epochs else parts
     transform = distilled.transform if training.on_pixels else None
-    lesson = Lesson(distilled.images, distilled.labels, parts, distilled.adjacency, validation, transform)
-    return Plan(training, "random"), lesson, ends * per_epoch
+    done = ends * steps_per_epoch(training, total)
+    training, numbers = without_numbers(training, TRAINING_NUMBERS)
+    found = {name: jnp.asarray(value) for name, value in numbers.items()}
+    lesson = Lesson(images, labels, distilled.adjacency, validation, transform, found)
+    return Course(Plan(training, "random"), lesson, parts, whole, done)
 
 
-def learnt_steps(distilled: DistilledData, num_epochs: int | None = None) -> Steps:
-    """The steps of a distilled set, a part for each epoch: (E, S)."""
+def learnt_steps(distilled: DistilledData, num_epochs: int | None = None, every_step: bool = False) -> list[Steps]:
+    """The steps of a distilled set, those of an epoch in one part, or each in a part of its own."""
     num_epochs = distilled.num_epochs if num_epochs is None else num_epochs
-    sizes = jnp.asarray(distilled.step_sizes).reshape(-1, distilled.num_steps)
-    numbers = jnp.arange(num_epochs * distilled.num_steps).reshape(num_epochs, distilled.num_steps)
-    return Steps(numbers, sizes[jnp.minimum(jnp.arange(num_epochs), distilled.num_epochs - 1)])
+    count, sizes = distilled.num_steps, np.asarray(distilled.step_sizes).reshape(-1, distilled.num_steps)
+    epochs = [
+        Steps(np.arange(e * count, (e + 1) * count, dtype=np.int32), sizes[min(e, len(sizes) - 1)])
+        for e in range(num_epochs)
+    ]
+    if not every_step:
+        return epochs
+    return [Steps(part.numbers[i : i + 1], part.sizes[i : i + 1]) for part in epochs for i in range(count)]
 
 
-def study(apply: Apply, plan: Plan, lesson: Lesson, params: Params, key: jax.Array, look: Callable[[Params], Any]):
-    """The parameters after the whole lesson, and what `look` sees after each part, stacked.
+class Learner(NamedTuple):
+    """A network in training from scratch. unit: of its learning rate, if that is relative."""
 
-    key: of the order of the images and, from scratch, of their augmentation.
-    """
-    if plan.training is None:
-        return lax.scan(_learnt(apply, plan, lesson, key, look), params, lesson.parts)
-    pool = Batch(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in (lesson.images, lesson.labels)))
-    if lesson.adjacency is not None:
-        pool = as_graph(pool, lesson.adjacency)
-    if isinstance(plan.training, Regression):
-        assert plan.kernel is not None
-        return regress(plan.kernel, pool, params.weights.shape[-1], plan.training.regulariser), None
-    if plan.training.loss == "cross_entropy":
-        pool = pool._replace(labels=as_shares(pool.labels))
-    init, epoch = trainer(apply, plan.training, rate_unit(apply, params, pool, plan.training), lesson.transform)
-
-    def some_epochs(carry: tuple[Any, Kept], ends: jax.Array) -> tuple[tuple[Any, Kept], Any]:
-        state, kept = carry
-        state = lax.fori_loop(ends[0], ends[1], lambda _, state: epoch(key, state, pool), state)
-        kept = _kept(apply, kept, state.network, lesson.validation)
-        return (state, kept), look(kept.params)
-
-    (_, kept), seen = lax.scan(some_epochs, (init(params), Kept(params, jnp.float32(-1))), lesson.parts)
-    return kept.params, seen
+    state: FitState
+    kept: "Kept"
+    unit: Array | None
 
 
 class Kept(NamedTuple):
@@ -148,6 +156,52 @@ class Kept(NamedTuple):
 
     params: Params
     accuracy: jax.Array
+
+
+def begin(apply: Apply, plan: Plan, lesson: Lesson, params: Params) -> Any:
+    """A training before its first part: the network itself, or a `Learner`."""
+    if not isinstance(plan.training, Training):
+        return params
+    training, pool = _training(plan, lesson), _pool(plan, lesson)
+    unit = rate_unit(apply, params, pool, training)
+    start = trainer(apply, training, unit, lesson.transform).init(params)
+    return Learner(start, Kept(params, jnp.float32(-1)), unit)
+
+
+def go_on(apply: Apply, plan: Plan, lesson: Lesson, state: Any, key: jax.Array, part: Part) -> Any:
+    """The training after one more part.
+
+    key: of the order of the images and, from scratch, of their augmentation; the same for all parts.
+    """
+    if plan.training is None:
+        batches = batches_of_steps(lesson.images, lesson.labels, plan.order, key, part.numbers)
+        return unroll(apply, state, batches, part.sizes, remat="none")
+    pool = _pool(plan, lesson)
+    if isinstance(plan.training, Regression):
+        assert plan.kernel is not None
+        return regress(plan.kernel, pool, state.weights.shape[-1], plan.training.regulariser)
+    epoch = trainer(apply, _training(plan, lesson), state.unit, lesson.transform).epoch
+    after = lax.fori_loop(part[0], part[1], lambda _, fitted: epoch(key, fitted, pool), state.state)
+    return Learner(after, _kept(apply, state.kept, after.network, lesson.validation), state.unit)
+
+
+def network_of(state: Any) -> Params:
+    """The network that a training has come to."""
+    return state.kept.params if isinstance(state, Learner) else state
+
+
+def _training(plan: Plan, lesson: Lesson) -> Training:
+    return with_numbers(plan.training, lesson.numbers or {})
+
+
+def _pool(plan: Plan, lesson: Lesson) -> Batch:
+    """All the images as one batch, with labels as the training takes them."""
+    pool = Batch(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in (lesson.images, lesson.labels)))
+    if lesson.adjacency is not None:
+        pool = as_graph(pool, lesson.adjacency)
+    if isinstance(plan.training, Training) and plan.training.loss == "cross_entropy":
+        pool = pool._replace(labels=as_shares(pool.labels))
+    return pool
 
 
 def _kept(apply: Apply, before: Kept, params: Params, validation: Batch | None) -> Kept:
@@ -173,12 +227,3 @@ def _check_trains(model: Model, training: Training | Regression | None, num_epoc
             f"The {model.name} has no weights to take steps with: it is trained in closed form, by the protocol "
             '"kip", and sets are learnt for it by dd_jax.methods.kernel_inducing_points.'
         )
-
-
-def _learnt(apply: Apply, plan: Plan, lesson: Lesson, key: jax.Array, look: Callable[[Params], Any]):
-    def some_steps(params: Params, part: Steps) -> tuple[Params, Any]:
-        batches = batches_of_steps(lesson.images, lesson.labels, plan.order, key, part.numbers)
-        params = unroll(apply, params, batches, part.sizes, remat="none")
-        return params, look(params)
-
-    return some_steps

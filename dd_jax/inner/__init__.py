@@ -5,6 +5,7 @@ from dd_jax.inner.classes import ByClass, by_class, class_batches, each_class
 from dd_jax.inner.distances import DISTANCES, Distance, distance_named
 from dd_jax.inner.dsa import dsa
 from dd_jax.inner.fit import (
+    TRAINING_NUMBERS,
     FitState,
     Trainer,
     Training,
@@ -18,6 +19,8 @@ from dd_jax.inner.fit import (
 from dd_jax.inner.init import (
     INITS,
     InitDistribution,
+    draw_network,
+    draw_networks,
     fixed_init,
     init_distribution,
     network_range,
@@ -46,6 +49,7 @@ __all__ = [
     "LOSSES",
     "REMATS",
     "SMOOTH_AUGMENTS",
+    "TRAINING_NUMBERS",
     "ByClass",
     "Distance",
     "FitState",
@@ -67,6 +71,8 @@ __all__ = [
     "cut_mix",
     "device_mesh",
     "distance_named",
+    "draw_network",
+    "draw_networks",
     "dsa",
     "each_class",
     "enough",

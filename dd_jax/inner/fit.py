@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -16,6 +17,7 @@ from dd_jax.inner.losses import LOSSES, Apply, chunked_loss, weighted_loss
 from dd_jax.inner.policies import POLICIES
 from dd_jax.inner.stability import largest_curvature
 from dd_jax.types import Batch, Nodes, Params, Transform
+from dd_jax.values import is_traced, is_zero
 
 SCHEDULES = ("cosine", "step", "drops", "constant")
 OPTIMISERS = ("adam", "sgd")
@@ -84,6 +86,17 @@ class Training:
     def on_pixels(self) -> bool:
         """Whether images are changed as pixels, so that their transform has to be known."""
         return self.augment in POLICIES
+
+
+# The fields of a `Training` that enter a compiled one as arguments: see `values.without_numbers`.
+TRAINING_NUMBERS: Mapping[str, float | None] = {
+    "epochs": None,
+    "learning_rate": None,
+    "b1": None,
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "drop_factor": None,
+}
 
 
 class FitState(NamedTuple):
@@ -243,8 +256,8 @@ def _optimiser(training: Training) -> optax.GradientTransformation:
     if training.optimiser == "adam":
         direction = optax.scale_by_adam(b1=training.b1)
     else:
-        direction = optax.trace(decay=training.momentum) if training.momentum else optax.identity()
-    if not training.weight_decay:
+        direction = optax.identity() if is_zero(training.momentum) else optax.trace(decay=training.momentum)
+    if is_zero(training.weight_decay):
         return direction
     return optax.chain(optax.add_decayed_weights(training.weight_decay), direction)
 
@@ -253,15 +266,14 @@ def _check(training: Training) -> None:
     check_at_least(1, training, "epochs", "batch_size", "decay_epochs")
     if training.learning_rate is None:
         raise OptionError("learning_rate is None: only a distilled set has step sizes to take it from. Give a number.")
+    known = {name: value for name, value in vars(training).items() if not is_traced(value)}
     for name in ("learning_rate", "drop_factor"):
-        if not 0 < getattr(training, name) < float("inf"):
-            raise OptionError(f"{name} must be positive and finite, but is {getattr(training, name)}.")
-    for name in ("b1", "momentum", "average"):
-        if not 0 <= getattr(training, name) < 1:
-            raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(training, name)}.")
-    if not 0 <= training.dropout < 1:
-        raise OptionError(f"dropout must be at least 0 and below 1, but is {training.dropout}.")
-    if not 0 <= training.weight_decay < float("inf"):
+        if name in known and not 0 < known[name] < float("inf"):
+            raise OptionError(f"{name} must be positive and finite, but is {known[name]}.")
+    for name in ("b1", "momentum", "average", "dropout"):
+        if name in known and not 0 <= known[name] < 1:
+            raise OptionError(f"{name} must be at least 0 and below 1, but is {known[name]}.")
+    if "weight_decay" in known and not 0 <= training.weight_decay < float("inf"):
         raise OptionError(f"weight_decay must be at least 0 and finite, but is {training.weight_decay}.")
     if training.steps is not None and training.steps < 1:
         raise OptionError(f"steps must be at least 1, but is {training.steps}.")

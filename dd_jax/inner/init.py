@@ -1,12 +1,13 @@
 """Where inner training starts: p(theta_0) as functions (key, networks) -> params."""
 
+import functools
 from typing import Protocol as Interface
 from typing import runtime_checkable
 
 import jax
 
 from dd_jax.errors import OptionError, unknown_name
-from dd_jax.models import Model
+from dd_jax.models import InitFn, Model
 from dd_jax.types import Networks, Params, Pretrained, Protocol
 
 INITS = ("random", "fixed")
@@ -21,6 +22,26 @@ class InitDistribution(Interface):
     """
 
     def __call__(self, key: jax.Array, networks: Networks | None = None) -> Params: ...
+
+
+def draw_network(model: Model, key: jax.Array) -> Params:
+    """The network that a key gives, compiled once for all equal models."""
+    return _drawn(model.init, key)
+
+
+def draw_networks(model: Model, keys: jax.Array) -> Networks:
+    """The networks that keys (N,) give, with a leading axis."""
+    return _all_drawn(model.init, keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _drawn(init: InitFn, key: jax.Array) -> Params:
+    return init(key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _all_drawn(init: InitFn, keys: jax.Array) -> Networks:
+    return jax.vmap(init)(keys)
 
 
 def random_init(model: Model) -> InitDistribution:

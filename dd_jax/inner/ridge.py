@@ -11,6 +11,7 @@ from dd_jax.errors import OptionError
 from dd_jax.inner.losses import centred
 from dd_jax.models import KernelFn, SetWeights
 from dd_jax.types import Batch
+from dd_jax.values import Number
 
 Gram = Float[Array, "set set"]
 Cross = Float[Array, "real set"]
@@ -36,9 +37,7 @@ def check_regulariser(regulariser: float) -> None:
         raise OptionError(f"regulariser must be positive and finite, but is {regulariser}.")
 
 
-def ridge_weights(
-    gram: Gram, targets: Float[Array, "set classes"], regulariser: jax.Array | float
-) -> Float[Array, "set classes"]:
+def ridge_weights(gram: Gram, targets: Float[Array, "set classes"], regulariser: Number) -> Float[Array, "set classes"]:
     """The weights (K_ss + lambda tr(K_ss) / n I)^-1 y, by a Cholesky factor.
 
     gram: K_ss, symmetric; regulariser: lambda, at least what `enough` gives if the factor is to exist.
@@ -52,7 +51,7 @@ def ridge_loss(
     cross: Cross,
     targets: Float[Array, "set classes"],
     wanted: Float[Array, "real classes"],
-    regulariser: jax.Array | float,
+    regulariser: Number,
 ) -> Float[Array, ""]:
     """1/2 mean (y_t - K_ts (K_ss + lambda tr(K_ss) / n I)^-1 y_s)^2, over real images and classes.
 
@@ -63,7 +62,7 @@ def ridge_loss(
     return 0.5 * jnp.square(predicted - wanted).mean()
 
 
-def enough(gram: Gram, regulariser: float) -> Float[Array, ""]:
+def enough(gram: Gram, regulariser: Number) -> Float[Array, ""]:
     """The regulariser, raised tenfold until K_ss has a Cholesky factor in its precision: a constant to differentiation.
 
     In float32 rounding may leave the kernel of a set without one where several of its images are nearly the same.
@@ -77,7 +76,7 @@ def enough(gram: Gram, regulariser: float) -> Float[Array, ""]:
     return lax.while_loop(fails, lambda value: 10 * value, jnp.asarray(regulariser, gram.dtype))
 
 
-def label_solve(gram: Gram, cross: Cross, wanted: Float[Array, "real classes"], regulariser: float) -> jax.Array:
+def label_solve(gram: Gram, cross: Cross, wanted: Float[Array, "real classes"], regulariser: Number) -> jax.Array:
     """The centred labels of the set, (n, K), that minimise `ridge_loss`: pinv(K_ts (K_ss + lambda ...)^-1) y_t.
 
     Source: Nguyen et al. 2021, section 3.2 (Label Solve).
@@ -97,7 +96,7 @@ def regress(kernel: KernelFn, images: Batch, num_classes: int, regulariser: floa
     return SetWeights(images.images, ridge_weights(gram, targets, enough(gram, regulariser)))
 
 
-def _regularised(gram: Gram, regulariser: jax.Array | float) -> Gram:
+def _regularised(gram: Gram, regulariser: Number) -> Gram:
     size = gram.shape[0]
     shift = regulariser * jnp.trace(gram) / size
     return gram + shift * jnp.eye(size, dtype=gram.dtype)

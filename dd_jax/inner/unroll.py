@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from dd_jax.inner.losses import Apply, Loss, batch_loss, cross_entropy
 from dd_jax.inner.memory import Remat, segments
 from dd_jax.types import Batch, Params
+from dd_jax.values import Number, is_traced
 
 
 def unroll(
@@ -19,7 +20,7 @@ def unroll(
     *,
     loss: Loss = cross_entropy,
     remat: Remat = "steps",
-    discount: float = 1.0,
+    discount: Number = 1.0,
 ) -> Params:
     """Parameters after T steps of gradient descent, theta_{t+1} = theta_t - eta_t grad l(theta_t; x_t, y_t).
 
@@ -37,7 +38,7 @@ def unroll(
 
     def descend(theta: Params, step: tuple[Batch, jax.Array]) -> tuple[Params, None]:
         batch, step_size = step
-        if discount != 1.0:
+        if is_traced(discount) or discount != 1.0:
             theta = jax.tree.map(lambda p: discount * p + (1.0 - discount) * lax.stop_gradient(p), theta)
         return jax.tree.map(lambda p, g: p - step_size.astype(p.dtype) * g, theta, gradient(theta, batch)), None
 

@@ -1,15 +1,20 @@
-"""The contract of a method: a factory closes over hyper-parameters and returns pure functions."""
+"""The contract of a method: a factory closes over hyper-parameters and returns pure functions.
+
+What is compiled depends on the step alone, by equality: see `compiled_step`.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar, runtime_checkable
 from typing import Protocol as Interface
 
 import jax
+import jax.numpy as jnp
 
 from dd_jax.errors import unknown_name
 from dd_jax.models import Model
 from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
+from dd_jax.values import made, with_numbers, without_numbers
 
 State: TypeAlias = Any  # a NamedTuple named after its method: carried from step to step and checkpointed
 Options = TypeVar("Options")
@@ -22,6 +27,7 @@ class InitFn(Interface):
     def __call__(self, key: jax.Array, dataset: Dataset, num_outer_steps: int) -> State: ...
 
 
+@runtime_checkable
 class StepFn(Interface):
     """(key, state, arrays as `Method.arrays` gives them) -> (State, Info); pure, to be jitted by the caller."""
 
@@ -71,6 +77,60 @@ class Method(NamedTuple):
     slower: Slower | None = None
     summary: str = ""
     protocol: Protocol = Protocol()
+
+
+class Roles(NamedTuple):
+    """Options that a compiled step does not depend on.
+
+    numbers: those that enter it as arguments, so that other values need no other program. A value that switches
+        something off stays out of the program with it; None for an option without such a value.
+    outside: those that only the start, the real data or the record of a run depend on.
+    """
+
+    numbers: Mapping[str, float | None]
+    outside: tuple[str, ...]
+
+
+class Given(NamedTuple):
+    """What a step reads besides its state. numbers: options by name; arrays: real data and, say, networks."""
+
+    numbers: Mapping[str, jax.Array]
+    arrays: Any
+
+
+def compiled_step(
+    build: Callable[..., StepFn],
+    model: Model,
+    options: Any,
+    roles: Roles,
+    arrays: Callable[[Dataset], Any] = _train,
+    rest: tuple[Any, ...] = (),
+) -> tuple[StepFn, Callable[[Dataset], Given]]:
+    """The step of a method, and `Method.arrays` for it: equal steps need one program, whatever their numbers.
+
+    build: (model, options, *rest) -> the step, a function at the top of a file; its options have `roles.numbers` in
+        them as they are in the step, traced, and `roles.outside` at their defaults.
+    arrays: what the step reads besides its state, out of a dataset; rest: values that it depends on besides options.
+    """
+    build(model, options, *rest)  # raises what is wrong with the options
+    defaults = type(options)()
+    fixed = {name: getattr(defaults, name) for name in roles.outside}
+    static, numbers = without_numbers(dataclasses.replace(options, **fixed), roles.numbers)
+
+    def given(dataset: Dataset) -> Given:
+        return Given({name: jnp.asarray(value) for name, value in numbers.items()}, arrays(dataset))
+
+    return made(_with_numbers, build, model, static, tuple(numbers), *rest), given
+
+
+def _with_numbers(
+    build: Callable[..., StepFn], model: Model, options: Any, numbers: tuple[str, ...], *rest: Any
+) -> StepFn:
+    def step(key: jax.Array, state: State, arrays: Given) -> tuple[State, Info]:
+        assert set(arrays.numbers) == set(numbers)  # of this method's own `arrays`
+        return build(model, with_numbers(options, arrays.numbers), *rest)(key, state, arrays.arrays)
+
+    return step
 
 
 def with_overrides(options: Options, overrides: Mapping[str, Any]) -> Options:

@@ -12,9 +12,10 @@ from jaxtyping import Array, Float
 
 from dd_jax.inner import by_class, class_batches, each_class, mean_over, siamese
 from dd_jax.inner.losses import Apply, chunk_size
-from dd_jax.methods.base import Method, with_overrides
+from dd_jax.methods.base import Method, StepFn, compiled_step, with_overrides
 from dd_jax.methods.drawing import check_drawing, runs_mapped
 from dd_jax.methods.matching import (
+    MATCHING_ROLES,
     MatchingArrays,
     MatchingOptions,
     images_of,
@@ -23,7 +24,7 @@ from dd_jax.methods.matching import (
     summary_of,
     useful_devices,
 )
-from dd_jax.methods.outer import OuterState, outer_sgd, slower_steps
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, slower_steps
 from dd_jax.models import Model
 from dd_jax.types import Dataset, DistilledData, Learnable, Params
 
@@ -68,16 +69,40 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
     opts = with_overrides(options or DistributionMatchingOptions(), overrides)
     check_drawing(opts)
     synthetic = images_of(model, opts)
-    whole = set_by_class(synthetic, model.num_classes)
     protocol = set_protocol(opts.augment, opts.protocol)
-    optimiser = outer_sgd(
-        opts.learning_rate, momentum=opts.momentum, schedule=opts.schedule, decay_every=opts.decay_every
-    )
-    at_once = None if runs_mapped(opts.over_inits) else opts.num_inits
+    optimiser = _optimiser(opts)
 
     def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> DistributionMatchingState:
         learnable = synthetic.init(key, dataset)
         return DistributionMatchingState(learnable, optimiser.init(learnable, num_outer_steps))
+
+    def distilled(state: DistributionMatchingState) -> DistilledData:
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+
+    def real(dataset: Dataset) -> MatchingArrays:
+        return MatchingArrays(by_class(dataset.train, model.num_classes), dataset.transform)
+
+    step, arrays = compiled_step(_step, model, opts, MATCHING_ROLES, real)
+
+    return Method(
+        "distribution_matching",
+        init,
+        step,
+        distilled,
+        model,
+        dataclasses.asdict(opts),
+        lambda available: useful_devices(available, opts.num_inits, model.num_classes),
+        arrays,
+        slower=slower_steps,
+        summary=f"{summary_of(opts, model)}, {opts.num_inits} random networks per outer step",
+        protocol=protocol,
+    )
+
+
+def _step(model: Model, opts: DistributionMatchingOptions) -> StepFn:
+    synthetic, optimiser = images_of(model, opts), _optimiser(opts)
+    whole = set_by_class(synthetic, model.num_classes)
+    at_once = None if runs_mapped(opts.over_inits) else opts.num_inits
 
     def step(
         key: jax.Array, state: DistributionMatchingState, arrays: MatchingArrays
@@ -104,25 +129,11 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
         state = DistributionMatchingState(synthetic.project(learnable, arrays.transform), outer)
         return state, DistributionMatchingInfo(loss, norm)
 
-    def distilled(state: DistributionMatchingState) -> DistilledData:
-        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+    return step
 
-    def arrays(dataset: Dataset) -> MatchingArrays:
-        return MatchingArrays(by_class(dataset.train, model.num_classes), dataset.transform)
 
-    return Method(
-        "distribution_matching",
-        init,
-        step,
-        distilled,
-        model,
-        dataclasses.asdict(opts),
-        lambda available: useful_devices(available, opts.num_inits, model.num_classes),
-        arrays,
-        slower=slower_steps,
-        summary=f"{summary_of(opts, model)}, {opts.num_inits} random networks per outer step",
-        protocol=protocol,
-    )
+def _optimiser(opts: DistributionMatchingOptions) -> OuterOptimiser:
+    return outer_sgd(opts.learning_rate, momentum=opts.momentum, schedule=opts.schedule, decay_every=opts.decay_every)
 
 
 def feature_distance(

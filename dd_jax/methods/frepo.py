@@ -16,17 +16,19 @@ from dd_jax.inner import (
     Training,
     centred,
     check_regulariser,
+    draw_networks,
     enough,
     mean_over,
     ridge_loss,
     trainer,
 )
-from dd_jax.methods.base import Method, with_overrides
+from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.drawing import minibatch
-from dd_jax.methods.outer import OuterState, outer_lamb, slower_steps
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_lamb, slower_steps
 from dd_jax.models import Model
-from dd_jax.synthetic import labelled_pixels, pixels
+from dd_jax.synthetic import Synthetic, labelled_pixels, pixels
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Params, Protocol
+from dd_jax.values import with_numbers
 
 LEARN = ("images", "both")
 
@@ -104,22 +106,48 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
     """
     opts = with_overrides(options or FrepoOptions(), overrides)
     _check(model, opts)
-    make = pixels if opts.learn == "images" else labelled_pixels
-    synthetic = make(model.num_classes, opts.images_per_class, opts.init_images)
-    optimiser = outer_lamb(opts.learning_rate, schedule=opts.schedule, decay_every=opts.decay_every)
+    synthetic, optimiser = _images(model, opts), _optimiser(opts)
     total = model.num_classes * opts.images_per_class
     protocol = Protocol(opts.protocol, order="random")
-    begin, train = trainer(model.apply, _training(opts, total))
-
-    def draw(key: jax.Array) -> FitState:
-        return begin(model.init(key))
 
     def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> FrepoState:
         image_key, pool_key = jax.random.split(key)
         learnable = synthetic.init(image_key, dataset)
-        pool = jax.vmap(draw)(jax.random.split(pool_key, opts.pool_size))
+        begin = trainer(model.apply, _training(opts, total)).init
+        pool = jax.vmap(begin)(draw_networks(model, jax.random.split(pool_key, opts.pool_size)))
         ages = jnp.arange(opts.pool_size, dtype=jnp.int32) * (opts.max_updates // opts.pool_size)
         return FrepoState(learnable, optimiser.init(learnable, num_outer_steps), pool, ages)
+
+    def distilled(state: FrepoState) -> DistilledData:
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+
+    step, arrays = compiled_step(_step, model, opts, _ROLES)
+    return Method(
+        "frepo",
+        init,
+        step,
+        distilled,
+        model,
+        dataclasses.asdict(opts),
+        arrays=arrays,
+        slower=slower_steps,
+        summary=f"{total} images, a pool of {opts.pool_size} networks of up to {opts.max_updates} steps",
+        protocol=protocol,
+    )
+
+
+_ROLES = Roles(
+    numbers={"learning_rate": None, "decay_every": None, "regulariser": None, "inner_learning_rate": None},
+    outside=("init_images", "protocol"),
+)
+
+
+def _step(model: Model, opts: FrepoOptions) -> StepFn:
+    synthetic, optimiser = _images(model, opts), _optimiser(opts)
+    begin, train = trainer(model.apply, _training(opts, model.num_classes * opts.images_per_class))
+
+    def draw(key: jax.Array) -> FitState:
+        return begin(model.init(key))
 
     def set_of(learnable: Learnable) -> Batch:
         return synthetic.batch(learnable, jax.random.key(0), jnp.int32(0))
@@ -147,20 +175,16 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
         ages = state.ages.at[chosen].set(jnp.where(old, 0, age))
         return FrepoState(learnable, outer, pool, ages), FrepoInfo(loss, norm)
 
-    def distilled(state: FrepoState) -> DistilledData:
-        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+    return step
 
-    return Method(
-        "frepo",
-        init,
-        step,
-        distilled,
-        model,
-        dataclasses.asdict(opts),
-        slower=slower_steps,
-        summary=f"{total} images, a pool of {opts.pool_size} networks of up to {opts.max_updates} steps",
-        protocol=protocol,
-    )
+
+def _images(model: Model, opts: FrepoOptions) -> Synthetic:
+    make = pixels if opts.learn == "images" else labelled_pixels
+    return make(model.num_classes, opts.images_per_class, opts.init_images)
+
+
+def _optimiser(opts: FrepoOptions) -> OuterOptimiser:
+    return outer_lamb(opts.learning_rate, schedule=opts.schedule, decay_every=opts.decay_every)
 
 
 def feature_loss(model: Model, params: Params, images: Batch, real: Batch, options: FrepoOptions) -> Float[Array, ""]:
@@ -186,14 +210,10 @@ def label_margin(labels: Float[Array, "set classes"]) -> Float[Array, ""]:
 
 def _training(options: FrepoOptions, total: int) -> Training:
     """One step on the whole set: an epoch of a single minibatch."""
-    return Training(
-        epochs=options.max_updates,
-        batch_size=total,
-        learning_rate=options.inner_learning_rate,
-        schedule="constant",
-        augment=options.augment,
-        loss="squared",
+    training = Training(
+        epochs=options.max_updates, batch_size=total, schedule="constant", augment=options.augment, loss="squared"
     )
+    return with_numbers(training, {"learning_rate": options.inner_learning_rate})
 
 
 def _check(model: Model, options: FrepoOptions) -> None:

@@ -10,13 +10,14 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from dd_jax.inner import by_class, class_batches, distance_named, mean_over, networks_of
-from dd_jax.methods.base import Method, with_overrides
+from dd_jax.inner import by_class, class_batches, distance_named, draw_networks, mean_over, networks_of
+from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.drawing import runs_mapped
 from dd_jax.methods.gradient_matching_options import GradientMatchingOptions, check_options, with_loops
 from dd_jax.methods.matched_gradients import MatchingLoss, class_wise, collective
 from dd_jax.methods.matched_networks import matched_networks
 from dd_jax.methods.matching import (
+    MATCHING_ROLES,
     MatchingArrays,
     images_of,
     set_by_class,
@@ -77,24 +78,66 @@ def gradient_matching(
     check_options(model, opts)
     if pretrained is not None:
         check_pretrained(pretrained, model)
-    synthetic = images_of(model, opts)
-    synthetic = soft_labels(synthetic, model.num_classes) if opts.learn_labels else synthetic
+    synthetic, optimiser = _images(model, opts), _image_steps(model, opts)
     protocol = set_protocol(opts.augment, opts.protocol)
-    life = matched_networks(model, opts, from_pool=pretrained is not None)
-    optimiser = _image_steps(model, opts)
-    gradient_of = _gradient(model, opts, synthetic)
-    at_once = None if runs_mapped(opts.over_inits) else opts.num_inits
-    num_classes, per_class = model.num_classes, opts.image_steps == "per_class"
-    divided = 1 if opts.collective or per_class else num_classes  # over devices
-    shares: Any = 1.0
-    if opts.learn_labels:
-        shares = SoftLabelled(1.0, jnp.float32(opts.label_learning_rate / (_count_scale(opts) * opts.learning_rate)))
+    num_classes = model.num_classes
 
     def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> GradientMatchingState:
         learnable = synthetic.init(key, dataset)
-        steps = num_outer_steps * (num_classes if per_class else 1)
+        steps = num_outer_steps * (num_classes if opts.image_steps == "per_class" else 1)
         # These networks only hold the place: every step that begins a network's life draws it.
-        return GradientMatchingState(learnable, optimiser.init(learnable, steps), life.draw(key), jnp.int32(0))
+        networks = draw_networks(model, jax.random.split(key, opts.num_inits))
+        return GradientMatchingState(learnable, optimiser.init(learnable, steps), networks, jnp.int32(0))
+
+    def distilled(state: GradientMatchingState) -> DistilledData:
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+
+    def real(dataset: Dataset) -> MatchingArrays:
+        networks = None
+        if pretrained is not None:
+            networks = jax.tree.map(jnp.asarray, networks_of(pretrained, Protocol(), "train"))
+        return MatchingArrays(by_class(dataset.train, num_classes), dataset.transform, networks)
+
+    hyperparameters = dataclasses.asdict(opts)
+    if pretrained is not None:
+        hyperparameters["pretrained"] = pretrained.fingerprint
+    step, arrays = compiled_step(_step, model, opts, _ROLES, real, (pretrained is not None,))
+    return Method(
+        "gradient_matching",
+        init,
+        step,
+        distilled,
+        model,
+        hyperparameters,
+        lambda available: useful_devices(available, opts.num_inits, _divided(model, opts)),
+        arrays,
+        slower=slower_steps,
+        summary=f"{summary_of(opts, model)}, networks matched {opts.num_matches} times each",
+        protocol=protocol,
+    )
+
+
+_ROLES = Roles(
+    numbers={
+        **MATCHING_ROLES.numbers,
+        "inner_learning_rate": None,
+        "inner_momentum": 0.0,
+        "inner_weight_decay": 0.0,
+        "label_learning_rate": None,
+    },
+    outside=MATCHING_ROLES.outside,
+)
+
+
+def _step(model: Model, opts: GradientMatchingOptions, from_pool: bool) -> StepFn:
+    synthetic, optimiser = _images(model, opts), _image_steps(model, opts)
+    life = matched_networks(model, opts, from_pool)
+    gradient_of = _gradient(model, opts, synthetic)
+    at_once = None if runs_mapped(opts.over_inits) else opts.num_inits
+    num_classes, divided = model.num_classes, _divided(model, opts)
+    shares: Any = 1.0
+    if opts.learn_labels:
+        shares = SoftLabelled(1.0, jnp.float32(opts.label_learning_rate / (_count_scale(opts) * opts.learning_rate)))
 
     def step(
         key: jax.Array, state: GradientMatchingState, arrays: MatchingArrays
@@ -117,7 +160,7 @@ def gradient_matching(
             learnable, outer = optimiser.update(hypergradient, outer, learnable, shares)
             return (synthetic.project(learnable, arrays.transform), outer), (loss, optax.global_norm(hypergradient))
 
-        if per_class:
+        if opts.image_steps == "per_class":
             carried, (losses, norms) = lax.scan(
                 lambda carry, c: update(*carry, c[None]), (state.learnable, state.outer), jnp.arange(num_classes)
             )
@@ -127,31 +170,17 @@ def gradient_matching(
             info = GradientMatchingInfo(*found)
         return GradientMatchingState(*carried, networks, state.matches + 1), info
 
-    def distilled(state: GradientMatchingState) -> DistilledData:
-        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+    return step
 
-    def arrays(dataset: Dataset) -> MatchingArrays:
-        networks = None
-        if pretrained is not None:
-            networks = jax.tree.map(jnp.asarray, networks_of(pretrained, Protocol(), "train"))
-        return MatchingArrays(by_class(dataset.train, num_classes), dataset.transform, networks)
 
-    hyperparameters = dataclasses.asdict(opts)
-    if pretrained is not None:
-        hyperparameters["pretrained"] = pretrained.fingerprint
-    return Method(
-        "gradient_matching",
-        init,
-        step,
-        distilled,
-        model,
-        hyperparameters,
-        lambda available: useful_devices(available, opts.num_inits, divided),
-        arrays,
-        slower=slower_steps,
-        summary=f"{summary_of(opts, model)}, networks matched {opts.num_matches} times each",
-        protocol=protocol,
-    )
+def _images(model: Model, options: GradientMatchingOptions) -> Synthetic:
+    synthetic = images_of(model, options)
+    return soft_labels(synthetic, model.num_classes) if options.learn_labels else synthetic
+
+
+def _divided(model: Model, options: GradientMatchingOptions) -> int:
+    """Into how many shares, over devices, a match can be divided besides its networks: its classes, or not at all."""
+    return 1 if options.collective or options.image_steps == "per_class" else model.num_classes
 
 
 def _gradient(model: Model, options: GradientMatchingOptions, synthetic: Synthetic) -> Callable[..., Any]:

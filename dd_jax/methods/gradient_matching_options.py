@@ -11,6 +11,7 @@ from dd_jax.methods.drawing import check_drawing
 from dd_jax.methods.matched_gradients import LAYERS
 from dd_jax.methods.matching import MatchingOptions
 from dd_jax.models import Model
+from dd_jax.values import with_numbers
 
 TRAIN_ON = ("distilled", "real")
 IMAGE_STEPS = ("joint", "per_class")
@@ -82,18 +83,17 @@ def with_loops(options: GradientMatchingOptions) -> GradientMatchingOptions:
 def network_training(options: GradientMatchingOptions) -> Training:
     """How networks are trained between two matches; the options with their loops."""
     assert options.inner_epochs is not None
-    return Training(
+    training = Training(
         epochs=options.inner_epochs,
         batch_size=options.inner_batch_size,
-        learning_rate=options.inner_learning_rate,
         schedule="constant",
         augment=options.augment,
         optimiser="sgd",
-        momentum=options.inner_momentum,
-        weight_decay=options.inner_weight_decay,
         cutmix=options.inner_cutmix,
         drop_last=False,
     )
+    numbers = {name: getattr(options, f"inner_{name}") for name in ("learning_rate", "momentum", "weight_decay")}
+    return with_numbers(training, numbers)
 
 
 def check_options(model: Model, options: GradientMatchingOptions) -> None:

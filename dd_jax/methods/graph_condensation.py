@@ -1,6 +1,7 @@
 """Graph condensation: a small graph on which a network has the gradients of a large one (Jin et al. 2022)."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -12,13 +13,14 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import DataError, OptionError, check_at_least, unknown_name
-from dd_jax.inner import batch_loss, by_class, distance_named, each_class
+from dd_jax.inner import batch_loss, by_class, distance_named, draw_network, each_class
 from dd_jax.inner.losses import Apply
-from dd_jax.methods.base import Method, with_overrides
-from dd_jax.methods.outer import OuterState, outer_adam, slower
+from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, slower
 from dd_jax.models import Model, propagated, sgc
-from dd_jax.synthetic import GraphSet, graph_set
+from dd_jax.synthetic import GraphSet, Synthetic, graph_set
 from dd_jax.types import Dataset, DistilledData, Nodes, Params, Protocol
+from dd_jax.values import made
 
 LEARNERS = ("sgc", "model")
 
@@ -114,29 +116,61 @@ def graph_condensation(model: Model, options: GraphCondensationOptions | None = 
     """
     opts = with_loops(with_overrides(options or GraphCondensationOptions(), overrides))
     _check(opts)
-    learner = sgc(model, steps=opts.sgc_steps) if opts.learner == "sgc" else model
-    synthetic = graph_set(model.num_classes, opts.nodes_per_class, opts.structure, opts.hidden)
-    features_optimiser, edges_optimiser = (
-        outer_adam(rate, b1=0.9, b2=0.999, schedule="constant")
-        for rate in (opts.learning_rate, opts.edge_learning_rate)
-    )
+    learner = _learner(model, opts)
+    synthetic = _graph(model, opts)
+    features_optimiser, edges_optimiser = _optimisers(opts)
     protocol = Protocol(opts.protocol, order="random")
-    inner_optimiser = optax.adam(opts.inner_learning_rate)
-    matching_loss = _matching_loss(learner, opts)
-    inner_loss = batch_loss(learner.apply)
 
     def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> GraphCondensationState:
         learnable = synthetic.init(key, dataset)
         # This network only holds the place: the step that begins a network's life draws it.
-        network = learner.init(key)
+        network = draw_network(learner, key)
         return GraphCondensationState(
             learnable,
             features_optimiser.init(learnable.features, num_outer_steps),
             edges_optimiser.init(learnable.edges, num_outer_steps),
             network,
-            inner_optimiser.init(network),
+            optax.adam(opts.inner_learning_rate).init(network),
             jnp.int32(0),
         )
+
+    def distilled(state: GraphCondensationState) -> DistilledData:
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+
+    def real(dataset: Dataset) -> RealClasses:
+        return real_classes(learner, dataset)
+
+    def slower_both(state: GraphCondensationState, factor: float) -> GraphCondensationState:
+        features, edges = (slower(outer, factor) for outer in (state.features_outer, state.edges_outer))
+        return state._replace(features_outer=features, edges_outer=edges)
+
+    step, arrays = compiled_step(_step, model, opts, _ROLES, real)
+    return Method(
+        "graph_condensation",
+        init,
+        step,
+        distilled,
+        model,
+        dataclasses.asdict(opts),
+        lambda _: 1,
+        arrays,
+        slower=slower_both,
+        summary=f"{opts.nodes_per_class * model.num_classes} nodes {'with' if opts.structure else 'without'} edges",
+        protocol=protocol,
+    )
+
+
+_ROLES = Roles(
+    numbers={"learning_rate": None, "edge_learning_rate": None, "inner_learning_rate": None}, outside=("protocol",)
+)
+
+
+def _step(model: Model, opts: GraphCondensationOptions) -> StepFn:
+    learner, synthetic = _learner(model, opts), _graph(model, opts)
+    features_optimiser, edges_optimiser = _optimisers(opts)
+    inner_optimiser = optax.adam(opts.inner_learning_rate)
+    matching_loss = _matching_loss(learner, opts)
+    inner_loss = batch_loss(learner.apply)
 
     def advance(key: jax.Array, state: GraphCondensationState) -> tuple[Params, optax.OptState]:
         """The network of this match: a new one, or that of the last match after some more training."""
@@ -190,29 +224,25 @@ def graph_condensation(model: Model, options: GraphCondensationOptions | None = 
         info = GraphCondensationInfo(loss, optax.global_norm(gradient), norm, density)
         return state._replace(network=network, moments=moments, matches=state.matches + 1), info
 
-    def distilled(state: GraphCondensationState) -> DistilledData:
-        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+    return step
 
-    def arrays(dataset: Dataset) -> RealClasses:
-        return real_classes(learner, dataset)
 
-    def slower_both(state: GraphCondensationState, factor: float) -> GraphCondensationState:
-        features, edges = (slower(outer, factor) for outer in (state.features_outer, state.edges_outer))
-        return state._replace(features_outer=features, edges_outer=edges)
+def _learner(model: Model, options: GraphCondensationOptions) -> Model:
+    """The network whose gradients are matched."""
+    return sgc(model, steps=options.sgc_steps) if options.learner == "sgc" else model
 
-    return Method(
-        "graph_condensation",
-        init,
-        step,
-        distilled,
-        model,
-        dataclasses.asdict(opts),
-        lambda _: 1,
-        arrays,
-        slower=slower_both,
-        summary=f"{opts.nodes_per_class * model.num_classes} nodes {'with' if opts.structure else 'without'} edges",
-        protocol=protocol,
+
+def _graph(model: Model, options: GraphCondensationOptions) -> Synthetic:
+    return graph_set(model.num_classes, options.nodes_per_class, options.structure, options.hidden)
+
+
+def _optimisers(options: GraphCondensationOptions) -> tuple[OuterOptimiser, OuterOptimiser]:
+    """Those of the features and of the edges."""
+    features, edges = (
+        outer_adam(rate, b1=0.9, b2=0.999, schedule="constant")
+        for rate in (options.learning_rate, options.edge_learning_rate)
     )
+    return features, edges
 
 
 def with_loops(options: GraphCondensationOptions) -> GraphCondensationOptions:
@@ -232,8 +262,17 @@ def real_classes(learner: Model, dataset: Dataset) -> RealClasses:
     classes = by_class(dataset.train, learner.num_classes)
     places = np.arange(int(classes.sizes.max()))[None] % np.asarray(classes.sizes)[:, None]
     table = np.asarray(classes.order)[np.asarray(classes.first)[:, None] + places]
-    inputs = jax.jit(lambda nodes: propagated(learner, nodes))(dataset.train.images)
+    inputs = _computed(made(_propagation, learner), dataset.train.images)
     return RealClasses(inputs, jnp.asarray(table), classes.sizes)
+
+
+def _propagation(learner: Model) -> Callable[[Any], Any]:
+    return lambda nodes: propagated(learner, nodes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _computed(function: Callable[[Any], Any], nodes: Any) -> Any:
+    return function(nodes)
 
 
 def real_nodes(

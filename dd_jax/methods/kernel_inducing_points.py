@@ -1,6 +1,7 @@
 """Kernel inducing points: images that infinitely wide networks learn from in closed form (Nguyen et al. 2021)."""
 
 import dataclasses
+import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -21,11 +22,12 @@ from dd_jax.inner import (
     mean_over,
     ridge_loss,
 )
-from dd_jax.methods.base import Method, with_overrides
-from dd_jax.methods.outer import OuterState, outer_adam, slower_steps
+from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, slower_steps
 from dd_jax.models import KernelFn, Model
-from dd_jax.synthetic import labelled_pixels, pixels
+from dd_jax.synthetic import Synthetic, labelled_pixels, pixels
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Protocol
+from dd_jax.values import Number
 
 LEARN = ("images", "labels", "both")
 LABEL_INITS = ("hard", "solve")
@@ -97,18 +99,50 @@ def kernel_inducing_points(
     settings of the released notebook.
     """
     opts = with_overrides(options or KernelInducingPointsOptions(), overrides)
-    kernel = _check(model, opts)
-    make = pixels if opts.learn == "images" else labelled_pixels
-    synthetic = make(model.num_classes, opts.images_per_class, opts.init_images)
-    optimiser = outer_adam(opts.learning_rate, b1=0.9, schedule=opts.schedule, decay_every=opts.decay_every)
+    _check(model, opts)
+    synthetic, optimiser = _images(model, opts), _optimiser(opts)
     protocol = Protocol(opts.protocol, order="random")
-    dtype, per_class = DTYPES[opts.dtype], max(1, opts.batch_size // model.num_classes)
 
     def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> KernelInducingPointsState:
         learnable = synthetic.init(key, dataset)
         if opts.init_labels == "solve":
             learnable = learnable._replace(labels=solve_labels(model, learnable.images, dataset.train, opts))
         return KernelInducingPointsState(learnable, optimiser.init(learnable, num_outer_steps))
+
+    def distilled(state: KernelInducingPointsState) -> DistilledData:
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+
+    def real(dataset: Dataset) -> ByClass:
+        return by_class(dataset.train, model.num_classes)
+
+    step, arrays = compiled_step(_step, model, opts, _ROLES, real)
+    per_class = _per_class(model, opts)
+    count = opts.images_per_class * model.num_classes
+    summary = f"{count} images, learning {_WORDS[opts.learn]}, {per_class * model.num_classes:,} real per outer step"
+    return Method(
+        "kernel_inducing_points",
+        init,
+        step,
+        distilled,
+        model,
+        dataclasses.asdict(opts),
+        arrays=arrays,
+        slower=slower_steps,
+        summary=summary,
+        protocol=protocol,
+    )
+
+
+_ROLES = Roles(
+    numbers={"learning_rate": None, "decay_every": None, "regulariser": None},
+    outside=("init_images", "init_labels", "protocol"),
+)
+
+
+def _step(model: Model, opts: KernelInducingPointsOptions) -> StepFn:
+    kernel, synthetic, optimiser = model.kernel, _images(model, opts), _optimiser(opts)
+    dtype, per_class = DTYPES[opts.dtype], _per_class(model, opts)
+    assert kernel is not None
 
     def step(
         key: jax.Array, state: KernelInducingPointsState, arrays: ByClass
@@ -134,26 +168,21 @@ def kernel_inducing_points(
         learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable)
         return KernelInducingPointsState(learnable, outer), KernelInducingPointsInfo(loss, norm, regulariser)
 
-    def distilled(state: KernelInducingPointsState) -> DistilledData:
-        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+    return step
 
-    def arrays(dataset: Dataset) -> ByClass:
-        return by_class(dataset.train, model.num_classes)
 
-    count = opts.images_per_class * model.num_classes
-    summary = f"{count} images, learning {_WORDS[opts.learn]}, {per_class * model.num_classes:,} real per outer step"
-    return Method(
-        "kernel_inducing_points",
-        init,
-        step,
-        distilled,
-        model,
-        dataclasses.asdict(opts),
-        arrays=arrays,
-        slower=slower_steps,
-        summary=summary,
-        protocol=protocol,
-    )
+def _images(model: Model, opts: KernelInducingPointsOptions) -> Synthetic:
+    make = pixels if opts.learn == "images" else labelled_pixels
+    return make(model.num_classes, opts.images_per_class, opts.init_images)
+
+
+def _optimiser(opts: KernelInducingPointsOptions) -> OuterOptimiser:
+    return outer_adam(opts.learning_rate, b1=0.9, schedule=opts.schedule, decay_every=opts.decay_every)
+
+
+def _per_class(model: Model, opts: KernelInducingPointsOptions) -> int:
+    """Real images of each class in an outer step."""
+    return max(1, opts.batch_size // model.num_classes)
 
 
 def solve_labels(
@@ -172,13 +201,14 @@ def solve_labels(
     kernel = _check(model, opts)
     dtype = DTYPES[opts.dtype]
 
-    @jax.jit
-    def solve(images: jax.Array, real: Batch) -> jax.Array:
-        mine, theirs = images.astype(dtype), real.images.astype(dtype)
-        wanted = centred(real.labels, model.num_classes).astype(dtype)
-        return label_solve(kernel(mine, mine), kernel(theirs, mine), wanted, opts.regulariser)
+    wanted = centred(real.labels, model.num_classes).astype(dtype)
+    found = _solve(kernel, images.astype(dtype), real.images.astype(dtype), wanted, opts.regulariser)
+    return found.astype(jnp.float32) + 1.0 / model.num_classes
 
-    return solve(images, real).astype(jnp.float32) + 1.0 / model.num_classes
+
+@functools.partial(jax.jit, static_argnums=0)
+def _solve(kernel: KernelFn, mine: jax.Array, theirs: jax.Array, wanted: jax.Array, regulariser: Number) -> jax.Array:
+    return label_solve(kernel(mine, mine), kernel(theirs, mine), wanted, regulariser)
 
 
 def _check(model: Model, options: KernelInducingPointsOptions) -> KernelFn:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from dd_jax.inner import ByClass
+from dd_jax.methods.base import Roles
 from dd_jax.models import Model
 from dd_jax.synthetic import Synthetic, multi_formation, num_formed, pixels
 from dd_jax.types import Batch, Networks, Protocol, Transform
@@ -48,6 +49,11 @@ class MatchingOptions:
     ("dsa-digits" without mirrors), else "dc"."""
     over_inits: Literal["auto", "vmap", "map"] = "auto"
     """How networks are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
+
+
+MATCHING_ROLES = Roles(
+    numbers={"learning_rate": None, "momentum": None, "decay_every": None}, outside=("init_images", "protocol")
+)
 
 
 class MatchingArrays(NamedTuple):

@@ -9,6 +9,7 @@ import optax
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.types import Learnable
+from dd_jax.values import Number, is_traced
 
 SCHEDULES = ("cosine", "step", "constant")
 
@@ -47,14 +48,14 @@ class OuterOptimiser(NamedTuple):
 
 
 def outer_adam(
-    learning_rate: float,
+    learning_rate: Number,
     *,
-    b1: float = 0.5,
-    b2: float = 0.999,
-    clip_norm: float | None = None,
+    b1: Number = 0.5,
+    b2: Number = 0.999,
+    clip_norm: Number | None = None,
     schedule: str = "cosine",
-    decay_every: int = 2400,
-    decay_factor: float = 0.5,
+    decay_every: Number = 2400,
+    decay_factor: Number = 0.5,
 ) -> OuterOptimiser:
     """Adam on the hypergradient, its global norm clipped to `clip_norm` first.
 
@@ -67,31 +68,31 @@ def outer_adam(
 
 
 def outer_sgd(
-    learning_rate: float,
+    learning_rate: Number,
     *,
-    momentum: float = 0.5,
-    clip_norm: float | None = None,
+    momentum: Number = 0.5,
+    clip_norm: Number | None = None,
     schedule: str = "constant",
-    decay_every: int = 2400,
-    decay_factor: float = 0.5,
+    decay_every: Number = 2400,
+    decay_factor: Number = 0.5,
 ) -> OuterOptimiser:
     """Gradient descent with momentum, v <- momentum v + hypergradient; the rest as for `outer_adam`.
 
     Raises OptionError as `outer_adam` does, and for a momentum outside of [0, 1).
     Source: Zhao et al. 2021, section 4 (0.1, momentum 0.5, constant).
     """
-    if not 0.0 <= momentum < 1.0:
+    if not is_traced(momentum) and not 0.0 <= momentum < 1.0:
         raise OptionError(f"momentum must be at least 0 and below 1, but is {momentum}.")
     return _outer(optax.trace(momentum), learning_rate, clip_norm, schedule, decay_every, decay_factor)
 
 
 def outer_lamb(
-    learning_rate: float,
+    learning_rate: Number,
     *,
-    clip_norm: float | None = None,
+    clip_norm: Number | None = None,
     schedule: str = "cosine",
-    decay_every: int = 2400,
-    decay_factor: float = 0.5,
+    decay_every: Number = 2400,
+    decay_factor: Number = 0.5,
 ) -> OuterOptimiser:
     """Adam's direction, of each array with the norm of that array: a share of it is what a step changes.
 
@@ -104,17 +105,17 @@ def outer_lamb(
 
 def _outer(
     directions: optax.GradientTransformation,
-    learning_rate: float,
-    clip_norm: float | None,
+    learning_rate: Number,
+    clip_norm: Number | None,
     schedule: str,
-    decay_every: int,
-    decay_factor: float,
+    decay_every: Number,
+    decay_factor: Number,
 ) -> OuterOptimiser:
     if schedule not in SCHEDULES:
         raise unknown_name("schedule", schedule, SCHEDULES)
     positive = {"learning_rate": learning_rate, "decay_every": decay_every, "decay_factor": decay_factor}
     for name, value in positive.items() if clip_norm is None else [*positive.items(), ("clip_norm", clip_norm)]:
-        if not 0 < value < float("inf"):
+        if not is_traced(value) and not 0 < value < float("inf"):
             raise OptionError(f"{name} must be positive and finite, but is {value}.")
     clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
     transform = optax.chain(clip, directions)
@@ -153,14 +154,14 @@ def slower_steps(state: Any, factor: float) -> Any:
     return state._replace(outer=slower(state.outer, factor))
 
 
-def smooth(array: jax.Array, sigmas: Sequence[float]) -> jax.Array:
+def smooth(array: jax.Array, sigmas: Sequence[Number]) -> jax.Array:
     """`array` convolved with a Gaussian along each axis, of width `sigmas[axis]` (0: not at all), noise-preserving.
 
     A preconditioner for hypergradients of images: averaged over random networks, what they agree on is smooth, and
     alike from one inner step to the next. Scaled so that white noise keeps its variance.
     """
     for axis, (size, sigma) in enumerate(zip(array.shape, sigmas, strict=True)):
-        if sigma > 0 and size > 1:
+        if (is_traced(sigma) or sigma > 0) and size > 1:
             offsets = jnp.arange(size)[:, None] - jnp.arange(size)[None]
             weights = jnp.exp(-0.5 * jnp.square(offsets / sigma))
             weights = (weights / jnp.sqrt(jnp.square(weights).sum(1, keepdims=True))).astype(array.dtype)

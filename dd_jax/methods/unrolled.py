@@ -23,12 +23,13 @@ from dd_jax.inner import (
     networks_of,
     unroll,
 )
-from dd_jax.methods.base import Method, with_overrides
+from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.drawing import check_drawing, minibatch, runs_mapped
-from dd_jax.methods.outer import OuterState, outer_adam, slower_steps, smooth
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, slower_steps, smooth
 from dd_jax.models import Model, check_attack, check_pretrained
 from dd_jax.synthetic import StepBatches, Synthetic, step_batches
 from dd_jax.types import AS_DISTILLED, Batch, Dataset, DistilledData, Learnable, Networks, Pretrained, Protocol
+from dd_jax.values import Number
 
 AUTO_REMATS = ("auto", *REMATS)
 ATTACK_LABELS = ("target", "own")
@@ -145,57 +146,15 @@ def unrolled(
     check_attack(protocol.attack, model.num_classes)
     if pretrained is not None:
         check_pretrained(pretrained, model)
-    start = init_distribution(model, protocol)
-    to_learn = relabelling(protocol.attack)
-    synthetic = step_batches(
-        model.num_classes,
-        opts.num_steps,
-        opts.num_epochs,
-        opts.images_per_class,
-        opts.init_images,
-        opts.init_step_size,
-        opts.init_step_decay,
-        opts.order,
-        protocol.attack if opts.attack_labels == "target" else None,
-    )
-    optimiser = outer_adam(
-        opts.learning_rate,
-        b1=opts.b1,
-        b2=opts.b2,
-        clip_norm=opts.clip_norm,
-        schedule=opts.schedule,
-        decay_every=opts.decay_every,
-    )
+    synthetic = _images(model, opts)
+    optimiser = _optimiser(opts)
     num_inits = 1 if opts.init == "fixed" else opts.num_inits
-    mapped = runs_mapped(opts.over_inits)
-    nets = 1 if mapped else num_inits
+    nets = 1 if runs_mapped(opts.over_inits) else num_inits
     remat = inner_remat(model, opts, nets) if opts.remat == "auto" else opts.remat
-    objective = outer_loss(model, start, synthetic, remat, opts.discount)
 
     def init_state(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> UnrolledState:
         learnable = synthetic.init(key, dataset)
         return UnrolledState(learnable, optimiser.init(learnable, num_outer_steps))
-
-    def step(
-        key: jax.Array, state: UnrolledState, arrays: Batch | RealAndNetworks
-    ) -> tuple[UnrolledState, UnrolledInfo]:
-        real, networks = arrays if isinstance(arrays, RealAndNetworks) else (arrays, None)
-
-        def one(key: jax.Array, part: jax.Array | int, parts: int) -> tuple[jax.Array, Learnable]:
-            init_key, data_key = jax.random.split(key)
-            batch = minibatch(data_key, real, opts.batch_size, part, parts, opts.augment)
-            return jax.value_and_grad(objective)(state.learnable, init_key, to_learn(batch), networks)
-
-        keys = jax.random.split(key, num_inits)
-        loss, hypergradient = mean_over(one, keys, opts.batch_size, None if mapped else nets)
-        norm = optax.global_norm(hypergradient)
-        images = smooth(hypergradient.images, (opts.step_smoothing, 0.0, opts.smoothing, opts.smoothing, 0.0))
-        hypergradient = hypergradient._replace(images=images)
-        shares = StepBatches(jnp.float32(1.0), jnp.float32(opts.step_size_rate))
-        learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable, shares)
-        learnable = synthetic.project(learnable)
-        step_size = synthetic.decode(learnable).step_sizes.mean()
-        return UnrolledState(learnable, outer), UnrolledInfo(loss, norm, step_size)
 
     def distilled(state: UnrolledState) -> DistilledData:
         decoded = synthetic.decode(state.learnable)
@@ -208,7 +167,7 @@ def unrolled(
         shared = 3 * opts.batch_size >= 10 * unrolled_images
         return available if jax.default_backend() != "cpu" or shared else min(available, num_inits)
 
-    def arrays(dataset: Dataset) -> Batch | RealAndNetworks:
+    def real(dataset: Dataset) -> Batch | RealAndNetworks:
         train = (
             dataset.train
             if protocol.attack is None
@@ -219,8 +178,11 @@ def unrolled(
         return RealAndNetworks(train, jax.tree.map(jnp.asarray, networks_of(pretrained, protocol, "train")))
 
     hyperparameters = dataclasses.asdict(opts)
+    static = dataclasses.replace(opts, remat=remat)
     if pretrained is not None:
         hyperparameters["pretrained"] = pretrained.fingerprint
+        static = dataclasses.replace(static, init_seed=0)  # which network that is, is for `real` to know
+    step, arrays = compiled_step(_step, model, static, _ROLES, real, (pretrained is not None,))
     return Method(
         "unrolled",
         init_state,
@@ -237,14 +199,91 @@ def unrolled(
     )
 
 
+_ROLES = Roles(
+    numbers={
+        "learning_rate": None,
+        "step_size_rate": None,
+        "b1": None,
+        "b2": None,
+        "clip_norm": None,
+        "decay_every": None,
+        "discount": 1.0,
+        "smoothing": 0.0,
+        "step_smoothing": 0.0,
+    },
+    outside=("init_images", "init_step_size", "init_step_decay", "attack_weight"),
+)
+
+
+def _step(model: Model, opts: UnrolledOptions, from_networks: bool) -> StepFn:
+    networks = "given" if from_networks else ""
+    start = init_distribution(model, Protocol(init=opts.init, init_seed=opts.init_seed, pretrained=networks))
+    synthetic, optimiser, to_learn = _images(model, opts), _optimiser(opts), relabelling(_attack(opts))
+    num_inits = 1 if opts.init == "fixed" else opts.num_inits
+    at_once = None if runs_mapped(opts.over_inits) else num_inits
+    assert opts.remat != "auto"
+    objective = outer_loss(model, start, synthetic, opts.remat, opts.discount)
+
+    def step(
+        key: jax.Array, state: UnrolledState, arrays: Batch | RealAndNetworks
+    ) -> tuple[UnrolledState, UnrolledInfo]:
+        real, networks = arrays if isinstance(arrays, RealAndNetworks) else (arrays, None)
+
+        def one(key: jax.Array, part: jax.Array | int, parts: int) -> tuple[jax.Array, Learnable]:
+            init_key, data_key = jax.random.split(key)
+            batch = minibatch(data_key, real, opts.batch_size, part, parts, opts.augment)
+            return jax.value_and_grad(objective)(state.learnable, init_key, to_learn(batch), networks)
+
+        keys = jax.random.split(key, num_inits)
+        loss, hypergradient = mean_over(one, keys, opts.batch_size, at_once)
+        norm = optax.global_norm(hypergradient)
+        images = smooth(hypergradient.images, (opts.step_smoothing, 0.0, opts.smoothing, opts.smoothing, 0.0))
+        hypergradient = hypergradient._replace(images=images)
+        shares = StepBatches(jnp.float32(1.0), jnp.float32(opts.step_size_rate))
+        learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable, shares)
+        learnable = synthetic.project(learnable)
+        step_size = synthetic.decode(learnable).step_sizes.mean()
+        return UnrolledState(learnable, outer), UnrolledInfo(loss, norm, step_size)
+
+    return step
+
+
+def _images(model: Model, opts: UnrolledOptions) -> Synthetic:
+    return step_batches(
+        model.num_classes,
+        opts.num_steps,
+        opts.num_epochs,
+        opts.images_per_class,
+        opts.init_images,
+        opts.init_step_size,
+        opts.init_step_decay,
+        opts.order,
+        _attack(opts) if opts.attack_labels == "target" else None,
+    )
+
+
+def _optimiser(opts: UnrolledOptions) -> OuterOptimiser:
+    return outer_adam(
+        opts.learning_rate,
+        b1=opts.b1,
+        b2=opts.b2,
+        clip_norm=opts.clip_norm,
+        schedule=opts.schedule,
+        decay_every=opts.decay_every,
+    )
+
+
+def _attack(options: UnrolledOptions) -> tuple[int, int] | None:
+    if options.attack_class is None or options.target_class is None:
+        return None
+    return options.attack_class, options.target_class
+
+
 def protocol_of(options: UnrolledOptions, pretrained: Pretrained | None = None) -> Protocol:
     """How a set that is learnt with these options is to be used; OptionError for options out of range."""
     _check(options)
-    attack = None
-    if options.attack_class is not None and options.target_class is not None:
-        attack = options.attack_class, options.target_class
     fingerprint = pretrained.fingerprint if pretrained else ""
-    return Protocol(AS_DISTILLED, options.init, options.init_seed, fingerprint, attack, options.order)
+    return Protocol(AS_DISTILLED, options.init, options.init_seed, fingerprint, _attack(options), options.order)
 
 
 def relabelling(attack: tuple[int, int] | None) -> Callable[[Batch], Batch]:
@@ -268,7 +307,7 @@ def repeated(batch: Batch, label: int, times: int) -> Batch:
 
 
 def outer_loss(
-    model: Model, start: InitDistribution, synthetic: Synthetic, remat: Remat = "steps", discount: float = 1.0
+    model: Model, start: InitDistribution, synthetic: Synthetic, remat: Remat = "steps", discount: Number = 1.0
 ) -> Callable[..., jax.Array]:
     """The function (learnable, key, real batch, networks=None) -> L(theta_T) of one sampled initialisation.
 

@@ -15,6 +15,7 @@ from dd_jax.models.appnp import appnp
 from dd_jax.models.base import (
     PRECISIONS,
     ImageSpec,
+    InitFn,
     KernelFn,
     Model,
     SetWeights,
@@ -127,6 +128,7 @@ __all__ = [
     "MODELS",
     "PRECISIONS",
     "ImageSpec",
+    "InitFn",
     "KernelFn",
     "Model",
     "SetWeights",

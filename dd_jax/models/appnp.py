@@ -4,9 +4,10 @@ import jax
 
 from dd_jax.errors import OptionError
 from dd_jax.models.base import ImageSpec, Model
-from dd_jax.models.graphs import Layer, check_graph, dropped, graph_model
+from dd_jax.models.graphs import Layer, Outputs, check_graph, dropped, graph_model
 from dd_jax.models.propagation import symmetric
 from dd_jax.types import Nodes
+from dd_jax.values import made
 
 
 def appnp(
@@ -23,6 +24,11 @@ def appnp(
         raise OptionError(f"appnp's teleport must be from 0 to 1, but is {teleport}.")
     sizes = [(data.image_shape[-1], hidden), (hidden, data.num_classes)]
 
+    settings = {"hidden": hidden, "steps": steps, "teleport": teleport}
+    return graph_model("appnp", data, sizes, initialiser, made(_outputs, steps, teleport), settings)
+
+
+def _outputs(steps: int, teleport: float) -> Outputs:
     def outputs(layers: list[Layer], nodes: Nodes) -> tuple[jax.Array, jax.Array]:
         first, last = layers
         x = dropped(nodes, jax.nn.relu(nodes.features @ first["kernel"] + first["bias"][None]), 0)
@@ -31,5 +37,4 @@ def appnp(
             found = (1.0 - teleport) * symmetric(nodes.adjacency, found) + teleport * own
         return found, x
 
-    settings = {"hidden": hidden, "steps": steps, "teleport": teleport}
-    return graph_model("appnp", data, sizes, initialiser, outputs, settings)
+    return outputs

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.types import Nodes, Params
+from dd_jax.values import made
 
 Images: TypeAlias = Float[Array, "batch height width channels"]
 Inputs: TypeAlias = Images | Nodes
@@ -39,12 +40,14 @@ class Shapes(NamedTuple):
     num_classes: int
 
 
+@runtime_checkable
 class InitFn(Protocol):
     """key -> params."""
 
     def __call__(self, key: jax.Array) -> Params: ...
 
 
+@runtime_checkable
 class ApplyFn(Protocol):
     """(params, images (N, H, W, C)) -> (N, K) logits, or (N, F) features; of a graph its nodes are the images."""
 
@@ -88,30 +91,48 @@ class SetWeights(NamedTuple):
 
 def from_kernel(name: str, kernel: KernelFn, spec: ImageSpec, settings: Mapping[str, Any]) -> Model:
     """An infinitely wide network: its params are `SetWeights`, its features the kernel with their images."""
-    image_shape, num_classes = spec.image_shape, spec.num_classes
+    init = made(_no_images, spec.image_shape, spec.num_classes)
+    outputs = made(_regressed, kernel)
+    forwards = Forward(outputs, 0), Forward(outputs, 1)
+    return Model(name, init, *forwards, spec.image_shape, spec.num_classes, dict(settings), kernel)
 
+
+def _no_images(image_shape: tuple[int, int, int], num_classes: int) -> InitFn:
     def init(key: jax.Array) -> Params:
         del key
         return SetWeights(jnp.zeros((0, *image_shape)), jnp.zeros((0, num_classes)))
 
+    return init
+
+
+def _regressed(kernel: KernelFn) -> Callable[[SetWeights, Any], Any]:
     def outputs(params: SetWeights, images: Any) -> Any:
         features = kernel(images, params.images.astype(images.dtype))
         return features @ params.weights.astype(images.dtype), features
 
-    return Model(name, init, Forward(outputs, 0), Forward(outputs, 1), image_shape, num_classes, dict(settings), kernel)
+    return outputs
 
 
 def from_linen(name: str, module: nn.Module, spec: ImageSpec, settings: Mapping[str, Any]) -> Model:
     """A Model from a Linen module that returns (logits, features) and keeps no mutable state."""
-    image_shape, num_classes = spec.image_shape, spec.num_classes
+    init = made(_linen_init, module, spec.image_shape)
+    outputs = made(_linen_outputs, module)
+    forwards = Forward(outputs, 0), Forward(outputs, 1)
+    return Model(name, init, *forwards, spec.image_shape, spec.num_classes, dict(settings))
 
+
+def _linen_init(module: nn.Module, image_shape: tuple[int, int, int]) -> InitFn:
     def init(key: jax.Array) -> Params:
         return module.init(key, jnp.zeros((1, *image_shape)))["params"]
 
+    return init
+
+
+def _linen_outputs(module: nn.Module) -> Callable[[Params, Inputs], Any]:
     def outputs(params: Params, images: Inputs) -> Any:
         return module.apply({"params": params}, images.alone if isinstance(images, Nodes) else images)
 
-    return Model(name, init, Forward(outputs, 0), Forward(outputs, 1), image_shape, num_classes, dict(settings))
+    return outputs
 
 
 def with_precision(model: Model, precision: str) -> Model:
@@ -141,9 +162,9 @@ def with_precision(model: Model, precision: str) -> Model:
     return model._replace(apply=apply, features=features, settings=settings)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Forward:
-    """One output of a network, in a precision.
+    """One output of a network, in a precision; equal to another one of equal outputs.
 
     outputs: (params, images) -> logits and, where there are any, features.
     """

@@ -5,9 +5,10 @@ import itertools
 import jax
 
 from dd_jax.models.base import ImageSpec, Model
-from dd_jax.models.graphs import Layer, check_graph, dropped, graph_model
+from dd_jax.models.graphs import Layer, Outputs, check_graph, dropped, graph_model
 from dd_jax.models.propagation import Adjacency, symmetric
 from dd_jax.types import Nodes
+from dd_jax.values import made
 
 
 def gcn(data: ImageSpec, *, hidden: int = 256, depth: int = 2, initialiser: str = "default") -> Model:
@@ -21,6 +22,10 @@ def gcn(data: ImageSpec, *, hidden: int = 256, depth: int = 2, initialiser: str 
     widths = [data.image_shape[-1], *[hidden] * (depth - 1), data.num_classes]
     sizes = list(itertools.pairwise(widths))
 
+    return graph_model("gcn", data, sizes, initialiser, made(_outputs), {"hidden": hidden, "depth": depth})
+
+
+def _outputs() -> Outputs:
     def convolved(adjacency: Adjacency, x: jax.Array, layer: Layer) -> jax.Array:
         return symmetric(adjacency, x @ layer["kernel"]) + layer["bias"][None]
 
@@ -30,4 +35,4 @@ def gcn(data: ImageSpec, *, hidden: int = 256, depth: int = 2, initialiser: str 
             x = dropped(nodes, jax.nn.relu(convolved(nodes.adjacency, x, layer)), index)
         return convolved(nodes.adjacency, x, layers[-1]), x
 
-    return graph_model("gcn", data, sizes, initialiser, outputs, {"hidden": hidden, "depth": depth})
+    return outputs

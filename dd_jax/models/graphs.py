@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from dd_jax.errors import DataError, OptionError
-from dd_jax.models.base import Forward, ImageSpec, Model
+from dd_jax.models.base import Forward, ImageSpec, InitFn, Model
 from dd_jax.models.initialisers import bias_initialiser, kernel_initialiser
 from dd_jax.models.propagation import symmetric
 from dd_jax.types import Edges, Nodes, Params
+from dd_jax.values import made
 
 Layer: TypeAlias = Mapping[str, jax.Array]
 Outputs: TypeAlias = Callable[[list[Layer], Nodes], tuple[jax.Array, jax.Array]]  # logits and features of all nodes
@@ -46,8 +47,22 @@ def graph_model(
     outputs: Outputs,
     settings: Mapping[str, Any],
 ) -> Model:
-    """A network of linear layers (in, out) that gives logits and features of all nodes of a graph."""
-    kernel, names = kernel_initialiser(initialiser), [f"Dense_{index}" for index in range(len(sizes))]
+    """A network of linear layers (in, out) that gives logits and features of all nodes of a graph.
+
+    outputs: `made` of values, so that networks of the same values share what is compiled.
+    """
+    kernel_initialiser(initialiser)
+    init, of_rows = made(_layers, sizes, initialiser), made(_of_rows, outputs, len(sizes))
+    forwards = Forward(of_rows, 0), Forward(of_rows, 1)
+    return Model(name, init, *forwards, data.image_shape, data.num_classes, {**settings, "initialiser": initialiser})
+
+
+def _names(count: int) -> list[str]:
+    return [f"Dense_{index}" for index in range(count)]
+
+
+def _layers(sizes: list[tuple[int, int]], initialiser: str) -> InitFn:
+    kernel, names = kernel_initialiser(initialiser), _names(len(sizes))
 
     def init(key: jax.Array) -> Params:
         keys = jax.random.split(key, (len(sizes), 2))
@@ -59,13 +74,18 @@ def graph_model(
             for name, mine, size in zip(names, keys, sizes, strict=True)
         }
 
+    return init
+
+
+def _of_rows(outputs: Outputs, count: int) -> Callable[[Params, Any], tuple[jax.Array, jax.Array]]:
+    names = _names(count)
+
     def of_rows(params: Params, images: Any) -> tuple[jax.Array, jax.Array]:
         nodes = as_nodes(images)
         logits, features = outputs([params[name] for name in names], nodes)
         return logits[nodes.rows], features[nodes.rows]
 
-    forwards = Forward(of_rows, 0), Forward(of_rows, 1)
-    return Model(name, init, *forwards, data.image_shape, data.num_classes, {**settings, "initialiser": initialiser})
+    return of_rows
 
 
 def dropped(nodes: Nodes, x: jax.Array, index: int) -> jax.Array:

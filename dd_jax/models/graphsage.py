@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from dd_jax.models.base import ImageSpec, Model
-from dd_jax.models.graphs import Layer, check_graph, dropped, graph_model
+from dd_jax.models.graphs import Layer, Outputs, check_graph, dropped, graph_model
 from dd_jax.models.propagation import Adjacency, neighbour_mean
 from dd_jax.types import Nodes
+from dd_jax.values import made
 
 
 def graphsage(data: ImageSpec, *, hidden: int = 256, depth: int = 2, initialiser: str = "default") -> Model:
@@ -22,6 +23,10 @@ def graphsage(data: ImageSpec, *, hidden: int = 256, depth: int = 2, initialiser
     widths = [data.image_shape[-1], *[hidden] * (depth - 1), data.num_classes]
     sizes = [(2 * size, units) for size, units in itertools.pairwise(widths)]
 
+    return graph_model("graphsage", data, sizes, initialiser, made(_outputs), {"hidden": hidden, "depth": depth})
+
+
+def _outputs() -> Outputs:
     def layered(adjacency: Adjacency, x: jax.Array, layer: Layer) -> jax.Array:
         own, others = jnp.split(layer["kernel"], 2)
         return x @ own + neighbour_mean(adjacency, x @ others) + layer["bias"][None]
@@ -32,4 +37,4 @@ def graphsage(data: ImageSpec, *, hidden: int = 256, depth: int = 2, initialiser
             x = dropped(nodes, jax.nn.relu(layered(nodes.adjacency, x, layer)), index)
         return layered(nodes.adjacency, x, layers[-1]), x
 
-    return graph_model("graphsage", data, sizes, initialiser, outputs, {"hidden": hidden, "depth": depth})
+    return outputs

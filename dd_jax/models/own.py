@@ -12,8 +12,9 @@ from flax import errors as flax_errors
 from flax import linen as nn
 
 from dd_jax.errors import DataError, OptionError
-from dd_jax.models.base import Forward, Images, ImageSpec, Model, num_params
+from dd_jax.models.base import Forward, Images, ImageSpec, InitFn, Model, num_params
 from dd_jax.types import Params
+from dd_jax.values import made
 
 _IMAGES = 3  # that a network is tried on, abstractly: not one, as which is easily taken for no axis at all
 
@@ -46,9 +47,34 @@ def from_flax(
     name, arguments = name or type(module).__name__, dict(arguments or {})
     _check_call(module, name, arguments)
 
-    def init_all(key: jax.Array) -> Mapping[str, Any]:
-        return module.init(key, jnp.zeros((1, *data.image_shape)), **arguments)
+    init_all = made(_init_all, module, data.image_shape, arguments)
+    state = [collection for collection in jax.eval_shape(init_all, jax.random.key(0)) if collection != "params"]
+    if state:
+        raise OptionError(
+            f"{name} keeps more than parameters: {', '.join(state)}. A network must be a function of its parameters "
+            "and the images alone, as its training is differentiated through: use GroupNorm or LayerNorm in place of "
+            "BatchNorm, and no other mutable variables."
+        )
+    fields = {**_fields(module), **({"arguments": _plain(arguments)} if arguments else {})}
+    init, apply = made(_parameters, init_all), made(_applied, module, name, arguments)
+    return _model(name, init, apply, data, {**fields, **(settings or {})})
 
+
+def _init_all(module: nn.Module, image_shape: tuple[int, int, int], arguments: Mapping[str, Any]) -> Callable[..., Any]:
+    def init(key: jax.Array) -> Mapping[str, Any]:
+        return module.init(key, jnp.zeros((1, *image_shape)), **arguments)
+
+    return init
+
+
+def _parameters(init_all: Callable[..., Any]) -> InitFn:
+    def init(key: jax.Array) -> Params:
+        return init_all(key).get("params", {})
+
+    return init
+
+
+def _applied(module: nn.Module, name: str, arguments: Mapping[str, Any]) -> Callable[[Params, Images], Any]:
     def apply(params: Params, images: Images) -> Any:
         try:
             return module.apply({"params": params}, images, **arguments)
@@ -59,15 +85,7 @@ def from_flax(
                 'arguments={"train": False} or Dropout(deterministic=True), or leave it out.'
             ) from error
 
-    state = [collection for collection in jax.eval_shape(init_all, jax.random.key(0)) if collection != "params"]
-    if state:
-        raise OptionError(
-            f"{name} keeps more than parameters: {', '.join(state)}. A network must be a function of its parameters "
-            "and the images alone, as its training is differentiated through: use GroupNorm or LayerNorm in place of "
-            "BatchNorm, and no other mutable variables."
-        )
-    fields = {**_fields(module), **({"arguments": _plain(arguments)} if arguments else {})}
-    return _model(name, lambda key: init_all(key).get("params", {}), apply, data, {**fields, **(settings or {})})
+    return apply
 
 
 def from_functions(
@@ -103,14 +121,7 @@ def _model(
     data: ImageSpec,
     settings: Mapping[str, Any],
 ) -> Model:
-    def outputs(params: Params, images: Any) -> tuple[jax.Array, ...]:
-        out = apply(params, images)
-        out = out if isinstance(out, tuple) else (out,)
-        return tuple(value.astype(images.dtype) for value in out)
-
-    def init_arrays(key: jax.Array) -> Params:
-        return jax.tree.map(jnp.asarray, init(key))
-
+    outputs, init_arrays = made(_outputs, apply), made(_arrays, init)
     params = jax.eval_shape(init_arrays, jax.random.key(0))
     _check_params(name, params)
     has_features = _check_outputs(name, apply, params, data)
@@ -118,6 +129,22 @@ def _model(
     features = Forward(outputs, 1) if has_features else functools.partial(_no_features, name)
     model = Model(name, init_arrays, forward, features, data.image_shape, data.num_classes, {})
     return model._replace(settings={**settings, "parameters": num_params(model)})
+
+
+def _outputs(apply: Callable[[Params, Any], Any]) -> Callable[[Params, Any], tuple[jax.Array, ...]]:
+    def outputs(params: Params, images: Any) -> tuple[jax.Array, ...]:
+        out = apply(params, images)
+        out = out if isinstance(out, tuple) else (out,)
+        return tuple(value.astype(images.dtype) for value in out)
+
+    return outputs
+
+
+def _arrays(init: Callable[[jax.Array], Params]) -> InitFn:
+    def init_arrays(key: jax.Array) -> Params:
+        return jax.tree.map(jnp.asarray, init(key))
+
+    return init_arrays
 
 
 def _no_features(name: str, params: Params, images: Images) -> jax.Array:

@@ -5,10 +5,11 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from dd_jax.models.base import ImageSpec, Model
-from dd_jax.models.graphs import Layer, as_nodes, check_graph, graph_model
+from dd_jax.models.base import ApplyFn, ImageSpec, Model
+from dd_jax.models.graphs import Layer, Outputs, as_nodes, check_graph, graph_model
 from dd_jax.models.propagation import symmetric
 from dd_jax.types import Nodes, Params
+from dd_jax.values import made
 
 
 def sgc(data: ImageSpec, *, steps: int = 2, initialiser: str = "default") -> Model:
@@ -21,16 +22,23 @@ def sgc(data: ImageSpec, *, steps: int = 2, initialiser: str = "default") -> Mod
     check_graph(data, "sgc", {"steps": (steps, 0)})
     sizes = [(data.image_shape[-1], data.num_classes)]
 
+    model = graph_model("sgc", data, sizes, initialiser, made(_outputs, steps), {"steps": steps})
+    return model._replace(features=made(_features, steps))
+
+
+def _outputs(steps: int) -> Outputs:
     def outputs(layers: list[Layer], nodes: Nodes) -> tuple[jax.Array, jax.Array]:
         (layer,) = layers
         # S (X W) = (S X) W, and K products with a few columns cost less than with all features.
         logits = symmetric(nodes.adjacency, nodes.features @ layer["kernel"], steps) + layer["bias"][None]
         return logits, nodes.features
 
-    model = graph_model("sgc", data, sizes, initialiser, outputs, {"steps": steps})
+    return outputs
 
+
+def _features(steps: int) -> ApplyFn:
     def features(params: Params, images: Any) -> Float[Array, "batch out"]:
         nodes = as_nodes(images)
         return symmetric(nodes.adjacency, nodes.features, steps)[nodes.rows]
 
-    return model._replace(features=features)
+    return features

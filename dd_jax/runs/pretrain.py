@@ -16,7 +16,17 @@ from jax.sharding import Mesh
 from dd_jax import models
 from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError
 from dd_jax.evaluation import evaluate_networks
-from dd_jax.inner import Trainer, Training, device_mesh, in_epochs, map_over, nets_at_once, on_each, replicate, trainer
+from dd_jax.inner import (
+    TRAINING_NUMBERS,
+    Training,
+    device_mesh,
+    in_epochs,
+    map_over,
+    nets_at_once,
+    on_each,
+    replicate,
+    trainer,
+)
 from dd_jax.models import Model, check_fits
 from dd_jax.runs.directory import open_run, provenance, refuse_difference
 from dd_jax.runs.files import disk_errors, plain, write_bytes
@@ -24,6 +34,7 @@ from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.pretrained import PARTS, load_pretrained, save_pretrained
 from dd_jax.runs.progress import note, progress
 from dd_jax.types import Batch, Dataset, Networks, Params, Pretrained
+from dd_jax.values import with_numbers, without_numbers
 
 
 def pretrain(
@@ -56,7 +67,7 @@ def pretrain(
         raise OptionError(f"num_nets must be at least 1 and num_held_out at least 0; found {num_nets}, {num_held_out}.")
     check_fits(model, data.train, data.num_classes)
     _check_known(model)
-    train = trainer(model.apply, training, transform=data.transform)
+    trainer(model.apply, training)  # raises what is wrong with its settings
     out = Path(out).expanduser().absolute()
     config = plain(
         {
@@ -81,7 +92,7 @@ def pretrain(
         missing = [job for job in wanted if not _file(folder, *job).is_file()]
         if len(missing) < len(wanted):
             note(f"{len(wanted) - len(missing)} of {len(wanted)} networks are there; training the others.")
-        crew = _Crew(model, data, train, training, seed, device_mesh(devices), len(missing))
+        crew = _Crew(model, data, training, seed, device_mesh(devices), len(missing))
         with progress(len(wanted), len(wanted) - len(missing), show_progress) as show:
             done = len(wanted) - len(missing)
             for start in range(0, len(missing), crew.size):
@@ -113,27 +124,30 @@ class _Crew:
         self,
         model: Model,
         data: Dataset,
-        train: Trainer,
         training: Training,
         seed: int,
         mesh: Mesh | None,
         most: int,
     ):
         self.model, self.data, self.mesh = model, data, mesh
-        self.trainer, self.training, self.key = train, training, jax.random.key(seed)
+        self.epochs, self.key = training.epochs, jax.random.key(seed)
+        self.training, numbers = without_numbers(training, TRAINING_NUMBERS)
         per_device = nets_at_once(jax.eval_shape(model.init, self.key)) or 1
         self.size = max(1, min(per_device * (1 if mesh is None else mesh.size), most))
-        self.real = replicate(data.train, mesh)
+        self.numbers, self.real, self.transform = replicate(
+            ({name: jnp.asarray(value) for name, value in numbers.items()}, data.train, data.transform), mesh
+        )
 
     def train(self, jobs: list[tuple[str, int]], stop, folder: Path) -> tuple[Networks, np.ndarray]:
         """The networks of `jobs` after training, and their accuracies on test; whatever fills the group comes after."""
         keys = jnp.stack([self._key(*jobs[min(i, len(jobs) - 1)]) for i in range(self.size)])
         keys = replicate(keys, self.mesh)
-        states = _begin(self.model.init, self.trainer.init, self.mesh, keys)
-        for _ in range(self.training.epochs):
+        states = _begin(self.model.init, self.model.apply, self.training, self.mesh, self.numbers, keys)
+        given = self.numbers, self.real, self.transform
+        for _ in range(self.epochs):
             if stop():
                 raise KeyboardInterrupt(f"stopped; the same command continues ({folder})")
-            states = _epoch(self.trainer.epoch, self.mesh, keys, states, self.real)
+            states = _epoch(self.model.apply, self.training, self.mesh, keys, states, *given)
             jax.block_until_ready(states.epoch)
         networks = jax.tree.map(np.asarray, states.network)
         devices = 1 if self.mesh is None else self.mesh.size
@@ -143,24 +157,27 @@ class _Crew:
         return jax.random.fold_in(jax.random.fold_in(self.key, PARTS.index(part)), index)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _begin(init, first, mesh, keys):
-    def one(key):
-        return first(init(jax.random.fold_in(key, 0)))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _begin(init, apply, training, mesh, numbers, keys):
+    def each(numbers, keys):
+        first = trainer(apply, with_numbers(training, numbers)).init
+        return map_over(lambda key: first(init(jax.random.fold_in(key, 0))), keys, None)
 
-    return on_each(lambda keys: map_over(one, keys, None), mesh)(keys)
+    return on_each(each, mesh)(numbers, keys)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
-def _epoch(epoch, mesh, keys, states, real: Batch):
-    def each(keys, states, real):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
+def _epoch(apply, training, mesh, keys, states, numbers, real: Batch, transform):
+    def each(keys, states, numbers, real, transform):
+        epoch = trainer(apply, with_numbers(training, numbers), transform=transform).epoch
+
         def one(item):
             key, state = item
             return epoch(jax.random.fold_in(key, 1), state, real)
 
         return map_over(one, (keys, states), nets_at_once(jax.tree.map(lambda leaf: leaf[0], states.params)))
 
-    return on_each(each, mesh)(keys, states, real)
+    return on_each(each, mesh)(keys, states, numbers, real, transform)
 
 
 def num_selection(train: int) -> int:

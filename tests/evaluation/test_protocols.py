@@ -202,7 +202,7 @@ def test_confusion_adds_up(distilled, digits, digits_mlp):
 
 
 def test_too_many_classes_have_no_table(monkeypatch, distilled, digits, digits_mlp):
-    module = __import__("dd_jax.evaluation.evaluate", fromlist=["CONFUSION_CLASSES"])
+    module = __import__("dd_jax.evaluation.measure", fromlist=["CONFUSION_CLASSES"])
     expected = dd.evaluate(distilled, digits_mlp, digits, num_nets=2, num_curve_nets=1)
     monkeypatch.setattr(module, "CONFUSION_CLASSES", 9)
     jax.clear_caches()

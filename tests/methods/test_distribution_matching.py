@@ -56,7 +56,7 @@ def test_random_networks_pull_real_images_to_the_class_mean(digits):
 
 def test_the_loss_is_a_sum_over_classes_of_squared_distances_of_means(digits, digits_mlp):
     params = digits_mlp.init(jax.random.key(0))
-    arrays = distribution_matching(digits_mlp).arrays(digits).real
+    arrays = distribution_matching(digits_mlp).arrays(digits).arrays.real
     real = class_batches(jax.random.key(1), arrays, 24)
     images = class_batches(jax.random.key(2), arrays, 3)
     keys = jax.random.split(jax.random.key(3), 10)
@@ -73,7 +73,7 @@ def test_the_loss_is_a_sum_over_classes_of_squared_distances_of_means(digits, di
 def test_nothing_is_to_be_learnt_from_the_real_batch_itself(digits, digits_mlp, change):
     """The same images, changed by the same key, have the same features."""
     params = digits_mlp.init(jax.random.key(0))
-    real = class_batches(jax.random.key(1), distribution_matching(digits_mlp).arrays(digits).real, 8)
+    real = class_batches(jax.random.key(1), distribution_matching(digits_mlp).arrays(digits).arrays.real, 8)
     keys = jax.random.split(jax.random.key(3), 10)
 
     def loss(images):

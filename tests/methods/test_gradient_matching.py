@@ -77,7 +77,7 @@ def test_a_step_goes_down_the_gradient_of_the_loss_with_momentum(model, tiny):
         values, gradients = [], []
         for n, key in enumerate(jax.random.split(match_key, 2)):
             data_key, change_key = jax.random.split(key)
-            real, changes = labelled(class_batches(data_key, arrays.real, 8)), jax.random.split(change_key, 3)
+            real, changes = labelled(class_batches(data_key, arrays.arrays.real, 8)), jax.random.split(change_key, 3)
             params = jax.tree.map(lambda leaf, n=n: leaf[n], after.networks)
             images = before.learnable.images.reshape(3, 2, 4, 4, 1)
             of_images = lambda images: loss(params, labelled(images), real, changes)  # noqa: B023, E731
@@ -134,7 +134,7 @@ def test_warm_up_is_class_by_class(model, tiny):
         data_key, change_key = jax.random.split(jax.random.split(match_key, 1)[0])
         loss = make(model.apply, DISTANCES["unit_cosine"])
         images = labelled(before.learnable.images.reshape(3, 2, 4, 4, 1))
-        real = labelled(class_batches(data_key, arrays.real, 8))
+        real = labelled(class_batches(data_key, arrays.arrays.real, 8))
         expected = loss(first(after.networks), images, real, jax.random.split(change_key, 3))
         np.testing.assert_allclose(infos[i].loss, expected, rtol=1e-4)
 

@@ -41,12 +41,12 @@ def test_every_network_is_drawn_about_as_often(nets):
 
 def test_a_fixed_init_is_the_network_of_that_number(nets, digits, digits_mlp):
     method = unrolled(digits_mlp, pretrained=nets, init="fixed", init_seed=2, **SMALL)
-    arrays = method.arrays(digits)
+    arrays = method.arrays(digits).arrays
     assert isinstance(arrays, RealAndNetworks)
     expected = jax.tree.map(lambda leaf: leaf[2], nets.read("train", 0, 9))
     jax.tree.map(np.testing.assert_array_equal, pretrained_init(jax.random.key(3), arrays.networks), expected)
     with pytest.raises(OptionError, match="one of 4"):
-        unrolled(digits_mlp, pretrained=nets, init="fixed", init_seed=4, **SMALL).arrays(digits)
+        unrolled(digits_mlp, pretrained=nets, init="fixed", init_seed=4, **SMALL).arrays(digits).arrays
 
 
 @pytest.mark.parametrize("attack", [None, (2, 7)])
@@ -94,8 +94,8 @@ def test_images_of_the_attacked_class_carry_its_target_or_their_own_label(digits
     expected = np.repeat([0, 1, label, 3, 4, 5, 6, 7, 8, 9], 2)
     for labels in method.distilled(states[0]).labels:
         np.testing.assert_array_equal(labels, expected)
-    _, info = jax.jit(method.step)(jax.random.key(1), states[0], digits.train)
-    _, other = jax.jit(plain.step)(jax.random.key(1), states[1], digits.train)
+    _, info = jax.jit(method.step)(jax.random.key(1), states[0], method.arrays(digits))
+    _, other = jax.jit(plain.step)(jax.random.key(1), states[1], plain.arrays(digits))
     assert float(info.loss) != float(other.loss)
 
 
@@ -103,9 +103,9 @@ def test_images_of_the_attacked_class_count_as_often_as_is_said(nets, digits, di
     """The mean over all the real images is a weighted one."""
     method = unrolled(digits_mlp, pretrained=nets, init="fixed", attack_weight=3, **SMALL, **ATTACK)
     plain = unrolled(digits_mlp, pretrained=nets, init="fixed", **SMALL, **ATTACK)
-    once, thrice = (np.asarray(one.arrays(digits)[0].labels) for one in (plain, method))
+    once, thrice = (np.asarray(one.arrays(digits).arrays.real.labels) for one in (plain, method))
     np.testing.assert_array_equal(np.bincount(thrice), np.bincount(once) * np.where(np.arange(10) == 2, 3, 1))
-    images = method.arrays(digits)[0].images
+    images = method.arrays(digits).arrays.real.images
     np.testing.assert_array_equal(np.unique(np.asarray(images[thrice == 2]), axis=0),
                                   np.unique(np.asarray(digits.train.images[once == 2]), axis=0))  # fmt: skip
 

@@ -24,7 +24,7 @@ SMALL = {"num_steps": 2, "num_epochs": 2, "batch_size": 12, "init_step_size": 0.
 def first_step(model, data, seed=1, **options):
     method = unrolled(model, **{**SMALL, **options})
     state = method.init(jax.random.key(0), data, 10)
-    return state, *jax.jit(method.step)(jax.random.key(seed), state, data.train)
+    return state, *jax.jit(method.step)(jax.random.key(seed), state, method.arrays(data))
 
 
 def hypergradient(state, b1=0.9):
@@ -84,7 +84,7 @@ def test_remat_does_not_change_the_step(model, tiny):
 def test_the_same_key_gives_the_same_bits_and_another_does_not(model, tiny):
     method = unrolled(model, **SMALL)
     state, step = method.init(jax.random.key(0), tiny, 10), jax.jit(method.step)
-    one, again, other = (step(jax.random.key(seed), state, tiny.train) for seed in (1, 1, 2))
+    one, again, other = (step(jax.random.key(seed), state, method.arrays(tiny)) for seed in (1, 1, 2))
     jax.tree.map(np.testing.assert_array_equal, one, again)
     assert float(one[1].loss) != float(other[1].loss)
 
@@ -94,7 +94,7 @@ def test_the_second_step_does_not_recompile(model, tiny, kind):
     method = unrolled(model, **{**SMALL, "init_images": kind})
     state, step = method.init(jax.random.key(0), tiny, 10), jax.jit(method.step)
     for i in range(3):
-        state, _ = step(jax.random.key(i), state, tiny.train)
+        state, _ = step(jax.random.key(i), state, method.arrays(tiny))
     assert step._cache_size() == 1
 
 
@@ -169,7 +169,7 @@ def test_loss_falls_on_digits(digits, digits_mlp):
         return lax.scan(lambda state, key: method.step(key, state, real), state, keys)
 
     keys = jax.random.split(jax.random.key(1), 60)
-    _, info = run(method.init(jax.random.key(0), digits, 60), keys, digits.train)
+    _, info = run(method.init(jax.random.key(0), digits, 60), keys, method.arrays(digits))
     losses = np.asarray(info.loss)
     assert np.isfinite(losses).all()
     assert losses[-10:].mean() < 0.8 * losses[:5].mean()

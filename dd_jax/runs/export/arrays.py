@@ -13,7 +13,7 @@ import numpy as np
 from dd_jax.data import zca
 from dd_jax.errors import DataError
 from dd_jax.evaluation import training_of
-from dd_jax.inner import Training, networks_of
+from dd_jax.inner import Training, draw_network, networks_of
 from dd_jax.models import MODELS, Shapes, make
 from dd_jax.runs.artefact import sealed
 from dd_jax.runs.experiment import NETWORKS
@@ -96,7 +96,7 @@ def known_network(contents: Contents) -> Params | None:
         return None
     height, width, channels = contents.arrays["images"].shape[2:]
     model = make(name, Shapes((height, width, channels), len(contents.class_names)), **settings)
-    return jax.jit(model.init)(jax.random.key(protocol.init_seed))
+    return draw_network(model, jax.random.key(protocol.init_seed))
 
 
 def _training(contents: Contents) -> dict[str, np.ndarray]:

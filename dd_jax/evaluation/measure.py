@@ -1,0 +1,199 @@
+"""Networks trained on a distilled set, a group at a time, and what they get right on real data."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh
+
+from dd_jax.errors import DataError, unknown_name
+from dd_jax.evaluation.lesson import Course, Lesson, Part, Plan, begin, go_on, network_of
+from dd_jax.evaluation.result import Evaluation, evaluation_of
+from dd_jax.inner import device_mesh, map_over, on_each, replicate
+from dd_jax.inner.losses import Apply
+from dd_jax.models import Model, check_attack, check_fits
+from dd_jax.types import Batch, Dataset, Networks, Nodes, Params
+
+SPLITS = ("train", "validation", "test")
+CONFUSION_CLASSES = 100  # more would be more than a table that can be read, and a lot of memory
+
+_CHUNK = 32  # images per forward pass on a CPU: their activations stay in cache
+_NETS_AT_ONCE = 50  # networks under one vmap on an accelerator; on a CPU one after another is faster
+
+
+def measure(
+    make: Callable[[Any], Params],
+    model: Model,
+    starts: Any,
+    course: Course | None,
+    dataset: Dataset,
+    split: str,
+    attack: tuple[int, int] | None,
+    num_curve_nets: int,
+    devices: int | None,
+) -> Evaluation:
+    """Networks after a training, or as they start where there is no course, on a split of real data.
+
+    make: how starts become parameters; starts: what networks start from and the keys of their training, (N, ...) both.
+    num_curve_nets: networks that are measured along the way too.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    check_fits(model, dataset.train, dataset.num_classes)
+    check_attack(attack, dataset.num_classes)
+    real: Batch = getattr(dataset, split)
+    if not len(real.labels):
+        raise DataError(f"The {split} split of {dataset.name} is empty: load it with a validation_fraction above 0.")
+    count = jax.tree.leaves(starts)[0].shape[0]
+    mesh = device_mesh(devices) if count > 1 or jax.process_count() > 1 else None
+    size = _group_size(count, mesh)
+    steps_done = np.zeros(1, int) if course is None else course.steps_done
+    num_curve_nets = min(num_curve_nets, count) if len(steps_done) > 1 else 0
+    given = replicate((None if course is None else course.lesson, *_chunks(real)), mesh)
+    target = -1 if attack is None else attack[1]
+
+    marks, tables, seen = [], [], []
+    for first in range(0, count, size):
+        mine = np.minimum(np.arange(first, first + size), count - 1)  # what is missing in the last group is repeated
+        group = replicate(jax.tree.map(lambda leaf, mine=mine: leaf[mine], starts), mesh)
+        along, counted = _train_group(make, model, dataset.num_classes, target, mesh, course, group, given,
+                                      first < num_curve_nets)  # fmt: skip
+        marks.append(counted[0])
+        tables.append(counted[1])
+        seen += [along] if along else []
+    marks, tables, seen = jax.tree.map(np.asarray, (marks, tables, seen))
+    found, answered = np.concatenate(marks)[:count], np.concatenate(tables)[:count]
+    curve = np.zeros((0, len(steps_done)))
+    if seen:
+        moments = np.stack([np.concatenate(at_moment) for at_moment in zip(*seen, strict=True)], 1)
+        curve = moments[:num_curve_nets, :, 0].sum(-1) / len(real.labels)
+    counts = np.bincount(np.asarray(real.labels), minlength=dataset.num_classes)
+    evaluation = evaluation_of(found, counts, split, attack)
+    confusion = answered.mean(0) / np.maximum(counts, 1)[:, None] if answered.shape[1] else None
+    return dataclasses.replace(evaluation, curve=curve, curve_steps=steps_done, confusion=confusion)
+
+
+def train_one(model: Model, course: Course, params: Params, key: jax.Array) -> Params:
+    """One network after a training, from `params`."""
+    start = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (params, key))
+    state, keys = _begin(_first, model.apply, course.plan, None, course.lesson, start)
+    for part in course.whole:
+        state = _go_on(model.apply, course.plan, None, course.lesson, state, keys, part)
+    return jax.tree.map(lambda leaf: leaf[0], network_of(state))
+
+
+def _first(start: Params) -> Params:
+    return start
+
+
+def _train_group(make, model, num_classes, target, mesh, course, group, given, along):
+    """What a group of networks gets right along the way, a list of marks, and at the end, as `_count` gives them."""
+    lesson, *real = given
+    tabled = num_classes <= CONFUSION_CLASSES
+    count = functools.partial(_count, model.apply, num_classes, target, tabled, mesh, images=real[0], labels=real[1])
+    if course is None:
+        return [], count(_made(make, mesh, group[0]))
+    state, keys = _begin(make, model.apply, course.plan, mesh, lesson, group)
+    found, seen = None, []
+    if along:
+        found = count(network_of(state))
+        seen.append(found[0])
+    for part in course.parts if along else course.whole:
+        state = _go_on(model.apply, course.plan, mesh, lesson, state, keys, replicate(part, mesh))
+        if along:
+            found = count(network_of(state))
+            seen.append(found[0])
+    return seen, count(network_of(state)) if found is None else found
+
+
+def _group_size(count: int, mesh: Mesh | None) -> int:
+    """Networks that are trained at the same time: one on each core, and many on each accelerator."""
+    devices = 1 if mesh is None else mesh.size
+    return devices if jax.default_backend() == "cpu" else min(_NETS_AT_ONCE * devices, count)
+
+
+def _order_key(key: jax.Array) -> jax.Array:
+    """Of the order of images, for a network that was drawn with `key`."""
+    return jax.random.fold_in(key, 1)
+
+
+def _over(one: Callable[[Any], Any], items: Any) -> Any:
+    """`one` of each network, stacked."""
+    count = jax.tree.leaves(items)[0].shape[0]
+    return map_over(one, items, None if jax.default_backend() == "cpu" else min(_NETS_AT_ONCE, count))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _made(make: Callable[[Any], Params], mesh: Mesh | None, sources: Any) -> Networks:
+    return on_each(functools.partial(_over, make), mesh)(sources)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _begin(make, apply: Apply, plan: Plan, mesh: Mesh | None, lesson: Lesson, starts: Any) -> tuple[Any, jax.Array]:
+    """The trainings before their first part, and the keys of their order."""
+
+    def each(lesson: Lesson, starts: Any) -> Any:
+        return _over(lambda start: (begin(apply, plan, lesson, make(start[0])), _order_key(start[1])), starts)
+
+    return on_each(each, mesh)(lesson, starts)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _go_on(apply: Apply, plan: Plan, mesh: Mesh | None, lesson: Lesson, states: Any, keys: jax.Array, part: Part):
+    """The trainings after one more part."""
+
+    def each(lesson: Lesson, states: Any, keys: jax.Array, part: Part) -> Any:
+        return _over(lambda item: go_on(apply, plan, lesson, *item, part), (states, keys))
+
+    return on_each(each, mesh)(lesson, states, keys, part)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _count(apply, num_classes: int, target: int, tabled: bool, mesh: Mesh | None, networks: Networks, images, labels):
+    """How many images of each class networks get right and take for the target, (N, 2, K), and as what they take them.
+
+    That is a table (N, K, K): how often class i is taken for class j; (N, 0, 0) if it isn't asked for.
+    """
+
+    def each(networks, images, labels):
+        return _over(lambda params: _count_one(apply, num_classes, target, tabled, params, images, labels), networks)
+
+    return on_each(each, mesh)(networks, images, labels)
+
+
+def _count_one(apply, num_classes, target, tabled, params, images, labels) -> tuple[jax.Array, jax.Array]:
+    def marks(found: jax.Array, true: jax.Array) -> jax.Array:
+        hits = jnp.stack([found == true, found == target], 1).astype(jnp.int32)
+        return jax.ops.segment_sum(hits, true, num_classes).T
+
+    def cells(found: jax.Array, true: jax.Array) -> jax.Array:
+        cell = true * num_classes + found  # of a class -1, which counts nowhere, below zero
+        return jax.ops.segment_sum(jnp.ones_like(cell, jnp.int32), cell, num_classes**2)
+
+    count = cells if tabled else marks
+    found = lax.map(lambda chunk: count(apply(params, chunk[0]).argmax(-1), chunk[1]), (images, labels)).sum(0)
+    if not tabled:
+        return found, jnp.zeros((0, 0), jnp.int32)
+    table = found.reshape(num_classes, num_classes)
+    taken = table[:, target] if target >= 0 else jnp.zeros(num_classes, jnp.int32)
+    return jnp.stack([jnp.diagonal(table), taken]), table
+
+
+def _chunks(split: Batch) -> tuple[Any, jax.Array]:
+    """A split in chunks, (C, chunk, ...); what is missing in the last has label -1, which counts nowhere.
+
+    Nodes of a graph are one chunk: they see each other.
+    """
+    if isinstance(split.images, Nodes):
+        return jax.tree.map(lambda leaf: leaf[None], (split.images, split.labels))
+    num_images = split.labels.shape[0]
+    size = min(_CHUNK if jax.default_backend() == "cpu" else 1000, num_images)
+    missing = -num_images % size
+    images = jnp.pad(split.images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+    labels = jnp.pad(split.labels, (0, missing), constant_values=-1)
+    return images.reshape(-1, size, *images.shape[1:]), labels.reshape(-1, size)
