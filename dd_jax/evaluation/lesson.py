@@ -191,6 +191,7 @@ def network_of(state: Any) -> Params:
 
 
 def _training(plan: Plan, lesson: Lesson) -> Training:
+    assert isinstance(plan.training, Training)
     return with_numbers(plan.training, lesson.numbers or {})
 
 

@@ -148,7 +148,7 @@ def _go_on(apply: Apply, plan: Plan, mesh: Mesh | None, lesson: Lesson, states: 
     """The trainings after one more part."""
 
     def each(lesson: Lesson, states: Any, keys: jax.Array, part: Part) -> Any:
-        return _over(lambda item: go_on(apply, plan, lesson, *item, part), (states, keys))
+        return _over(lambda item: go_on(apply, plan, lesson, item[0], item[1], part), (states, keys))
 
     return on_each(each, mesh)(lesson, states, keys, part)
 

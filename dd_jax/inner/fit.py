@@ -279,12 +279,12 @@ def _check(training: Training) -> None:
         raise OptionError(f"steps must be at least 1, but is {training.steps}.")
     if not all(0 <= drop <= 1 for drop in training.drops):
         raise OptionError(f"drops must be shares of the epochs, from 0 to 1, but are {training.drops}.")
-    for name, known in (
+    for name, names in (
         ("schedule", SCHEDULES),
         ("augment", AUGMENTS),
         ("optimiser", OPTIMISERS),
         ("loss", tuple(LOSSES)),
         ("keep", KEEP),
     ):
-        if getattr(training, name) not in known:
-            raise unknown_name(name, getattr(training, name), known)
+        if getattr(training, name) not in names:
+            raise unknown_name(name, getattr(training, name), names)

@@ -46,7 +46,7 @@ def test_a_fixed_init_is_the_network_of_that_number(nets, digits, digits_mlp):
     expected = jax.tree.map(lambda leaf: leaf[2], nets.read("train", 0, 9))
     jax.tree.map(np.testing.assert_array_equal, pretrained_init(jax.random.key(3), arrays.networks), expected)
     with pytest.raises(OptionError, match="one of 4"):
-        unrolled(digits_mlp, pretrained=nets, init="fixed", init_seed=4, **SMALL).arrays(digits).arrays
+        unrolled(digits_mlp, pretrained=nets, init="fixed", init_seed=4, **SMALL).arrays(digits)
 
 
 @pytest.mark.parametrize("attack", [None, (2, 7)])
