@@ -37,6 +37,24 @@ def free_programs():
         gc.collect()
 
 
+_compiled: list[str] = []
+
+
+def _note_compilation(event: str, seconds: float, **about: object) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+        _compiled.append(str(about.get("fun_name")))
+
+
+jax.monitoring.register_event_duration_secs_listener(_note_compilation)
+
+
+@pytest.fixture
+def compilations() -> list[str]:
+    """The names of the programs that are compiled, or read from the cache on the disk, from here on."""
+    _compiled.clear()
+    return _compiled
+
+
 @pytest.fixture
 def x64():
     """Float64 for the length of a test."""

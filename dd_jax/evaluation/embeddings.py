@@ -4,7 +4,6 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Float
@@ -16,6 +15,7 @@ from dd_jax.inner import (
     draw_networks,
     fit,
     in_epochs,
+    keys_of,
     map_over,
     nets_at_once,
     on_each,
@@ -38,7 +38,7 @@ def trained_networks(
     """
     check_fits(model, dataset.train, dataset.num_classes)
     training = training or Training(epochs=passes(dataset), drop_last=False)
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(num_nets))
+    keys = keys_of(seed, np.arange(num_nets))
     starts = draw_networks(model, keys)
     mesh = device_mesh() if num_nets > 1 else None
     transform = dataset.transform if training.on_pixels else None

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from dd_jax.data.transforms import same_transform, to_model, to_pixels
 from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.evaluation.lesson import plan_course
-from dd_jax.evaluation.measure import SPLITS, measure, train_one
+from dd_jax.evaluation.measure import SPLITS, Starts, measure, train_one
 from dd_jax.evaluation.protocols import ProtocolWarning, misuse, training_of
 from dd_jax.evaluation.result import Evaluation
 from dd_jax.inner import (
@@ -19,10 +19,11 @@ from dd_jax.inner import (
     Regression,
     Training,
     draw_network,
+    keys_of,
     networks_of,
 )
 from dd_jax.models import Model, check_fits, check_pretrained
-from dd_jax.types import Batch, Dataset, DistilledData, Networks, Params, Pretrained, Protocol
+from dd_jax.types import Batch, Dataset, DistilledData, Networks, Params, Pretrained
 
 
 def evaluate(
@@ -95,8 +96,7 @@ def evaluate_networks(
     attack: (K, T) to also tell how many images of class K are taken for T.
     Raises as `evaluate` does.
     """
-    starts = networks, _keys(jax.tree.leaves(networks)[0].shape[0], 0)
-    return measure(_as_is, model, starts, None, dataset, split, attack, 0, devices)
+    return measure(_as_is, model, _given(networks, 0), None, dataset, split, attack, 0, devices)
 
 
 def train_on(
@@ -156,36 +156,32 @@ def _warn(distilled: DistilledData, from_scratch: bool) -> None:
         warnings.warn(problem, ProtocolWarning, stacklevel=3)
 
 
-def init_keys(protocol: Protocol, num_nets: int, seed: int) -> jax.Array:
-    """The keys of the networks that a protocol starts from, (N,); one only where the init is fixed."""
+def _starts(model, protocol, num_nets, seed, pretrained, part) -> tuple[Callable[[Any], Params], Starts]:
+    """What networks start from and the keys of their training, and how the former become parameters."""
     if protocol.init not in INITS:
         raise unknown_name("init", protocol.init, INITS)
-    if protocol.init == "fixed":
-        return jax.random.key(protocol.init_seed)[None]
-    return _keys(num_nets, seed)
-
-
-def _keys(count: int, seed: int) -> jax.Array:
-    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(count))
-
-
-def _starts(model, protocol, num_nets, seed, pretrained, part) -> tuple[Callable[[Any], Params], Any]:
-    """What networks start from and the keys of their training, with a leading axis; how it becomes parameters."""
     if pretrained is None:
         if protocol.pretrained:
             raise DataError(
                 "The set is for pretrained networks: give them as pretrained (dd_jax.load_pretrained reads their file)."
             )
-        keys = init_keys(protocol, num_nets, seed)
-        return model.init, (keys, keys)
+        if protocol.init == "fixed":
+            key = jax.random.key(protocol.init_seed)[None]
+            return model.init, Starts(1, lambda numbers: 2 * (jnp.broadcast_to(key, numbers.shape),))
+        return model.init, Starts(num_nets, lambda numbers: 2 * (keys_of(seed, numbers),))
     check_pretrained(pretrained, model)
     if protocol.init == "fixed" and protocol.pretrained not in ("", pretrained.fingerprint):
         raise DataError(
             f"The set is for one known network, and not out of {pretrained.name}: their fingerprint is "
             f"{pretrained.fingerprint}, the set's {protocol.pretrained}. Give its own networks, or init='random'."
         )
-    networks = networks_of(pretrained, protocol, part, num_nets)
-    return _as_is, (networks, _keys(jax.tree.leaves(networks)[0].shape[0], seed))
+    return _as_is, _given(networks_of(pretrained, protocol, part, num_nets), seed)
+
+
+def _given(networks: Networks, seed: int) -> Starts:
+    """Networks that are there already."""
+    count = jax.tree.leaves(networks)[0].shape[0]
+    return Starts(count, lambda numbers: (jax.tree.map(lambda leaf: leaf[numbers], networks), keys_of(seed, numbers)))
 
 
 def _as_is(params: Params) -> Params:

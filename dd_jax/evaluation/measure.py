@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +26,17 @@ _CHUNK = 32  # images per forward pass on a CPU: their activations stay in cache
 _NETS_AT_ONCE = 50  # networks under one vmap on an accelerator; on a CPU one after another is faster
 
 
+class Starts(NamedTuple):
+    """count: of networks; at: numbers of some -> what they start from and the keys of their training, (G, ...) both."""
+
+    count: int
+    at: Callable[[np.ndarray], tuple[Any, jax.Array]]
+
+
 def measure(
     make: Callable[[Any], Params],
     model: Model,
-    starts: Any,
+    starts: Starts,
     course: Course | None,
     dataset: Dataset,
     split: str,
@@ -39,7 +46,7 @@ def measure(
 ) -> Evaluation:
     """Networks after a training, or as they start where there is no course, on a split of real data.
 
-    make: how starts become parameters; starts: what networks start from and the keys of their training, (N, ...) both.
+    make: how what a network starts from becomes its parameters.
     num_curve_nets: networks that are measured along the way too.
     """
     if split not in SPLITS:
@@ -49,7 +56,7 @@ def measure(
     real: Batch = getattr(dataset, split)
     if not len(real.labels):
         raise DataError(f"The {split} split of {dataset.name} is empty: load it with a validation_fraction above 0.")
-    count = jax.tree.leaves(starts)[0].shape[0]
+    count = starts.count
     mesh = device_mesh(devices) if count > 1 or jax.process_count() > 1 else None
     size = _group_size(count, mesh)
     steps_done = np.zeros(1, int) if course is None else course.steps_done
@@ -60,7 +67,7 @@ def measure(
     marks, tables, seen = [], [], []
     for first in range(0, count, size):
         mine = np.minimum(np.arange(first, first + size), count - 1)  # what is missing in the last group is repeated
-        group = replicate(jax.tree.map(lambda leaf, mine=mine: leaf[mine], starts), mesh)
+        group = replicate(starts.at(mine), mesh)
         along, counted = _train_group(make, model, dataset.num_classes, target, mesh, course, group, given,
                                       first < num_curve_nets)  # fmt: skip
         marks.append(counted[0])

@@ -5,6 +5,8 @@ from typing import Protocol as Interface
 from typing import runtime_checkable
 
 import jax
+import numpy as np
+from jaxtyping import Int
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.models import InitFn, Model
@@ -32,6 +34,16 @@ def draw_network(model: Model, key: jax.Array) -> Params:
 def draw_networks(model: Model, keys: jax.Array) -> Networks:
     """The networks that keys (N,) give, with a leading axis."""
     return _all_drawn(model.init, keys)
+
+
+def keys_of(seed: int, numbers: Int[np.ndarray, " nets"]) -> jax.Array:
+    """The keys of networks with these numbers, (N,): number n always has the same one, however many are asked for."""
+    return _folded(jax.random.key(seed), numbers)
+
+
+@jax.jit
+def _folded(key: jax.Array, numbers: jax.Array) -> jax.Array:
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -126,7 +126,7 @@ def _model(
     _check_params(name, params)
     has_features = _check_outputs(name, apply, params, data)
     forward = Forward(outputs, 0)
-    features = Forward(outputs, 1) if has_features else functools.partial(_no_features, name)
+    features = Forward(outputs, 1) if has_features else made(_no_features, name)
     model = Model(name, init_arrays, forward, features, data.image_shape, data.num_classes, {})
     return model._replace(settings={**settings, "parameters": num_params(model)})
 
@@ -147,9 +147,12 @@ def _arrays(init: Callable[[jax.Array], Params]) -> InitFn:
     return init_arrays
 
 
-def _no_features(name: str, params: Params, images: Images) -> jax.Array:
-    del params, images
-    raise OptionError(f"{name} gives logits alone, and its features are needed: let it return (logits, features).")
+def _no_features(name: str) -> Callable[[Params, Images], jax.Array]:
+    def features(params: Params, images: Images) -> jax.Array:
+        del params, images
+        raise OptionError(f"{name} gives logits alone, and its features are needed: let it return (logits, features).")
+
+    return features
 
 
 def _check_call(module: nn.Module, name: str, arguments: Mapping[str, Any]) -> None:
