@@ -50,6 +50,16 @@ def calibration() -> float:
     return min(found)
 
 
+def pytest_collection_modifyitems(items):
+    """Files that take long come first, so that no worker is left with one of them at the end."""
+    budgets = read_budgets()
+    items.sort(key=lambda item: -budgets.get(item.nodeid.partition("::")[0], 0.0))
+
+
+def read_budgets() -> dict[str, float]:
+    return json.loads(BUDGETS.read_text()) if BUDGETS.is_file() else {}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
     before, started = processor_seconds(), time.perf_counter()
@@ -89,7 +99,7 @@ class _Keeper:
         REPORT.write_text(json.dumps(found, indent=1))
         if self.config.getoption("--write-budgets"):
             BUDGETS.write_text(json.dumps(_rounded(dict(sorted(files.items()))), indent=1) + "\n")
-        budgets = json.loads(BUDGETS.read_text()) if BUDGETS.is_file() else {}
+        budgets = read_budgets()
         self.over = {
             name: (spent, budgets[name])
             for name, spent in files.items()

@@ -27,9 +27,9 @@ _NETS_AT_ONCE = 50  # networks under one vmap on an accelerator; on a CPU one af
 
 
 class Starts(NamedTuple):
-    """count: of networks; at: numbers of some -> what they start from and the keys of their training, (G, ...) both."""
+    """num_nets: how many; at: numbers of some -> what they start from and the keys of their training, (G, ...) both."""
 
-    count: int
+    num_nets: int
     at: Callable[[np.ndarray], tuple[Any, jax.Array]]
 
 
@@ -56,7 +56,7 @@ def measure(
     real: Batch = getattr(dataset, split)
     if not len(real.labels):
         raise DataError(f"The {split} split of {dataset.name} is empty: load it with a validation_fraction above 0.")
-    count = starts.count
+    count = starts.num_nets
     mesh = device_mesh(devices) if count > 1 or jax.process_count() > 1 else None
     size = _group_size(count, mesh)
     steps_done = np.zeros(1, int) if course is None else course.steps_done
