@@ -1,41 +1,101 @@
-"""Every experiment script runs from its command, in small, on its real data."""
+"""Every experiment script runs, in small; one of them as a user runs it, in a process of its own on real data."""
 
 import dataclasses
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import dd_jax as dd
 
 FOLDER = Path(__file__).parents[2] / "experiments"
+SMALL_NET = [
+    "--model",
+    "mlp:hidden=(8,)",
+]  # what a script does is tested here; networks and methods have tests of their own
+
+
+def run_script(name: str, *options: object) -> None:
+    """An experiment script as it is, in this process, which has compiled most of what it needs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(FOLDER / f"{name}.py"), *map(str, options)])
+        status = None
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            status = end.code
+    assert not status
+
+
+@pytest.fixture(scope="session")
+def digits28(tmp_path_factory):
+    """Six hundred handwritten digits in MNIST's size, as an option."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    enlarged = np.kron(images[:600].reshape(-1, 8, 8), np.ones((3, 3)))
+    path = tmp_path_factory.mktemp("digits28") / "mnist.npz"
+    np.savez(path, images=np.pad(np.uint8(enlarged * 15), ((0, 0), (2, 2), (2, 2))), labels=labels[:600])
+    return f"npz:{path}"
+
+
+@pytest.fixture(scope="session")
+def colours32(tmp_path_factory):
+    """Noise in ten colours in CIFAR-10's size, as an option."""
+    draw, labels = np.random.default_rng(0), np.arange(200) % 10
+    images = draw.integers(0, 80, (200, 32, 32, 3)) + 17 * labels[:, None, None, None]
+    path = tmp_path_factory.mktemp("colours32") / "cifar10.npz"
+    np.savez(path, images=images.astype(np.uint8), labels=labels)
+    return f"npz:{path}"
+
+
+@pytest.fixture(scope="session")
+def lenets(digits28, tmp_path_factory):
+    """A file of a few small networks that were trained on the digits."""
+    data = dd.load_dataset(digits28)
+    out, training = tmp_path_factory.mktemp("lenets") / "nets.safetensors", dd.Training(epochs=2, batch_size=32)
+    dd.pretrain(dd.models.mlp(data, hidden=(8,)), data, num_nets=3, num_held_out=2, training=training, out=out,
+                show_progress=False)  # fmt: skip
+    return out
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def distilled_row(run: Path) -> dict:
+    row = json.loads((run / "results.json").read_text())["results"]["distilled"]
+    assert 0 <= row["mean"] <= 1
+    assert (run / "figures" / "distilled.png").is_file()
+    return row
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("mnist_fixed_init", []),
-        ("mnist_fixed_init", ["--paper"]),
-        ("mnist_random_init", []),
-        ("mnist_random_init", ["--paper"]),
-        ("cifar10_fixed_init", ["--paper", "--model", "convnet:width=8,depth=2"]),
-        ("cifar10_random_init", []),  # AlexCifarNet takes 16 s for a look at the test split: once is enough
-    ],
-)
-def test_smoke(name, options, tmp_path):
-    script = FOLDER / f"{name}.py"
-    dataset = name.partition("_")[0]
-    if not (Path(os.environ.get("TFDS_DATA_DIR", "/nowhere")) / dataset).is_dir():
-        pytest.skip(f"{dataset} is not prepared in TFDS_DATA_DIR")
-    subprocess.run([sys.executable, script, "--smoke", "--out", str(tmp_path), *options], check=True)
-    row = json.loads((tmp_path / "results.json").read_text())["results"]["distilled"]
-    assert 0 <= row["mean"] <= 1
-    assert (tmp_path / "figures" / "distilled.png").is_file()
+def test_a_script_of_its_own_process_on_its_real_data(tmp_path):
+    """The others run in this process; this is the command that a user types."""
+    if not (Path(os.environ.get("TFDS_DATA_DIR", "/nowhere")) / "mnist").is_dir():
+        pytest.skip("mnist is not prepared in TFDS_DATA_DIR")
+    script = FOLDER / "mnist_random_init.py"
+    subprocess.run([sys.executable, script, "--smoke", "--out", str(tmp_path)], check=True)
+    distilled_row(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["model"]["name"] == "lenet"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", [[], ["--paper"]])
+@pytest.mark.parametrize("name", ["mnist_fixed_init", "mnist_random_init", "cifar10_fixed_init", "cifar10_random_init"])
+def test_smoke(name, paper, here, digits28, colours32):
+    data = digits28 if name.startswith("mnist") else colours32
+    run_script(name, "--smoke", "--dataset", data, *SMALL_NET, "--out", here / "run", *paper)
+    assert distilled_row(here / "run")["n"] == 1
 
 
 @pytest.mark.slow
@@ -79,26 +139,30 @@ def test_the_benchmark_of_matching_runs_and_both_agree(tmp_path):
         ("random_order", "mnist-random-random-order"),
     ],
 )
-def test_smoke_of_a_table(script, name, tmp_path):
-    data = Path(os.environ.get("TFDS_DATA_DIR", "/nowhere"))
-    if not (data / "mnist").is_dir() or (name == "mnist-to-usps" and not (data.parent / "usps").is_dir()):
-        pytest.skip("mnist is not prepared in TFDS_DATA_DIR, or usps is not beside it")
-    command = [sys.executable, FOLDER / f"{script}.py", name, "--smoke", "--out", str(tmp_path / "runs")]
-    subprocess.run(command, check=True, cwd=tmp_path)
-    row = json.loads((tmp_path / "runs" / name / "results.json").read_text())["results"]["distilled"]
-    assert 0 <= row["mean"] <= 1
-    assert ("attacked" in row) == (script == "attack")
+def test_smoke_of_a_table(script, name, here, digits28, lenets):
+    nets = ["--pretrained", lenets] if script in ("adapt_digits", "attack") else []
+    run_script(script, name, "--smoke", "--dataset", digits28, *SMALL_NET, *nets, "--out", here / "runs")
+    assert ("attacked" in distilled_row(here / "runs" / name)) == (script == "attack")
     if script == "attack":
         sizes = ["--num-nets", "1", "--num-sets", "2", "--num-sizes", "2", "--losses", "0.01", "99"]
-        subprocess.run([sys.executable, FOLDER / "attack_curve.py", tmp_path / "runs" / name, *sizes], check=True)
-        found = json.loads((tmp_path / "runs" / name / "attack_curve.json").read_text())["success"]
+        run_script("attack_curve", here / "runs" / name, *sizes)
+        found = json.loads((here / "runs" / name / "attack_curve.json").read_text())["success"]
         assert list(found) == ["distilled", "class mean", "k-means", "random real", "best of random, chosen on test"]
 
 
 @pytest.mark.slow
-def test_smoke_of_the_benchmark_table(tmp_path):
-    command = [sys.executable, FOLDER / "benchmark_table.py", "digits-dm", "digits", "--smoke", "--out", str(tmp_path)]
-    subprocess.run(command, check=True)
+def test_smoke_of_a_table_with_the_network_that_it_is_for(here, digits28):
+    run_script("dc", "mnist-ipc1", "--smoke", "--dataset", digits28, "--out", here / "runs")
+    distilled_row(here / "runs" / "mnist-ipc1")
+    config = json.loads((here / "runs" / "mnist-ipc1" / "config.json").read_text())["config"]
+    assert config["model"]["name"] == "convnet"
+    assert config["model"]["width"] == 16
+
+
+@pytest.mark.slow
+def test_smoke_of_the_benchmark_table(here):
+    tmp_path = here / "runs"
+    run_script("benchmark_table", "digits-dm", "digits", "--smoke", "--out", tmp_path)
     markdown = (tmp_path / "table.md").read_text()
     assert "| digits | 10 | dm | convnet (width 16, depth 2) |" in markdown
     assert "| digits | 1 | random |" in markdown
@@ -108,25 +172,24 @@ def test_smoke_of_the_benchmark_table(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("given", [False, True])
-def test_smoke_of_ones_own_folder(given, tmp_path):
-    folder = tmp_path / "pets"
+def test_smoke_of_ones_own_folder(given, here):
+    folder = here / "pets"
     for name, brightness in (("cat", 40), ("dog", 200)) if given else ():
         (folder / name).mkdir(parents=True)
         for number in range(12):
             Image.new("RGB", (20, 17), (brightness, 5 * number, 90)).save(folder / name / f"{number}.png")
-    command = [sys.executable, FOLDER / "own_image_folder.py", *([folder] if given else []), "--smoke"]
     for _ in range(2):  # the second time it finds its run
-        subprocess.run(command, check=True, cwd=tmp_path)
-    run = tmp_path / "runs" / ("own-pets" if given else "own-digits")
+        run_script("own_image_folder", *([folder] if given else []), "--smoke")
+    run = here / "runs" / ("own-pets" if given else "own-digits")
     assert 0 <= json.loads((run / "results.json").read_text())["results"]["distilled"]["mean"] <= 1
     names = ("cat", "dog") if given else tuple(map(str, range(10)))
     assert dd.load_distilled(run).class_names == names
 
 
 @pytest.mark.slow
-def test_smoke_of_ones_own_arrays_and_module(tmp_path):
-    command = [sys.executable, FOLDER / "own_arrays_and_module.py", "--smoke"]
-    found = subprocess.run(command, check=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True).stdout
+def test_smoke_of_ones_own_arrays_and_module(here, capsys):
+    run_script("own_arrays_and_module", "--smoke")
+    found = capsys.readouterr().out
     assert [line.split()[0] for line in found.splitlines()] == [
         "distilled",
         "random",
@@ -135,32 +198,21 @@ def test_smoke_of_ones_own_arrays_and_module(tmp_path):
         "k-means",
         *2 * ["k-NN"],
     ]
-    config = json.loads((tmp_path / "runs" / "own-stripes" / "config.json").read_text())["config"]
+    config = json.loads((here / "runs" / "own-stripes" / "config.json").read_text())["config"]
     assert config["model"]["name"] == "Energy"
 
 
 @pytest.mark.slow
-def test_smoke_of_the_scores(tmp_path):
+def test_smoke_of_the_scores(here, capsys):
     data = dd.load_dataset("digits")
     means = dd.evaluation.coresets.mean_images(data, 1)
     shape = dd.evaluation.coresets.SetShape(1, 1, 1)
     made = dd.evaluation.coresets.as_distilled(means, shape, 0.1, dd.Protocol("dc", order="random"))
-    dd.save_distilled(tmp_path / "set", dataclasses.replace(made, transform=data.transform), {})
-    command = [
-        sys.executable,
-        FOLDER / "score.py",
-        tmp_path / "set",
-        "--dataset",
-        "digits",
-        "--model",
-        "mlp",
-        "--smoke",
-    ]
-    printed = subprocess.run(
-        [*command, "--out", tmp_path / "scores.json"], check=True, stdout=subprocess.PIPE, text=True, cwd=tmp_path
-    ).stdout
-    found = json.loads((tmp_path / "scores.json").read_text())
+    dd.save_distilled(here / "set", dataclasses.replace(made, transform=data.transform), {})
+    options = ["--dataset", "digits", "--model", "mlp", "--smoke", "--out", here / "scores.json"]
+    run_script("score", here / "set", *options)
+    found = json.loads((here / "scores.json").read_text())
     assert found["storage_bytes"] == 4 * (640 + 10 + 1)
     assert 0 <= found["dd-ranking"]["lrs"] <= 1
     assert 0 <= found["dc-bench"]["transfer average"] <= 1
-    assert "random transfer average" in printed
+    assert "random transfer average" in capsys.readouterr().out
