@@ -73,6 +73,7 @@ WORKLOADS = {
         "convnet", CIFAR, 1, 3, 2, batch_size=256, settings={"width": 128, "depth": 3}, peer=False
     ),
 }
+QUICK = Workload("mlp", (8, 8, 1), 10, 1, 1, batch_size=64, settings={"hidden": (16,)}, peer=False)
 SMOKE = {"MNIST LeNet fixed 1x3": Workload("lenet", MNIST, 1, 3, 1, init="fixed", batch_size=64)}
 LENGTHS = (10, 30, 100, 300, 1000)
 INITS = (1, 4, 16, 64)
@@ -321,10 +322,14 @@ def measure_ceilings() -> dict[str, float]:
 
 def growth(options: Options) -> dict[str, list[dict[str, Any]]]:
     """Time and memory of an outer step against inner steps and against networks (LeNet, 256 real images)."""
-    small = options.smoke
-    longer = [Workload("lenet", MNIST, 10, t // 10, 1, batch_size=256, remat=remat)
-              for remat in ("none", "steps", "nested") for t in (LENGTHS[:1] if small else LENGTHS)]  # fmt: skip
-    wider = [Workload("lenet", MNIST, 10, 3, n, batch_size=256) for n in (INITS[:1] if small else INITS)]
+    lengths, inits = (LENGTHS[:1], INITS[:1]) if options.smoke else (LENGTHS, INITS)
+    one = QUICK if options.smoke else Workload("lenet", MNIST, 10, 3, 1, batch_size=256)
+    longer = [
+        dataclasses.replace(one, num_epochs=t // 10, remat=remat)
+        for remat in ("none", "steps", "nested")
+        for t in lengths
+    ]
+    wider = [dataclasses.replace(one, num_inits=n) for n in inits]
     return {"inner steps": [_grown(w) for w in longer], "networks": [_grown(w) for w in wider]}
 
 
@@ -337,12 +342,11 @@ def _grown(workload: Workload) -> dict[str, Any]:
     return found
 
 
-def evaluation(num_nets: int = 200, num_images: int = 10_000) -> dict[str, Any]:
-    """Seconds that `evaluate` takes for 200 LeNets, 30 steps, 10,000 test images, its compilation included and not."""
-    workload = WORKLOADS["MNIST LeNet random 10x3, 4 nets"]
+def evaluation(workload: Workload, num_nets: int = 200, num_images: int = 10_000) -> dict[str, Any]:
+    """Seconds that `evaluate` takes for 200 networks on 10,000 test images, its compilation included and not."""
     method = method_of(workload)
-    data = noise(MNIST)
-    test = noise(MNIST, num_images).train
+    data = noise(workload.image_shape)
+    test = noise(workload.image_shape, num_images).train
     test = jax.tree.map(lambda leaf: jnp.resize(leaf, (num_images, *leaf.shape[1:])), test)
     data = dataclasses.replace(data, test=test)
     distilled = method.distilled(method.init(jax.random.key(0), data, 1))
@@ -365,7 +369,8 @@ def main(options: Options) -> None:
     for name, workload in chosen.items():
         found["workloads"][name] = measure(name, workload, options, ceilings)
     if options.evaluation:
-        found["evaluation"] = evaluation(*((2, 100) if options.smoke else ()))
+        lenets = WORKLOADS["MNIST LeNet random 10x3, 4 nets"]
+        found["evaluation"] = evaluation(QUICK, 2, 100) if options.smoke else evaluation(lenets)
         note(f"  evaluation: {found['evaluation']}")
     if options.growth:
         found["growth"] = growth(options)
