@@ -1,4 +1,5 @@
 # make demo: distil the digits.   make test: everything that must hold before a commit.
+# make check: lint, types and the quick tests, for use while working.
 # make docs: the documentation, into site/.
 # All make the environment in .venv first; PYTHON chooses the interpreter (3.11 or newer).
 
@@ -7,13 +8,18 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint types docs clean
+PYTEST  := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test check lint types docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/dd-jax distill
 
 test: lint types
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
+
+check: lint types
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -26,6 +26,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 pytest_plugins = ["budget"]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=5, help="kills at random moments that a run goes through (5)")
+
+
 _MOST_MAPS = 40_000  # of the 65,530 that Linux allows
 
 

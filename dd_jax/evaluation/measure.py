@@ -18,6 +18,7 @@ from dd_jax.inner import device_mesh, map_over, on_each, replicate
 from dd_jax.inner.losses import Apply
 from dd_jax.models import Model, check_attack, check_fits
 from dd_jax.types import Batch, Dataset, Networks, Nodes, Params
+from dd_jax.values import quick_jit
 
 SPLITS = ("train", "validation", "test")
 CONFUSION_CLASSES = 100  # more would be more than a table that can be read, and a lot of memory
@@ -140,7 +141,7 @@ def _made(make: Callable[[Any], Params], mesh: Mesh | None, sources: Any) -> Net
     return on_each(functools.partial(_over, make), mesh)(sources)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(quick_jit, static_argnums=(0, 1, 2, 3))
 def _begin(make, apply: Apply, plan: Plan, mesh: Mesh | None, lesson: Lesson, starts: Any) -> tuple[Any, jax.Array]:
     """The trainings before their first part, and the keys of their order."""
 

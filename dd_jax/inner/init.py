@@ -11,6 +11,7 @@ from jaxtyping import Int
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.models import InitFn, Model
 from dd_jax.types import Networks, Params, Pretrained, Protocol
+from dd_jax.values import quick_jit
 
 INITS = ("random", "fixed")
 PARTS = ("train", "selection", "held_out")
@@ -41,17 +42,17 @@ def keys_of(seed: int, numbers: Int[np.ndarray, " nets"]) -> jax.Array:
     return _folded(jax.random.key(seed), numbers)
 
 
-@jax.jit
+@quick_jit
 def _folded(key: jax.Array, numbers: jax.Array) -> jax.Array:
     return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick_jit, static_argnums=0)
 def _drawn(init: InitFn, key: jax.Array) -> Params:
     return init(key)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(quick_jit, static_argnums=0)
 def _all_drawn(init: InitFn, keys: jax.Array) -> Networks:
     return jax.vmap(init)(keys)
 

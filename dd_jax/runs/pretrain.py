@@ -34,7 +34,7 @@ from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.pretrained import PARTS, load_pretrained, save_pretrained
 from dd_jax.runs.progress import note, progress
 from dd_jax.types import Batch, Dataset, Networks, Params, Pretrained
-from dd_jax.values import with_numbers, without_numbers
+from dd_jax.values import quick_jit, with_numbers, without_numbers
 
 
 def pretrain(
@@ -157,7 +157,7 @@ class _Crew:
         return jax.random.fold_in(jax.random.fold_in(self.key, PARTS.index(part)), index)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(quick_jit, static_argnums=(0, 1, 2, 3))
 def _begin(init, apply, training, mesh, numbers, keys):
     def each(numbers, keys):
         first = trainer(apply, with_numbers(training, numbers)).init
