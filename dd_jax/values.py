@@ -120,8 +120,8 @@ def with_numbers(options: Options, numbers: Mapping[str, Any]) -> Options:
 
 
 def is_traced(value: Any) -> bool:
-    """Whether a number is an argument of a program that is being compiled, so that it can't be looked at."""
-    return isinstance(value, jax.core.Tracer)
+    """Whether a number is, or may become, an argument of a program that is compiled, so that it can't be looked at."""
+    return isinstance(value, jax.Array)
 
 
 def is_zero(value: Any) -> bool:

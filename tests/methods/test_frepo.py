@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from steps import one_step
 
 import dd_jax as dd
 from dd_jax.errors import OptionError
@@ -20,10 +21,10 @@ SMALL = {"pool_size": 3, "max_updates": 6, "batch_size": 64, "learning_rate": 0.
 
 def steps(method, data, count):
     """The states after each step, first the one before."""
-    states, arrays, step = [method.init(jax.random.key(0), data, count)], method.arrays(data), jax.jit(method.step)
+    states, arrays = [method.init(jax.random.key(0), data, count)], method.arrays(data)
     infos = []
     for i in range(count):
-        state, info = step(jax.random.fold_in(jax.random.key(1), i), states[-1], arrays)
+        state, info = one_step(method.step, jax.random.fold_in(jax.random.key(1), i), states[-1], arrays)
         states.append(state)
         infos.append(info)
     return states, infos
@@ -125,9 +126,8 @@ def test_hyperparameters_are_plain_and_slower_is_slower(digits, digits_mlp):
     method = frepo(digits_mlp, **SMALL)
     assert json.loads(json.dumps(method.hyperparameters)) == method.hyperparameters
     state, arrays = method.init(jax.random.key(0), digits, 5), method.arrays(digits)
-    step = jax.jit(method.step)
     moves = [
-        step(jax.random.key(1), s, arrays)[0].learnable.images - s.learnable.images
+        one_step(method.step, jax.random.key(1), s, arrays)[0].learnable.images - s.learnable.images
         for s in (state, method.slower(state, 0.5))
     ]
     np.testing.assert_allclose(moves[1], 0.5 * moves[0], rtol=1e-2, atol=1e-5)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from steps import one_step
 
 import dd_jax as dd
 from dd_jax.errors import DataError, OptionError
@@ -24,9 +25,9 @@ def wide(digits) -> dd.models.Model:
 
 def steps(method, data, count, seed=1):
     state, arrays = method.init(jax.random.key(0), data, count), method.arrays(data)
-    step, infos = jax.jit(method.step), []
+    infos = []
     for i in range(count):
-        state, info = step(jax.random.fold_in(jax.random.key(seed), i), state, arrays)
+        state, info = one_step(method.step, jax.random.fold_in(jax.random.key(seed), i), state, arrays)
         infos.append(info)
     return state, infos
 
@@ -191,7 +192,7 @@ def test_hyperparameters_are_plain_and_slower_is_slower(digits, wide):
     assert json.loads(json.dumps(method.hyperparameters)) == method.hyperparameters
     state, arrays = method.init(jax.random.key(0), digits, 5), method.arrays(digits)
     moves = [
-        method.step(jax.random.key(1), s, arrays)[0].learnable.images - s.learnable.images
+        one_step(method.step, jax.random.key(1), s, arrays)[0].learnable.images - s.learnable.images
         for s in (state, method.slower(state, 0.5))
     ]
     np.testing.assert_allclose(moves[1], 0.5 * moves[0], rtol=1e-2, atol=1e-6)
