@@ -59,10 +59,12 @@ def test_the_loss_is_a_sum_over_classes_of_squared_distances_of_means(digits, di
     keys, change = jax.random.split(jax.random.key(3), 10), jax.jit(siamese, static_argnums=2)
     expected = 0.0
     for c in range(10):
-        changed = [change(keys[c], batch[c], "dsa") for batch in (images, real)]
+        changed = [change(keys[c], batch[c], "flip_rotate") for batch in (images, real)]
         difference = np.subtract(*(np.asarray(digits_mlp.features(params, batch)).mean(0) for batch in changed))
         expected += (difference**2).sum()
-    found = jax.jit(feature_distance, static_argnums=(0, 5))(digits_mlp.features, params, images, real, keys, "dsa")
+    found = jax.jit(feature_distance, static_argnums=(0, 5))(
+        digits_mlp.features, params, images, real, keys, "flip_rotate"
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
@@ -92,7 +94,7 @@ def test_chunks_do_not_change_mean_features(digits, digits_mlp):
 
 
 def test_vmap_and_map_over_inits_give_the_same_step(digits, digits_mlp):
-    options = {"num_inits": 3, "batch_size": 16, "augment": "dsa_no_flip"}
+    options = {"num_inits": 3, "batch_size": 16, "augment": "flip_rotate"}
     by_vmap, by_map = (
         run(distribution_matching(digits_mlp, over_inits=how, **options), digits, 2) for how in ("vmap", "map")
     )
