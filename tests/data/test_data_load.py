@@ -15,8 +15,10 @@ def needs(name):
 
 
 def one_nearest_neighbour(dataset, num_train=4000, num_test=500):
-    train, test = (np.asarray(batch.images).reshape(len(batch.labels), -1) for batch in (dataset.train, dataset.test))
-    train, test = train[:num_train], test[:num_test]
+    train, test = (
+        np.asarray(batch.images[:count]).reshape(min(count, len(batch.labels)), -1)
+        for batch, count in ((dataset.train, num_train), (dataset.test, num_test))
+    )
     distances = (train**2).sum(1) - 2 * test @ train.T
     nearest = np.asarray(dataset.train.labels)[distances.argmin(1)]
     return float((nearest == np.asarray(dataset.test.labels)[:num_test]).mean())
@@ -50,6 +52,7 @@ def test_options_reach_the_dataset():
 
 
 @needs("mnist")
+@pytest.mark.slow
 def test_mnist(tmp_path):
     dataset = load_dataset("mnist", cache_dir=tmp_path)
     assert [len(batch.labels) for batch in (dataset.train, dataset.validation, dataset.test)] == [54000, 6000, 10000]

@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 
 import pytest
 import tyro
+from blocks import blocks as little_graph
 
 import dd_jax as dd
 from dd_jax.cli import COMMANDS, options
+from dd_jax.data import load_dataset
+from dd_jax.methods.named import METHODS
+from dd_jax.models import mlp
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -85,6 +89,31 @@ def pretrain_in_small(*args: Any, **kwargs: Any) -> Any:
     return in_small(dd.runs.pretrain, num_nets=3, num_held_out=2)(*args, **kwargs)
 
 
+def mlp_in_small(data: Any, *, hidden: tuple[int, ...] = (8, 8), **settings: Any) -> Any:
+    return mlp(data, hidden=tuple(min(units, 8) for units in hidden), **settings)
+
+
+def load_in_small(name: str, **options: Any) -> Any:
+    """The dataset; in place of a large graph one of sixty nodes."""
+    return little_graph() if name == "digits-graph" else load_dataset(name, **options)
+
+
+# Networks and trainings of a few sizes only, so that the pages share what is compiled.
+SMALL_METHODS = {name: dict(method.small) for name, method in METHODS.items()}
+SMALL_METHODS["unrolled"] |= {"num_steps": 2, "num_epochs": 2}
+
+
+# Pages with programs that no other page has.
+SLOW_PAGES = {"protocols", "scores", "network", "pretrained", "frepo", "gradient_matching", "graph_condensation",
+              "kernel_inducing_points"}  # fmt: skip
+
+
+def page_of(path: Path) -> Any:
+    """A page as a case of a test."""
+    marks = [pytest.mark.slow] if path.stem in SLOW_PAGES else []
+    return pytest.param(path, id=path.relative_to(ROOT / "docs").as_posix(), marks=marks)
+
+
 @pytest.fixture
 def small(monkeypatch, tmp_path):
     """A temporary directory to run in, and a library whose long functions are short."""
@@ -94,12 +123,15 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(dd, "baselines", baselines_in_small)
     monkeypatch.setattr(dd, "pretrain", pretrain_in_small)
     monkeypatch.setattr(dd, "estimate", in_small(dd.estimate, num_steps=2))
+    monkeypatch.setattr(dd, "load_dataset", load_in_small)
+    monkeypatch.setattr(dd.models, "mlp", mlp_in_small)
+    monkeypatch.setattr(dd.models, "gcn", in_small(dd.models.gcn, hidden=4))
+    for name, most in SMALL_METHODS.items():
+        monkeypatch.setattr(dd.methods, name, in_small(getattr(dd.methods, name), **most))
 
 
 @pytest.mark.filterwarnings("ignore::dd_jax.evaluation.ProtocolWarning")
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if python_of(p)], ids=lambda p: p.relative_to(ROOT / "docs").as_posix()
-)
+@pytest.mark.parametrize("page", [page_of(p) for p in PAGES if python_of(p)])
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, small):
     namespace: dict[str, Any] = {"__name__": "page"}
     for block in python_of(page):

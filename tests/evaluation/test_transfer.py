@@ -101,6 +101,7 @@ def test_measured_on_digits(means, digits, digits_mlp):
     assert found.num_bytes == 4 * (640 + 10 + 1)
 
 
+@pytest.mark.slow
 def test_measured_under_policies(means, digits, digits_mlp):
     augments = ("auto_augment", "rand_augment", "imagenet")
     found = dd.dc_bench(means, digits_mlp, digits, augments=augments, epochs=5, num_nets=1, num_sets=1)

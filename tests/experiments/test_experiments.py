@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,10 +16,15 @@ from PIL import Image
 import dd_jax as dd
 
 FOLDER = Path(__file__).parents[2] / "experiments"
-SMALL_NET = [
-    "--model",
-    "mlp:hidden=(8,)",
-]  # what a script does is tested here; networks and methods have tests of their own
+# What a script does is tested here; networks, methods and several devices have tests of their own.
+SMALL_NET = ["--model", "mlp:hidden=(8,)"]
+SHORT = ["--num-steps", "2", "--num-epochs", "2", "--remat", "none"]  # of methods that unroll
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """Scripts make every core a device, unless devices were counted before; then they share what is compiled here."""
+    assert jax.devices()
 
 
 def run_script(name: str, *options: object) -> None:
@@ -84,9 +90,17 @@ def test_a_script_of_its_own_process_on_its_real_data(tmp_path):
     if not (Path(os.environ.get("TFDS_DATA_DIR", "/nowhere")) / "mnist").is_dir():
         pytest.skip("mnist is not prepared in TFDS_DATA_DIR")
     script = FOLDER / "mnist_random_init.py"
-    subprocess.run([sys.executable, script, "--smoke", "--out", str(tmp_path)], check=True)
+    subprocess.run([sys.executable, script, "--smoke", *SMALL_NET, *SHORT, "--out", str(tmp_path)], check=True)
     distilled_row(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["config"]["model"]["name"] == "lenet"
+    config = json.loads((tmp_path / "config.json").read_text())["config"]
+    assert (config["dataset"]["name"], config["model"]["name"]) == ("mnist", "mlp")
+
+
+@pytest.mark.slow
+def test_smoke_with_the_network_that_it_is_for(here, digits28):
+    run_script("mnist_random_init", "--smoke", "--dataset", digits28, *SHORT, "--out", here / "run")
+    distilled_row(here / "run")
+    assert json.loads((here / "run" / "config.json").read_text())["config"]["model"]["name"] == "lenet"
 
 
 @pytest.mark.slow
@@ -94,7 +108,7 @@ def test_a_script_of_its_own_process_on_its_real_data(tmp_path):
 @pytest.mark.parametrize("name", ["mnist_fixed_init", "mnist_random_init", "cifar10_fixed_init", "cifar10_random_init"])
 def test_smoke(name, paper, here, digits28, colours32):
     data = digits28 if name.startswith("mnist") else colours32
-    run_script(name, "--smoke", "--dataset", data, *SMALL_NET, "--out", here / "run", *paper)
+    run_script(name, "--smoke", "--dataset", data, *SMALL_NET, *SHORT, "--out", here / "run", *paper)
     assert distilled_row(here / "run")["n"] == 1
 
 
@@ -130,7 +144,7 @@ def test_the_benchmark_of_matching_runs_and_both_agree(tmp_path):
     [
         ("dc", "mnist-ipc1"),
         ("dsa", "mnist-ipc1"),
-        ("dm", "mnist-ipc10"),
+        ("dm", "mnist-ipc1"),
         ("dcc", "mnist-ipc1"),
         ("idc", "mnist-ipc1"),
         ("adapt_digits", "mnist-to-usps"),
@@ -141,7 +155,8 @@ def test_the_benchmark_of_matching_runs_and_both_agree(tmp_path):
 )
 def test_smoke_of_a_table(script, name, here, digits28, lenets):
     nets = ["--pretrained", lenets] if script in ("adapt_digits", "attack") else []
-    run_script(script, name, "--smoke", "--dataset", digits28, *SMALL_NET, *nets, "--out", here / "runs")
+    short = SHORT if script in ("adapt_digits", "random_order") else []
+    run_script(script, name, "--smoke", "--dataset", digits28, *SMALL_NET, *short, *nets, "--out", here / "runs")
     assert ("attacked" in distilled_row(here / "runs" / name)) == (script == "attack")
     if script == "attack":
         sizes = ["--num-nets", "1", "--num-sets", "2", "--num-sizes", "2", "--losses", "0.01", "99"]
@@ -152,7 +167,7 @@ def test_smoke_of_a_table(script, name, here, digits28, lenets):
 
 @pytest.mark.slow
 def test_smoke_of_a_table_with_the_network_that_it_is_for(here, digits28):
-    run_script("dc", "mnist-ipc1", "--smoke", "--dataset", digits28, "--out", here / "runs")
+    run_script("dm", "mnist-ipc1", "--smoke", "--dataset", digits28, "--out", here / "runs")
     distilled_row(here / "runs" / "mnist-ipc1")
     config = json.loads((here / "runs" / "mnist-ipc1" / "config.json").read_text())["config"]
     assert config["model"]["name"] == "convnet"
@@ -179,7 +194,7 @@ def test_smoke_of_ones_own_folder(given, here):
         for number in range(12):
             Image.new("RGB", (20, 17), (brightness, 5 * number, 90)).save(folder / name / f"{number}.png")
     for _ in range(2):  # the second time it finds its run
-        run_script("own_image_folder", *([folder] if given else []), "--smoke")
+        run_script("own_image_folder", *([folder] if given else SMALL_NET), "--smoke")
     run = here / "runs" / ("own-pets" if given else "own-digits")
     assert 0 <= json.loads((run / "results.json").read_text())["results"]["distilled"]["mean"] <= 1
     names = ("cat", "dog") if given else tuple(map(str, range(10)))
@@ -209,7 +224,7 @@ def test_smoke_of_the_scores(here, capsys):
     shape = dd.evaluation.coresets.SetShape(1, 1, 1)
     made = dd.evaluation.coresets.as_distilled(means, shape, 0.1, dd.Protocol("dc", order="random"))
     dd.save_distilled(here / "set", dataclasses.replace(made, transform=data.transform), {})
-    options = ["--dataset", "digits", "--model", "mlp", "--smoke", "--out", here / "scores.json"]
+    options = ["--dataset", "digits", *SMALL_NET, "--smoke", "--out", here / "scores.json"]
     run_script("score", here / "set", *options)
     found = json.loads((here / "scores.json").read_text())
     assert found["storage_bytes"] == 4 * (640 + 10 + 1)
