@@ -199,7 +199,9 @@ def measure(name: str, workload: Workload, options: Options, ceilings: dict[str,
     if peer is not None:
         peer.close()
     method, data = method_of(workload), noise(workload.image_shape)
-    work = arithmetic.count(method.step, jax.random.key(0), method.init(jax.random.key(0), data, 1), data.train)
+    work = arithmetic.count(
+        method.step, jax.random.key(0), method.init(jax.random.key(0), data, 1), method.arrays(data)
+    )
     found["gflop"] = work.flops / 1e9
     for key, seconds in runs.items():
         median = statistics.median(seconds)
