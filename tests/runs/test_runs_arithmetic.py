@@ -53,9 +53,9 @@ def outer_step():
     images = jax.random.uniform(jax.random.key(0), (500, 28, 28, 1))
     data = dd.dataset_from_arrays(jax.device_get(images), [i % 10 for i in range(500)])
     state = method.init(jax.random.key(0), data, 10)
-    key = jax.random.key(1)
-    compiled = run_steps.lower(method.step, None, key, state, data.train, jnp.int32(0), jnp.int32(1)).compile()
-    return method, (key, state, data.train), compiled
+    key, real = jax.random.key(1), method.arrays(data)
+    compiled = run_steps.lower(method.step, None, key, state, real, jnp.int32(0), jnp.int32(1)).compile()
+    return method, (key, state, real), compiled
 
 
 def test_an_outer_step_computes_no_more_than_the_algorithm_asks_for(outer_step):

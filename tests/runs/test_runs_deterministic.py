@@ -27,6 +27,8 @@ def test_two_runs_are_equal_bit_for_bit(tmp_path):
         "--deterministic",
         "--num-outer-steps",
         "60",
+        "--eval-every",
+        "20",
         "--num-eval-nets",
         "2",
         "--num-nets",
