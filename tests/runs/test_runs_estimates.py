@@ -20,6 +20,7 @@ def test_an_estimate(method, digits, monkeypatch):
     assert "ms per outer step" in str(found)
 
 
+@pytest.mark.slow
 def test_longer_unrolls_need_more(digits, digits_mlp, monkeypatch):
     monkeypatch.setattr(estimating, "_TIMED_SECONDS", 0.0)
     need = {
