@@ -401,10 +401,17 @@ def test_train_from_scratch_beside_real_images_in_the_same_way(run, capsys):
     assert "step_size" not in printed, "the protocol has a learning rate of its own"
 
 
-def test_train_says_what_a_set_is_not_made_for(tmp_path, capsys):
-    options = [*TINY, "--num-steps", "2", "--out", str(tmp_path), "--no-baselines", "--num-outer-steps", "1"]
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """A run whose set has two steps, in a fixed order."""
+    out = tmp_path_factory.mktemp("two")
+    options = [*TINY, "--num-steps", "2", "--out", str(out), "--no-baselines", "--num-outer-steps", "1"]
     assert main(["distill", *options]) == 0
-    assert main(["train", str(tmp_path), "--protocol", "dc", "--num-epochs", "2", "--num-nets", "1"]) == 0
+    return str(out)
+
+
+def test_train_says_what_a_set_is_not_made_for(two_steps, capsys):
+    assert main(["train", two_steps, "--protocol", "dc", "--num-epochs", "2", "--num-nets", "1"]) == 0
     assert capsys.readouterr().err.count("fixed order") == 1
 
 
@@ -428,12 +435,10 @@ def test_train_names_an_unknown_protocol(run, capsys):
     assert "dsa" in capsys.readouterr().err
 
 
-def test_train_in_another_order_says_so(tmp_path, capsys):
-    options = [*TINY, "--num-steps", "2", "--out", str(tmp_path), "--no-baselines", "--num-outer-steps", "1"]
-    assert main(["distill", *options]) == 0
-    assert main(["train", str(tmp_path), "--order", "random", "--num-nets", "1"]) == 0
+def test_train_in_another_order_says_so(two_steps, capsys):
+    assert main(["train", two_steps, "--order", "random", "--num-nets", "1"]) == 0
     captured = capsys.readouterr()
     assert captured.err.count("fixed order") == 1
     assert "4 gradient steps" in captured.out
-    assert main(["train", str(tmp_path), "--order", "radnom"]) == 2
+    assert main(["train", two_steps, "--order", "radnom"]) == 2
     assert "random" in capsys.readouterr().err

@@ -175,6 +175,7 @@ def report(little, small, tmp_path_factory):
     return Report(found, rows[0].evaluation, rows)
 
 
+@pytest.mark.slow
 def test_full_while_the_results_are_written(report, whole, tmp_path):
     """Every file that the end of an experiment writes."""
 

@@ -1,16 +1,14 @@
 """A run that is killed, wherever that is, has lost nothing, and ends with the bits of one that was not."""
 
 import hashlib
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from forks import Fork, Forks
 from little_runs import (
     OPTIONS,
     assert_same,
@@ -179,11 +177,13 @@ def test_killed_while_it_goes_back_it_ends_with_the_same_bits(toy, small, tmp_pa
 
 # Real kills, of a process, at moments that nobody chose.
 
-SCRIPT = """
-import os, sys
+IMPORTS = """
+import os, sys, orbax.checkpoint
 from pathlib import Path
 from little_runs import before_every_change, little_data, little_method, run, toy_looks, toy_method
-
+"""
+SCRIPT = f"""
+{IMPORTS}
 out, kind, steps, every, kill_at = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
 data, changes = little_data(), 0
 method = little_method(data) if kind == "little" else toy_method(data)
@@ -203,16 +203,15 @@ with before_every_change(out, count):
 """
 
 
-def start(out: Path, kind: str, steps: int, every: int, kill_at: int = 0) -> subprocess.Popen:
-    """A process that makes a run in `out`, and kills itself before the `kill_at`th change to it."""
-    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    command = [sys.executable, "-c", SCRIPT, str(out), kind, str(steps), str(every), str(kill_at)]
-    environment = {**os.environ, "PYTHONPATH": paths, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@pytest.fixture(scope="module")
+def start():
+    """Starts a process that makes a run in `out`, and kills itself before the `kill_at`th change to it."""
+    with Forks(SCRIPT, IMPORTS, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0") as forks:
+        yield lambda out, kind, steps, every, kill_at=0: forks.start(out, kind, steps, every, kill_at)
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_leaves_what_the_states_say(little, small, whole, tmp_path):
+def test_a_process_that_is_killed_leaves_what_the_states_say(start, little, small, whole, tmp_path):
     """SIGKILL itself is what the copies of the directory stand for."""
     out, had, changes = tmp_path / "run", False, []
     with before_every_change(tmp_path / "counted", lambda event, path: changes.append(event)):
@@ -227,19 +226,19 @@ def test_a_process_that_is_killed_leaves_what_the_states_say(little, small, whol
     assert_same(out, whole)
 
 
-def busy(process: subprocess.Popen) -> None:
+def busy(process: Fork) -> None:
     """Wait until the process has begun to write."""
-    assert process.stdout is not None
     assert process.stdout.readline() == b"busy\n", process.communicate()
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments(toy, small, tmp_path, request):
+def test_kills_at_random_moments(start, toy, small, tmp_path, request):
     """Five, or as many as --kills says: that nothing is lost wherever a kill comes is what the states above prove."""
-    steps, every, seed = 150, 1, 20261121
+    kills, seed = request.config.getoption("kills"), 20261121
+    steps, every = 50 + 5 * kills, 1
     whole = uninterrupted(toy, small, tmp_path / "whole", num_steps=steps, eval_every=every)
     draw, out, had = random.Random(seed), tmp_path / "killed", False
-    for _ in range(request.config.getoption("kills")):
+    for _ in range(kills):
         process, wait = start(out, "toy", steps, every), draw.uniform(0.0, 0.6)
         busy(process)
         time.sleep(wait)
@@ -257,7 +256,7 @@ def test_kills_at_random_moments(toy, small, tmp_path, request):
 
 
 @pytest.mark.slow
-def test_a_second_process_is_refused_at_once_and_the_first_goes_on(toy, small, tmp_path):
+def test_a_second_process_is_refused_at_once_and_the_first_goes_on(start, toy, small, tmp_path):
     options = {"num_steps": 40, "eval_every": 1}
     whole = uninterrupted(toy, small, tmp_path / "whole", **options)
     first = start(tmp_path / "run", "toy", *options.values())
@@ -273,7 +272,7 @@ def test_a_second_process_is_refused_at_once_and_the_first_goes_on(toy, small, t
 
 
 @pytest.mark.slow
-def test_the_directory_of_a_process_that_was_killed_is_free(toy, small, tmp_path):
+def test_the_directory_of_a_process_that_was_killed_is_free(start, toy, small, tmp_path):
     options = {"num_steps": 40, "eval_every": 1}
     first = start(tmp_path, "toy", *options.values())
     busy(first)

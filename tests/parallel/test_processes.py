@@ -1,21 +1,17 @@
 """Two real processes give what one gives; when one dies the other says so, and the run goes on later."""
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import Forks
 
 import dd_jax as dd
 from dd_jax.cli import main
 from dd_jax.runs import processes
 
-ROOT = Path(__file__).parents[2]
 OPTIONS = ["--num-outer-steps", "40", "--eval-every", "10", "--num-eval-nets", "2", "--num-nets", "4",
            "--num-inits", "3", "--no-baselines"]  # fmt: skip
 
@@ -26,33 +22,37 @@ def free_port():
         return found.getsockname()[1]
 
 
-def start(out, *options, devices=1):
-    return subprocess.Popen(
-        [sys.executable, "-m", "dd_jax.cli", "distill", "--out", str(out), *options],
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def start():
+    """Starts a process of the command line that distils into `out`; with one device, as there are two of them."""
+    imports = "import tyro, rich.console, sklearn.cluster, orbax.checkpoint, matplotlib.figure; import dd_jax.cli"
+    body = "import sys; from dd_jax.cli import main; sys.exit(main(['distill', *sys.argv[1:]]))"
+    with Forks(body, imports, JAX_NUM_CPU_DEVICES="1") as forks:
+        yield lambda out, *options: forks.start("--out", out, *options)
 
 
-def start_two(out, *options):
+def start_two(start, out, *options):
     meeting = ["--coordinator", f"localhost:{free_port()}", "--num-processes", "2"]
     return [start(out, *meeting, "--process-id", str(i), *options) for i in range(2)]
 
 
+def end(process, timeout=300):
+    """What it said, and complained of, until its end."""
+    return b"".join(process.communicate(timeout)).decode()
+
+
 def finish(*started):
-    said = [process.communicate(timeout=300)[0] for process in started]
+    said = [end(process) for process in started]
     assert [process.returncode for process in started] == [0] * len(started), "\n".join(said)
     return said
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(start, tmp_path_factory):
     """The same experiment by one process with one device, and by two; what the two said."""
     folder = tmp_path_factory.mktemp("processes")
     finish(start(folder / "one", *OPTIONS))
-    said = finish(*start_two(folder / "two", *OPTIONS))
+    said = finish(*start_two(start, folder / "two", *OPTIONS))
     return folder, said
 
 
@@ -74,18 +74,18 @@ def test_only_the_first_process_speaks_and_writes(runs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_run_and_it_resumes(tmp_path, victim):
-    options = [*OPTIONS, "--num-outer-steps", "400", "--eval-every", "20"]
-    started = start_two(tmp_path / "run", *options)
+def test_a_killed_process_ends_the_run_and_it_resumes(start, tmp_path, victim):
+    options = [*OPTIONS, "--num-outer-steps", "200", "--eval-every", "20"]
+    started = start_two(start, tmp_path / "run", *options)
     deadline = time.monotonic() + 200
-    while not list((tmp_path / "run" / "checkpoints").glob("step_000001*")) and time.monotonic() < deadline:
+    while not list((tmp_path / "run" / "checkpoints").glob("step_0000004*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     started[victim].send_signal(signal.SIGKILL)
-    said, _ = started[1 - victim].communicate(timeout=100)
+    said = end(started[1 - victim], 100)
     assert started[1 - victim].returncode != 0
     assert "start all processes again" in said or "another task died" in said
-    started[victim].communicate()
-    resumed = finish(*start_two(tmp_path / "run", *options))
+    end(started[victim])
+    resumed = finish(*start_two(start, tmp_path / "run", *options))
     assert "Resuming" in resumed[0]
     assert dd.load_distilled(tmp_path / "run").images.shape == (1, 10, 8, 8, 1)
 

@@ -47,15 +47,20 @@ def test_the_forward_pass_of_lenet_is_what_a_hand_counts():
 
 @pytest.fixture(scope="module")
 def outer_step():
-    """One outer step of MNIST's LeNet, fixed init, 1 x 3, on noise: what it is called with, and compiled."""
+    """One outer step of MNIST's LeNet, fixed init, 1 x 3, on noise: the method, and what it is called with."""
     model = dd.models.lenet(Shapes((28, 28, 1), 10))
     method = dd.methods.unrolled(model, num_steps=1, num_epochs=3, init="fixed", batch_size=256, init_images="noise")
     images = jax.random.uniform(jax.random.key(0), (500, 28, 28, 1))
     data = dd.dataset_from_arrays(jax.device_get(images), [i % 10 for i in range(500)])
     state = method.init(jax.random.key(0), data, 10)
-    key = jax.random.key(1)
-    compiled = run_steps.lower(method.step, None, key, state, data.train, jnp.int32(0), jnp.int32(1)).compile()
-    return method, (key, state, data.train), compiled
+    key, real = jax.random.key(1), method.arrays(data)
+    return method, (key, state, real)
+
+
+@pytest.fixture(scope="module")
+def compiled(outer_step):
+    method, arguments = outer_step
+    return run_steps.lower(method.step, None, *arguments, jnp.int32(0), jnp.int32(1)).compile()
 
 
 def test_an_outer_step_computes_no_more_than_the_algorithm_asks_for(outer_step):
@@ -64,22 +69,23 @@ def test_an_outer_step_computes_no_more_than_the_algorithm_asks_for(outer_step):
     The first layer needs no gradient with respect to real images, so 3 is a bound; 10 is what a forward pass, its
     gradient, the reverse of both and one recomputation take.
     """
-    method, arguments, _ = outer_step
+    method, arguments = outer_step
     passes = arithmetic.count(method.step, *arguments).flops / LENET_FLOPS
     assert passes < 3 * 256 + 10 * 3 * 10
     assert passes > 2 * 256 + 6 * 3 * 10
 
 
-def test_the_loop_of_outer_steps_never_meets_the_host(outer_step):
-    text = outer_step[2].as_text()
+@pytest.mark.slow
+def test_the_loop_of_outer_steps_never_meets_the_host(compiled):
+    text = compiled.as_text()
     assert "while(" in text  # the loop over outer steps is in there
     for transfer in ("infeed", "outfeed", "send(", "recv(", "callback", "host_"):
         assert transfer not in text, transfer
 
 
-def test_the_compiled_step_stays_small(outer_step):
+@pytest.mark.slow
+def test_the_compiled_step_stays_small(compiled):
     """Bounds a third above what jax 0.10 to 0.12 make of it: a formulation gone wrong is far above."""
-    compiled = outer_step[2]
     text = compiled.as_text()
     assert compiled.memory_analysis().temp_size_in_bytes < 32 * 2**20
     assert len(re.findall(r"^\s+(?:ROOT )?%?\S+ = ", text, re.MULTILINE)) < 11_000

@@ -14,11 +14,6 @@ board_written = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def method(digits_mlp):
-    return dd.methods.unrolled(digits_mlp, num_steps=2, num_epochs=1, num_inits=1, batch_size=32)
-
-
 def run(method, digits, out, **changes):
     options = {"num_steps": 10, "eval_every": 5, "num_eval_nets": 1, "show_progress": False, "tensorboard": True}
     return dd.distill(method, digits, out=out, **{**options, **changes})

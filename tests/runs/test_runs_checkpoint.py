@@ -4,7 +4,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from forks import Forks
 
 from dd_jax.errors import RunError
 from dd_jax.runs import checkpoint as module
@@ -282,44 +282,44 @@ def test_a_really_full_disk(tmp_path):
         subprocess.run(["umount", str(disk)], check=True)
 
 
-SAVE_FOREVER = """
-import sys, jax, jax.numpy as jnp
+IMPORTS = """
+import sys, jax, jax.numpy as jnp, orbax.checkpoint
 from dd_jax.runs.checkpoint import save, restore_latest
-template = {"a": jnp.zeros((300,)), "key": jax.random.key(0)}
+"""
+SAVE_FOREVER = f"""
+{IMPORTS}
+template = {{"a": jnp.zeros((300,)), "key": jax.random.key(0)}}
 restored = restore_latest(sys.argv[1], template)
 step = restored.step if restored else 0
 print("ready", flush=True)
 while True:
     step += 1
-    save(sys.argv[1], step, {"a": jnp.full((300,), step, jnp.float32), "key": jax.random.key(step)})
+    save(sys.argv[1], step, {{"a": jnp.full((300,), step, jnp.float32), "key": jax.random.key(step)}})
     print(step, flush=True)
 """
 
 
 def test_a_kill_at_any_moment_costs_at_most_the_save_that_was_going_on(tmp_path):
     template, draw, reached = {"a": jnp.zeros((300,)), "key": jax.random.key(0)}, random.Random(0), 0
-    for number in range(10):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SAVE_FOREVER, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        first = process.stdout.readline().split() if number % 2 else []  # half of them get somewhere on any machine
-        time.sleep(draw.uniform(0.0, 0.6))
-        process.send_signal(signal.SIGKILL)
-        printed = [*first, *process.stdout.read().split()]
-        process.stdout.close()
-        process.wait()
-        reached = max([reached, *map(int, printed)])
-        restored = restore_latest(tmp_path, template)
-        if restored is None:
-            assert reached == 0
-            continue
-        assert restored.notes == ()
-        assert restored.step in (reached, reached + 1)  # it may have been whole before that was printed
-        reached = restored.step
-        expected = {"a": jnp.full((300,), reached, jnp.float32), "key": jax.random.key(reached)}
-        assert_same(expected, restored.tree)
+    with Forks(SAVE_FOREVER, IMPORTS) as forks:
+        for number in range(10):
+            process = forks.start(tmp_path)
+            assert process.stdout.readline() == b"ready\n"
+            first = process.stdout.readline().split() if number % 2 else []  # half of them get somewhere on any machine
+            time.sleep(draw.uniform(0.0, 0.6))
+            process.send_signal(signal.SIGKILL)
+            printed = [*first, *process.communicate()[0].split()]
+            assert process.returncode == -signal.SIGKILL
+            reached = max([reached, *map(int, printed)])
+            restored = restore_latest(tmp_path, template)
+            if restored is None:
+                assert reached == 0
+                continue
+            assert restored.notes == ()
+            assert restored.step in (reached, reached + 1)  # it may have been whole before that was printed
+            reached = restored.step
+            expected = {"a": jnp.full((300,), reached, jnp.float32), "key": jax.random.key(reached)}
+            assert_same(expected, restored.tree)
     assert reached >= 5
 
 

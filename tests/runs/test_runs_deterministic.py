@@ -2,14 +2,15 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from forks import Forks
 
 import dd_jax as dd
 from dd_jax.runs.runtime import be_deterministic
+
+IMPORTS = "import tyro, rich.console, sklearn.cluster, orbax.checkpoint, matplotlib.figure; import dd_jax.cli"
 
 
 def test_the_flags_are_added_to_those_that_are_there(monkeypatch):
@@ -26,6 +27,8 @@ def test_two_runs_are_equal_bit_for_bit(tmp_path):
         "--deterministic",
         "--num-outer-steps",
         "60",
+        "--eval-every",
+        "20",
         "--num-eval-nets",
         "2",
         "--num-nets",
@@ -33,9 +36,11 @@ def test_two_runs_are_equal_bit_for_bit(tmp_path):
         "--num-epochs",
         "3",
     ]
-    for name in ("one", "other"):
-        command = [sys.executable, "-m", "dd_jax.cli", "distill", *options, "--no-baselines", "--out", tmp_path / name]
-        subprocess.run(command, check=True, capture_output=True)
+    with Forks("import sys; from dd_jax.cli import main; sys.exit(main(sys.argv[1:]))", IMPORTS) as forks:
+        for name in ("one", "other"):
+            process = forks.start("distill", *options, "--no-baselines", "--out", tmp_path / name)
+            errors = process.communicate()[1].decode()
+            assert process.returncode == 0, errors
     one, other = (dd.load_distilled(tmp_path / name) for name in ("one", "other"))
     for field in ("images", "labels", "step_sizes"):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field))

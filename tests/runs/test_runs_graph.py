@@ -115,6 +115,7 @@ def test_of_large_graphs_some_nodes_of_each_class_are_drawn(distilled):
     assert f"Shown: {MAX_NODES} of {count} nodes" in pictures.graph(large)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_graph_is_reported_exported_and_judged_again(tmp_path, monkeypatch):
     data = blocks()
     model = dd.models.gcn(data, hidden=4)

@@ -1,5 +1,6 @@
 """A run that goes astray goes back to where it was good, on at a smaller rate, and says so; or it stops."""
 
+import functools
 import itertools
 import json
 
@@ -19,22 +20,26 @@ from dd_jax.runs.loop import RunInterrupted
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
-@pytest.fixture(scope="module")
-def method(digits_mlp):
-    return dd.methods.unrolled(
-        digits_mlp, num_steps=2, num_epochs=1, num_inits=1, batch_size=32, schedule="constant", learning_rate=0.02
-    )
+@functools.cache
+def broken(step):
+    """The step of a method that breaks; where and when comes with what it reads, so that it is compiled once."""
+
+    def stumbling(key, state, given):
+        arrays, at, below = given
+        state, info = step(key, state, arrays)
+        breaks = (state.outer.step == at) & (state.outer.factor > below)
+        return state, info._replace(loss=jnp.where(breaks, jnp.nan, info.loss))
+
+    return stumbling
 
 
 def breaking(method, at: int, below: float = 0.0):
     """The method, whose loss is NaN at outer step `at` unless its rate has been lowered to `below` or less."""
 
-    def step(key, state, arrays):
-        state, info = method.step(key, state, arrays)
-        broken = (state.outer.step == at) & (state.outer.factor > below)
-        return state, info._replace(loss=jnp.where(broken, jnp.nan, info.loss))
+    def given(data):
+        return method.arrays(data), jnp.int32(at), jnp.float32(below)
 
-    return method._replace(step=step)
+    return method._replace(step=broken(method.step), arrays=given)
 
 
 def run(method, data, out=None, **changes):
@@ -71,9 +76,10 @@ def test_the_steps_after_it_are_those_of_a_quarter_of_the_rate(method, digits):
     found = run(breaking(method, at=13, below=0.25), digits, num_eval_nets=1)
     init_key, key = jax.random.split(jax.random.key(0))
     state = start_state(method, init_key, digits, 20, None)
-    state, _ = run_steps(method.step, None, key, state, digits.train, jnp.int32(0), jnp.int32(10))
+    arrays = method.arrays(digits)
+    state, _ = run_steps(method.step, None, key, state, arrays, jnp.int32(0), jnp.int32(10))
     state = method.slower(method.slower(state, 0.5), 0.5)
-    state, infos = run_steps(method.step, None, key, state, digits.train, jnp.int32(10), jnp.int32(10))
+    state, infos = run_steps(method.step, None, key, state, arrays, jnp.int32(10), jnp.int32(10))
     losses = [row["loss"] for row in found.history if row["step"] > 10 and "loss" in row]
     np.testing.assert_allclose(losses, np.asarray(infos.loss)[:10], rtol=1e-5)
 

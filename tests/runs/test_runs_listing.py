@@ -12,10 +12,9 @@ from dd_jax.runs.report.read import read_run
 
 
 @pytest.fixture(scope="module")
-def folder(digits, digits_mlp, tmp_path_factory):
+def folder(digits, method, tmp_path_factory):
     """Two runs of two and four outer steps, one of them measured on test; one in a folder of its own."""
     folder = tmp_path_factory.mktemp("runs")
-    method = dd.methods.unrolled(digits_mlp, num_steps=1, num_epochs=1, num_inits=1, batch_size=16)
     for place, steps in (("a", 2), ("deeper/b", 4)):
         dd.distill(method, digits, num_steps=steps, num_eval_nets=1, out=folder / place, show_progress=False)
     row = {"mean": 0.5, "std": 0.1, "n": 2, "split": "test", "accuracies": [0.4, 0.6], "per_class": [0.5] * 10}

@@ -28,6 +28,7 @@ def file(tmp_path_factory, digits, digits_mlp):
     return path
 
 
+@pytest.mark.slow
 def test_networks_are_those_of_fit(file, digits, digits_mlp):
     networks = load_pretrained(file).read("held_out", 0, 2)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 1), 1)  # part, number
@@ -41,6 +42,7 @@ def test_networks_are_those_of_fit(file, digits, digits_mlp):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-4, atol=1e-5), networks, expected)
 
 
+@pytest.mark.slow
 def test_networks_are_pretrained_under_a_policy_in_the_model_space_of_the_data(tmp_path, digits, digits_mlp):
     training = Training(epochs=1, batch_size=64, augment="rand_augment")
     found = pretrain(digits_mlp, digits, num_nets=1, num_held_out=0, training=training, out=tmp_path / "n.safetensors",
