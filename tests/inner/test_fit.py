@@ -60,7 +60,7 @@ def fitted(model, params, key, real, training):
     return jax.jit(lambda params, real: fit(model.apply, params, key, real, training))(params, real)
 
 
-def close(found, expected, rtol=1e-4, atol=1e-6):
+def assert_close(found, expected, rtol=1e-4, atol=1e-6):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), found, expected)
 
 
@@ -80,7 +80,7 @@ def test_equals_optax_in_a_loop_over_the_same_minibatches(real, model, start, gr
     for rate, rows in zip(rates, seen, strict=True):
         updates, moments = ADAM_UPDATE(gradient(expected, chosen_from(real, rows)), moments)
         expected = jax.tree.map(lambda p, u, rate=rate: np.float32(p + rate * np.asarray(u)), expected, updates)
-    close(fitted(model, start, key, real, training), expected, rtol=2e-4, atol=2e-5)
+    assert_close(fitted(model, start, key, real, training), expected, rtol=2e-4, atol=2e-5)
 
 
 def test_gradient_descent_is_optax_s_with_torch_s_order_of_decay_and_momentum(real, model, start, gradient):
@@ -93,7 +93,7 @@ def test_gradient_descent_is_optax_s_with_torch_s_order_of_decay_and_momentum(re
         rate, found = 0.1 ** (1 + step // 3), gradient(expected, chosen_from(real, rows))
         speed = jax.tree.map(lambda v, g, p: np.float32(0.9 * v + np.asarray(g) + 0.03 * p), speed, found, expected)
         expected = jax.tree.map(lambda p, v, rate=rate: np.float32(p - rate * v), expected, speed)
-    close(fitted(model, start, key, real, training), expected, rtol=2e-4, atol=2e-5)
+    assert_close(fitted(model, start, key, real, training), expected, rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("drops", [(0.5,), (2 / 3, 5 / 6), (0.0,), (1.0,)])
@@ -107,7 +107,7 @@ def test_drops_come_after_their_share_of_the_epochs(real, model, start, gradient
         before, state = state.params, step(jax.random.key(0), state, real)
         rate = 0.1 * 0.5 ** sum(done >= round(drop * 6) for drop in drops)
         expected = jax.tree.map(lambda p, g, rate=rate: p - rate * np.asarray(g), before, gradient(before, real))
-        close(state.params, expected)
+        assert_close(state.params, expected)
 
 
 def test_soft_labels_and_cutmix_train(real, model, start):
@@ -115,7 +115,7 @@ def test_soft_labels_and_cutmix_train(real, model, start):
     training = Training(epochs=1, batch_size=16, drop_last=False)
     key = jax.random.key(5)
     hard, same = (fitted(model, start, key, images, training) for images in (real, soft))
-    close(hard, same)
+    assert_close(hard, same)
     other = fitted(model, start, key, real, dataclasses.replace(training, cutmix=True))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(other))
     assert any(not np.allclose(a, b) for a, b in zip(jax.tree.leaves(hard), jax.tree.leaves(other), strict=True))
@@ -128,7 +128,7 @@ def test_epochs_one_by_one_are_the_whole(real, model, start):
     step = jax.jit(epoch)
     for _ in range(3):
         state = step(key, state, real)
-    close(state.params, fitted(model, start, key, real, training), rtol=1e-5)
+    assert_close(state.params, fitted(model, start, key, real, training), rtol=1e-5)
     assert int(state.epoch) == 3
 
 
@@ -137,7 +137,7 @@ def test_each_image_once_an_epoch(real, model, start):
     init, epoch = trainer(model.apply, Training(epochs=1, batch_size=50))
     step = jax.jit(epoch)
     one, other = (step(jax.random.key(seed), init(start), real) for seed in (0, 9))
-    close(one.params, other.params)
+    assert_close(one.params, other.params)
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ def test_the_average_is_one_of_the_parameters_along_the_way(real, model, start):
     for _ in range(3):
         state = step(jax.random.key(2), state, real)
         expected = jax.tree.map(lambda a, p: 0.6 * a + 0.4 * np.asarray(p), expected, state.params)
-    close(state.network, expected)
-    close(fitted(model, start, jax.random.key(2), real, training), expected)
+    assert_close(state.network, expected)
+    assert_close(fitted(model, start, jax.random.key(2), real, training), expected)
 
 
 def test_the_largest_curvature_is_that_of_the_empirical_ntk(real, model, start):
@@ -276,7 +276,7 @@ def test_the_squared_error_is_what_it_says(real, model, start, monkeypatch):
     expected = jax.tree.map(lambda p, g: p - 0.1 * np.asarray(g), start, slope(start))
     for drop_last in (True, False):
         how = dataclasses.replace(training, drop_last=drop_last)
-        close(fitted(model, start, jax.random.key(0), real, how), expected)
+        assert_close(fitted(model, start, jax.random.key(0), real, how), expected)
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(OptionError, match="Did you mean 'squared'"):
         trainer(model.apply, dataclasses.replace(training, loss="square"))
