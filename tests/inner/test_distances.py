@@ -10,13 +10,15 @@ from dd_jax import models
 from dd_jax.errors import OptionError
 from dd_jax.inner.distances import DISTANCES, cosine, distance_named, unit_cosine
 
+COMPILED = {name: jax.jit(distance) for name, distance in DISTANCES.items()}
 SHAPES = {"conv": {"kernel": (3, 3, 2, 4), "bias": (4,)}, "dense": {"kernel": (5, 3), "bias": (3,)}}
 
 
 def gradients(seed: int, dtype=jnp.float32):
-    leaves, tree = jax.tree.flatten(SHAPES, is_leaf=lambda x: isinstance(x, tuple))
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return tree.unflatten([jax.random.normal(key, shape, dtype) for key, shape in zip(keys, leaves, strict=True)])
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda shape: jnp.asarray(generator.normal(size=shape), dtype), SHAPES, is_leaf=lambda x: isinstance(x, tuple)
+    )
 
 
 def by_hand(name, first, second):
@@ -39,8 +41,8 @@ def by_hand(name, first, second):
 @pytest.mark.parametrize("name", DISTANCES)
 def test_formulas(name):
     first, second = gradients(0), gradients(1)
-    np.testing.assert_allclose(DISTANCES[name](first, second), by_hand(name, first, second), rtol=1e-5)
-    np.testing.assert_allclose(DISTANCES[name](first, first), 0, atol=1e-5)
+    np.testing.assert_allclose(COMPILED[name](first, second), by_hand(name, first, second), rtol=1e-5)
+    np.testing.assert_allclose(COMPILED[name](first, first), 0, atol=1e-5)
 
 
 def test_units_are_scale_free_and_biases_do_not_count():
@@ -50,16 +52,17 @@ def test_units_are_scale_free_and_biases_do_not_count():
         layer: {"kernel": leaves["kernel"] * scales[layer], "bias": leaves["bias"] + 9.0}
         for layer, leaves in second.items()
     }
-    np.testing.assert_allclose(unit_cosine(first, scaled), unit_cosine(first, second), rtol=1e-5)
-    assert abs(cosine(first, scaled) - cosine(first, second)) > 1e-2
+    by_unit, whole = (jax.jit(distance) for distance in (unit_cosine, cosine))
+    np.testing.assert_allclose(by_unit(first, scaled), by_unit(first, second), rtol=1e-5)
+    assert abs(whole(first, scaled) - whole(first, second)) > 1e-2
 
 
 def test_a_network_has_as_many_units_as_outputs_of_its_layers():
     """Against the opposite gradient every unit counts 2."""
     model = models.convnet(models.Shapes((8, 8, 1), 3), width=4, depth=2)
-    params = model.init(jax.random.key(0))
-    opposite = jax.tree.map(lambda leaf: -leaf, params)
-    np.testing.assert_allclose(unit_cosine(params, opposite), 2 * (4 + 4 + 3), rtol=1e-4)
+    params = jax.jit(model.init)(jax.random.key(0))
+    to_opposite = jax.jit(lambda params: unit_cosine(params, jax.tree.map(jnp.negative, params)))
+    np.testing.assert_allclose(to_opposite(params), 2 * (4 + 4 + 3), rtol=1e-4)
 
 
 @pytest.mark.usefixtures("x64")
@@ -67,6 +70,7 @@ def test_a_network_has_as_many_units_as_outputs_of_its_layers():
 def test_gradients_of_distances(name):
     first, second = gradients(0, jnp.float64), gradients(1, jnp.float64)
 
+    @jax.jit
     def distance(g):
         return DISTANCES[name](first, jax.tree.map(jnp.asarray, g))
 
@@ -77,8 +81,9 @@ def test_gradients_of_distances(name):
 def test_zero_gradients_give_finite_values_and_derivatives(name):
     first = gradients(0)
     zero = jax.tree.map(jnp.zeros_like, first)
+    derived = jax.jit(jax.value_and_grad(DISTANCES[name], argnums=1))
     for a, b in [(first, zero), (zero, first), (zero, zero)]:
-        value, derivative = jax.value_and_grad(DISTANCES[name], argnums=1)(a, b)
+        value, derivative = derived(a, b)
         assert np.isfinite(value)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(derivative))
 

@@ -1,6 +1,7 @@
 """Ordinary training: one step by hand, schedules, and that it learns."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from dd_jax.inner.stability import largest_curvature
 from dd_jax.types import Batch
 
 SIDE = 6
+ADAM = optax.adam(1.0, b1=0.5)
+ADAM_UPDATE = jax.jit(ADAM.update)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,37 @@ def model() -> dd.models.Model:
     return dd.models.mlp(dd.models.Shapes((SIDE, SIDE, 1), 3), hidden=(5,))
 
 
+@pytest.fixture(scope="module")
+def start(model) -> dict:
+    return jax.jit(model.init)(jax.random.key(1))
+
+
+@pytest.fixture(scope="module")
+def gradient(model):
+    """The gradient of the cross-entropy, compiled."""
+    return jax.jit(jax.grad(batch_loss(model.apply)))
+
+
+def minibatches(key: jax.Array, epochs: int, size: int) -> list[np.ndarray]:
+    """Which of 50 images each minibatch has."""
+    orders = [
+        np.asarray(jax.random.permutation(jax.random.split(jax.random.fold_in(key, e))[0], 50)) for e in range(epochs)
+    ]
+    return [order[first : first + size] for order in orders for first in range(0, 50, size)]
+
+
+def chosen_from(real: Batch, rows: np.ndarray) -> Batch:
+    return Batch(*(jnp.asarray(np.asarray(leaf)[rows]) for leaf in real))
+
+
+def fitted(model, params, key, real, training):
+    return jax.jit(lambda params, real: fit(model.apply, params, key, real, training))(params, real)
+
+
+def assert_close(found, expected, rtol=1e-4, atol=1e-6):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), found, expected)
+
+
 @pytest.mark.parametrize(
     ("schedule", "rates"),
     [
@@ -38,86 +72,72 @@ def model() -> dd.models.Model:
         ("cosine", [0.1 * 0.5 * (1 + np.cos(np.pi * i / 4)) for i in range(4)]),
     ],
 )
-def test_equals_optax_in_a_loop_over_the_same_minibatches(real, model, schedule, rates):
+def test_equals_optax_in_a_loop_over_the_same_minibatches(real, model, start, gradient, schedule, rates):
     training = Training(epochs=2, batch_size=20, learning_rate=0.1, b1=0.5, schedule=schedule, decay_epochs=1)
-    seen = []
-    params = model.init(jax.random.key(1))
     key = jax.random.key(2)
-    for epoch in range(2):
-        order = jax.random.permutation(jax.random.split(jax.random.fold_in(key, epoch))[0], 50)
-        seen += [order[:20], order[20:40]]
-    gradient = jax.jit(jax.grad(batch_loss(model.apply)))
-    expected, adam = params, optax.adam(1.0, b1=0.5)
-    moments = adam.init(params)
-    for rate, chosen in zip(rates, seen, strict=True):
-        updates, moments = adam.update(gradient(expected, Batch(*(leaf[chosen] for leaf in real))), moments)
-        expected = jax.tree.map(lambda p, u, rate=rate: p + rate * u, expected, updates)
-    found = jax.jit(lambda params, real: fit(model.apply, params, key, real, training))(params, real)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), found, expected)
+    seen = [rows for rows in minibatches(key, 2, 20) if len(rows) == 20]
+    expected, moments = start, ADAM.init(start)
+    for rate, rows in zip(rates, seen, strict=True):
+        updates, moments = ADAM_UPDATE(gradient(expected, chosen_from(real, rows)), moments)
+        expected = jax.tree.map(lambda p, u, rate=rate: np.float32(p + rate * np.asarray(u)), expected, updates)
+    assert_close(fitted(model, start, key, real, training), expected, rtol=2e-4, atol=2e-5)
 
 
-def test_gradient_descent_is_optax_s_with_torch_s_order_of_decay_and_momentum(real, model):
+def test_gradient_descent_is_optax_s_with_torch_s_order_of_decay_and_momentum(real, model, start, gradient):
     """v <- m v + (g + w p), p <- p - rate v; the rate falls at half; the last minibatch of each epoch is smaller."""
     training = Training(epochs=2, batch_size=20, learning_rate=0.1, schedule="drops", drops=(0.5,), drop_factor=0.1,
                         optimiser="sgd", momentum=0.9, weight_decay=0.03, drop_last=False)  # fmt: skip
-    params, key = model.init(jax.random.key(1)), jax.random.key(2)
-    gradient = jax.jit(jax.grad(batch_loss(model.apply)))
-    expected, speed = params, jax.tree.map(jnp.zeros_like, params)
-    for epoch in range(2):
-        order = jax.random.permutation(jax.random.split(jax.random.fold_in(key, epoch))[0], 50)
-        for chosen in (order[:20], order[20:40], order[40:]):
-            found = gradient(expected, Batch(*(leaf[chosen] for leaf in real)))
-            speed = jax.tree.map(lambda v, g, p: 0.9 * v + g + 0.03 * p, speed, found, expected)
-            expected = jax.tree.map(lambda p, v, rate=0.1 ** (1 + epoch): p - rate * v, expected, speed)
-    found = jax.jit(lambda params, real: fit(model.apply, params, key, real, training))(params, real)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), found, expected)
+    key = jax.random.key(2)
+    expected, speed = jax.tree.map(np.asarray, start), jax.tree.map(np.zeros_like, start)
+    for step, rows in enumerate(minibatches(key, 2, 20)):
+        rate, found = 0.1 ** (1 + step // 3), gradient(expected, chosen_from(real, rows))
+        speed = jax.tree.map(lambda v, g, p: np.float32(0.9 * v + np.asarray(g) + 0.03 * p), speed, found, expected)
+        expected = jax.tree.map(lambda p, v, rate=rate: np.float32(p - rate * v), expected, speed)
+    assert_close(fitted(model, start, key, real, training), expected, rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("drops", [(0.5,), (2 / 3, 5 / 6), (0.0,), (1.0,)])
-def test_drops_come_after_their_share_of_the_epochs(real, model, drops):
+def test_drops_come_after_their_share_of_the_epochs(real, model, start, gradient, drops):
     """With a whole-batch epoch each, the size of every update tells the rate."""
     training = Training(epochs=6, batch_size=50, learning_rate=0.1, schedule="drops", drops=drops, drop_factor=0.5,
                         optimiser="sgd", momentum=0.0)  # fmt: skip
     init, epoch = trainer(model.apply, training)
-    gradient = jax.jit(jax.grad(batch_loss(model.apply)))
-    state, step = init(model.init(jax.random.key(0))), jax.jit(epoch)
+    state, step = init(start), jax.jit(epoch)
     for done in range(6):
         before, state = state.params, step(jax.random.key(0), state, real)
         rate = 0.1 * 0.5 ** sum(done >= round(drop * 6) for drop in drops)
-        expected = jax.tree.map(lambda p, g, rate=rate: p - rate * g, before, gradient(before, real))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state.params, expected)
+        expected = jax.tree.map(lambda p, g, rate=rate: p - rate * np.asarray(g), before, gradient(before, real))
+        assert_close(state.params, expected)
 
 
-def test_soft_labels_and_cutmix_train(real, model):
+def test_soft_labels_and_cutmix_train(real, model, start):
     soft = real._replace(labels=jax.nn.one_hot(real.labels, 3))
     training = Training(epochs=1, batch_size=16, drop_last=False)
-    params, key = model.init(jax.random.key(0)), jax.random.key(5)
-    hard, same = (jax.jit(lambda b: fit(model.apply, params, key, b, training))(b) for b in (real, soft))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), hard, same)
-    mixed = dataclasses.replace(training, cutmix=True)
-    other = jax.jit(lambda b: fit(model.apply, params, key, b, mixed))(real)
+    key = jax.random.key(5)
+    hard, same = (fitted(model, start, key, images, training) for images in (real, soft))
+    assert_close(hard, same)
+    other = fitted(model, start, key, real, dataclasses.replace(training, cutmix=True))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(other))
     assert any(not np.allclose(a, b) for a, b in zip(jax.tree.leaves(hard), jax.tree.leaves(other), strict=True))
 
 
-def test_epochs_one_by_one_are_the_whole(real, model):
+def test_epochs_one_by_one_are_the_whole(real, model, start):
     training = Training(epochs=3, batch_size=16)
     init, epoch = trainer(model.apply, training)
-    state, key = init(model.init(jax.random.key(0))), jax.random.key(5)
+    state, key = init(start), jax.random.key(5)
     step = jax.jit(epoch)
     for _ in range(3):
         state = step(key, state, real)
-    whole = jax.jit(lambda real: fit(model.apply, model.init(jax.random.key(0)), key, real, training))(real)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state.params, whole)
+    assert_close(state.params, fitted(model, start, key, real, training), rtol=1e-5)
     assert int(state.epoch) == 3
 
 
-def test_each_image_once_an_epoch(real, model):
+def test_each_image_once_an_epoch(real, model, start):
     """The gradient of a linear loss sums over the images of an epoch, whatever their order."""
     init, epoch = trainer(model.apply, Training(epochs=1, batch_size=50))
-    one = jax.jit(epoch)(jax.random.key(0), init(model.init(jax.random.key(0))), real)
-    other = jax.jit(epoch)(jax.random.key(9), init(model.init(jax.random.key(0))), real)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one.params, other.params)
+    step = jax.jit(epoch)
+    one, other = (step(jax.random.key(seed), init(start), real) for seed in (0, 9))
+    assert_close(one.params, other.params)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +208,7 @@ def test_it_learns(digits):
     params = jax.jit(lambda r: fit(model.apply, model.init(jax.random.key(0)), jax.random.key(1), r, training))(
         digits.train
     )
-    right = model.apply(params, digits.test.images).argmax(-1) == digits.test.labels
+    right = np.argmax(jax.jit(model.apply)(params, digits.test.images), -1) == np.asarray(digits.test.labels)
     assert float(right.mean()) > 0.85
 
 
@@ -200,60 +220,63 @@ def test_steps_are_whole_passes(real):
     assert in_epochs(Training(steps=7), 50).steps is None
 
 
-def test_the_average_is_one_of_the_parameters_along_the_way(real, model):
+def test_the_average_is_one_of_the_parameters_along_the_way(real, model, start):
     training = Training(epochs=3, batch_size=50, learning_rate=0.1, schedule="constant", average=0.6)
     init, epoch = trainer(model.apply, training)
-    state = init(model.init(jax.random.key(1)))
-    expected = state.params
+    state, step = init(start), jax.jit(epoch)
+    expected = jax.tree.map(np.asarray, start)
     for _ in range(3):
-        state = epoch(jax.random.key(2), state, real)
-        expected = jax.tree.map(lambda a, p: 0.6 * a + 0.4 * p, expected, state.params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state.network, expected)
-    found = fit(model.apply, model.init(jax.random.key(1)), jax.random.key(2), real, training)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected)
+        state = step(jax.random.key(2), state, real)
+        expected = jax.tree.map(lambda a, p: 0.6 * a + 0.4 * np.asarray(p), expected, state.params)
+    assert_close(state.network, expected)
+    assert_close(fitted(model, start, jax.random.key(2), real, training), expected)
 
 
-def test_the_largest_curvature_is_that_of_the_empirical_ntk(real, model):
-    params = model.init(jax.random.key(1))
-    jacobian = jax.jacrev(model.apply)(params, real.images)
+def test_the_largest_curvature_is_that_of_the_empirical_ntk(real, model, start):
+    @jax.jit
+    def found_and_jacobian(params, images):
+        return largest_curvature(model.apply, params, images), jax.jacrev(model.apply)(params, images)
+
+    found, jacobian = found_and_jacobian(start, real.images)
     rows = np.concatenate([np.asarray(leaf).reshape(150, -1) for leaf in jax.tree.leaves(jacobian)], 1)
     expected = np.linalg.eigvalsh(rows @ rows.T).max() / 50
-    np.testing.assert_allclose(largest_curvature(model.apply, params, real.images), expected, rtol=1e-3)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
 def test_relative_rates_are_stable_up_to_one(real):
     """In a linear network, whose Hessian is that kernel throughout."""
     linear = dd.models.mlp(dd.models.Shapes((SIDE, SIDE, 1), 3), hidden=())
-    params = linear.init(jax.random.key(1))
+    params = jax.jit(linear.init)(jax.random.key(1))
 
+    @functools.partial(jax.jit, static_argnums=(0, 1))
     def error_after(rate, momentum):
         training = Training(batch_size=50, learning_rate=rate, schedule="constant", optimiser="sgd", steps=200,
                             momentum=momentum, loss="squared", relative=True)  # fmt: skip
-        found = jax.jit(lambda: fit(linear.apply, params, jax.random.key(0), real, training))()
-        return float(squared_error(linear.apply(found, real.images), real.labels))
+        found = fit(linear.apply, params, jax.random.key(0), real, training)
+        return squared_error(linear.apply(found, real.images), real.labels)
 
-    start = float(squared_error(linear.apply(params, real.images), real.labels))
+    start = float(jax.jit(lambda: squared_error(linear.apply(params, real.images), real.labels))())
     for momentum in (0.0, 0.5):
-        assert error_after(0.95, momentum) < start
-        assert not error_after(1.05, momentum) < 10 * start  # nor is what isn't a number
+        assert float(error_after(0.95, momentum)) < start
+        assert not float(error_after(1.05, momentum)) < 10 * start  # nor is what isn't a number
     with pytest.raises(OptionError, match="relative learning rates"):
         trainer(linear.apply, Training(relative=True))
 
 
-def test_the_squared_error_is_what_it_says(real, model, monkeypatch):
+def test_the_squared_error_is_what_it_says(real, model, start, monkeypatch):
     training = Training(epochs=1, batch_size=50, learning_rate=0.1, schedule="constant", optimiser="sgd", momentum=0.0,
                         loss="squared")  # fmt: skip
-    params = model.init(jax.random.key(1))
 
-    def loss(params):
+    @jax.jit
+    @jax.grad
+    def slope(params):
         errors = model.apply(params, real.images) - (jax.nn.one_hot(real.labels, 3) - 1 / 3)
         return 0.5 * jnp.square(errors).sum(1).mean()
 
-    expected = jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(loss)(params))
+    expected = jax.tree.map(lambda p, g: p - 0.1 * np.asarray(g), start, slope(start))
     for drop_last in (True, False):
         how = dataclasses.replace(training, drop_last=drop_last)
-        found = fit(model.apply, params, jax.random.key(0), real, how)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected)
+        assert_close(fitted(model, start, jax.random.key(0), real, how), expected)
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(OptionError, match="Did you mean 'squared'"):
         trainer(model.apply, dataclasses.replace(training, loss="square"))

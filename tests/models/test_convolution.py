@@ -90,7 +90,8 @@ def test_equals_xla_with_first_and_second_derivatives(formulation, geometry, lay
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 def test_is_the_sum_in_the_docstring(formulation, layout):
     images, kernel, padding, stride = normal(0, 2, 5, 6, 3), normal(1, 3, 2, 3, 4), 1, 2
-    found = from_layout(FORMULATIONS[formulation](lay(images, layout), kernel, padding, stride, layout), layout)
+    convolved = jax.jit(FORMULATIONS[formulation], static_argnums=(2, 3, 4))
+    found = from_layout(convolved(lay(images, layout), kernel, padding, stride, layout), layout)
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     expected = np.zeros((2, 3, 4, 4))
     for i, j, a, b in itertools.product(range(3), range(4), range(3), range(2)):
@@ -102,8 +103,9 @@ def test_is_the_sum_in_the_docstring(formulation, layout):
 def test_vmap_over_kernels_is_a_loop(layout):
     images, kernels = normal(0, 2, 5, 5, 3), normal(1, 4, 3, 3, 3, 2)
     function = functools.partial(convolve, padding=1, layout=layout)
-    together = jax.jit(jax.vmap(function, (None, 0)))(lay(images, layout), kernels)
-    apart = np.stack([jax.jit(function)(lay(images, layout), kernel) for kernel in kernels])
+    together, alone = jax.jit(jax.vmap(function, (None, 0))), jax.jit(function)
+    together = together(lay(images, layout), kernels)
+    apart = np.stack([alone(lay(images, layout), kernel) for kernel in kernels])
     np.testing.assert_allclose(together, apart, rtol=1e-12, atol=1e-12)
 
 
@@ -112,21 +114,25 @@ def windows(images, initial, combine, window, stride, padding=0):
     return lax.reduce_window(images, initial, combine, (1, window, window, 1), (1, stride, stride, 1), pads)
 
 
+def value_and_gradient(size, function):
+    def scalar(x):
+        out = function(x)
+        return jnp.vdot(out, normal(1, *out.shape)), out
+
+    return jax.jit(jax.grad(scalar, has_aux=True))(normal(0, 2, *size, 3))
+
+
+@functools.cache
+def expected_maximum(size, window, stride, padding):
+    return value_and_gradient(size, lambda x: windows(x, -jnp.inf, lax.max, window, stride, padding))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("window", "stride", "padding"), [(2, 2, 0), (3, 2, 1)])
 @pytest.mark.parametrize("size", [(6, 8), (7, 5)])
 def test_max_pool_equals_reduce_window(size, window, stride, padding, layout):
-    images = normal(0, 2, *size, 3)
-
-    def value_and_gradient(function):
-        def scalar(x):
-            out = function(x)
-            return jnp.vdot(out, normal(1, *out.shape)), out
-
-        return jax.jit(jax.grad(scalar, has_aux=True))(images)
-
-    expected = value_and_gradient(lambda x: windows(x, -jnp.inf, lax.max, window, stride, padding))
-    found = value_and_gradient(lambda x: from_layout(max_pool(lay(x, layout), window, stride, padding), layout))
+    expected = expected_maximum(size, window, stride, padding)
+    found = value_and_gradient(size, lambda x: from_layout(max_pool(lay(x, layout), window, stride, padding), layout))
     np.testing.assert_array_equal(found[1], expected[1])
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-12, atol=1e-12)
 
@@ -135,8 +141,9 @@ def test_max_pool_equals_reduce_window(size, window, stride, padding, layout):
 @pytest.mark.parametrize("size", [(6, 8), (7, 5)])
 def test_avg_pool_equals_reduce_window(size, layout):
     images = normal(0, 2, *size, 3)
-    expected = windows(images, 0.0, lax.add, 2, 2) / 4
-    np.testing.assert_allclose(from_layout(avg_pool(lay(images, layout), 2, 2), layout), expected, rtol=1e-12)
+    found = jax.jit(lambda x: from_layout(avg_pool(lay(x, layout), 2, 2), layout))(images)
+    expected = jax.jit(lambda x: windows(x, 0.0, lax.add, 2, 2) / 4)(images)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -149,8 +156,10 @@ def test_the_first_of_equal_values_takes_the_gradient(layout):
 
 def test_padding_never_wins_a_maximum():
     images = jnp.full((1, 3, 3, 1), -5.0)
-    np.testing.assert_array_equal(max_pool(images, 3, 2, 1), jnp.full((1, 2, 2, 1), -5.0))
-    gradient = jax.grad(lambda x: max_pool(x, 3, 2, 1).sum())(images)
+    pooled, gradient = jax.jit(lambda x: (max_pool(x, 3, 2, 1), jax.grad(lambda x: max_pool(x, 3, 2, 1).sum())(x)))(
+        images
+    )
+    np.testing.assert_array_equal(pooled, np.full((1, 2, 2, 1), -5.0))
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 1, 0], [1, 1, 0], [0, 0, 0]])
 
 
@@ -163,7 +172,8 @@ def test_local_response_norm_is_its_formula(size, layout):
     for c in range(channels):
         mean = sum(x[..., i] ** 2 for i in range(c - before, c + after + 1) if 0 <= i < channels) / size
         expected[..., c] = x[..., c] / (k + alpha * mean) ** beta
-    found = local_response_norm(lay(images, layout), size, alpha, beta, k, axis=channel_axis(layout))
+    norm = functools.partial(local_response_norm, size=size, alpha=alpha, beta=beta, k=k, axis=channel_axis(layout))
+    found = jax.jit(norm)(lay(images, layout))
     np.testing.assert_allclose(from_layout(found, layout), expected, rtol=1e-12)
 
 

@@ -48,20 +48,20 @@ def test_the_normalised_adjacency_of_a_path(x64):
     path = np.array([[0.0, 1, 0], [1, 0, 1], [0, 1, 0]])
     root = 1 / np.sqrt(6)
     expected = np.array([[1 / 2, root, 0], [root, 1 / 3, root], [0, root, 1 / 2]])
+    propagate = jax.jit(symmetric, static_argnums=2)
     for adjacency in (jnp.asarray(path), as_edges(path)):
-        np.testing.assert_allclose(symmetric(adjacency, jnp.eye(3)), expected, atol=1e-12)
-        np.testing.assert_allclose(symmetric(adjacency, jnp.eye(3), 2), expected @ expected, atol=1e-12)
+        np.testing.assert_allclose(propagate(adjacency, jnp.eye(3), 1), expected, atol=1e-12)
+        np.testing.assert_allclose(propagate(adjacency, jnp.eye(3), 2), expected @ expected, atol=1e-12)
 
 
 def test_lists_of_edges_are_as_good_as_matrices(x64):
     weights, values = dense_graph(), jnp.asarray(np.random.default_rng(0).normal(size=(7, 2)))
     for propagate in (gather, symmetric, neighbour_mean):
-        dense, sparse = (propagate(a, values) for a in (jnp.asarray(weights), as_edges(weights)))
+        dense, sparse = (jax.jit(propagate)(a, values) for a in (jnp.asarray(weights), as_edges(weights)))
         np.testing.assert_allclose(sparse, dense, atol=1e-12)
-    np.testing.assert_allclose(neighbour_mean(jnp.asarray(weights), values)[-1], 0)
-    np.testing.assert_allclose(
-        neighbour_mean(jnp.asarray(weights), values)[0], weights[0] @ values / weights[0].sum(), atol=1e-12
-    )
+    mean = np.asarray(jax.jit(neighbour_mean)(jnp.asarray(weights), values))
+    np.testing.assert_allclose(mean[-1], 0)
+    np.testing.assert_allclose(mean[0], weights[0] @ np.asarray(values) / weights[0].sum(), atol=1e-12)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -69,13 +69,22 @@ def test_networks_answer_for_their_rows_on_edges_and_on_matrices_alike(name, x64
     model = models.make(name, SPEC, **GRAPHS[name])
     params, weights = params_of(model), dense_graph()
     dense, sparse = nodes_of(jnp.asarray(weights)), nodes_of(as_edges(weights))
-    for function in (model.apply, model.features):
-        np.testing.assert_allclose(function(params, dense), function(params, sparse), atol=1e-10)
-        everyone = function(params, nodes_of(jnp.asarray(weights), rows=range(7)))
-        np.testing.assert_allclose(function(params, dense), everyone[jnp.array([4, 0, 6])], atol=1e-12)
-    assert model.apply(params, dense).shape == (3, 3)
-    gradients = [jax.grad(lambda p, n=n: model.apply(p, n).sum())(params) for n in (dense, sparse)]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), *gradients)
+
+    @jax.jit
+    def found(params, nodes):
+        """Logits, features and the gradient of the sum of the logits."""
+        gradient, logits = jax.grad(lambda p: (model.apply(p, nodes).sum(), model.apply(p, nodes)), has_aux=True)(
+            params
+        )
+        return (logits, model.features(params, nodes)), gradient
+
+    (ours, gradient), (theirs, their_gradient) = found(params, dense), found(params, sparse)
+    everyones, _ = found(params, nodes_of(jnp.asarray(weights), rows=range(7)))
+    for mine, other, everyone in zip(ours, theirs, everyones, strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-10)
+        np.testing.assert_allclose(mine, np.asarray(everyone)[[4, 0, 6]], atol=1e-12)
+    assert ours[0].shape == (3, 3)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), gradient, their_gradient)
 
 
 def test_formulas(x64):
@@ -95,7 +104,7 @@ def test_formulas(x64):
             (np.asarray(params[f"Dense_{i}"]["kernel"]), np.asarray(params[f"Dense_{i}"]["bias"]))
             for i in range(len(params))
         ]
-        return np.asarray(model.apply(params, nodes)), layers
+        return np.asarray(jax.jit(model.apply)(params, nodes)), layers
 
     logits, [(w, b)] = found("sgc", steps=3)
     np.testing.assert_allclose(logits, s @ s @ s @ x @ w + b, atol=1e-10)
@@ -113,23 +122,24 @@ def test_formulas(x64):
 def test_images_without_a_graph_are_nodes_without_edges(name, x64):
     model = models.make(name, SPEC, **GRAPHS.get(name, {"hidden": (4,)}))
     params, nodes = params_of(model), nodes_of(jnp.zeros((7, 7)))
-    np.testing.assert_allclose(model.apply(params, nodes.alone), model.apply(params, nodes), atol=1e-12)
+    apply = jax.jit(model.apply)
+    np.testing.assert_allclose(apply(params, nodes.alone), apply(params, nodes), atol=1e-12)
 
 
 def test_a_perceptron_sees_no_edges():
     model = models.mlp(SPEC, hidden=(4,))
-    params = model.init(jax.random.key(0))
+    params, apply = jax.jit(model.init)(jax.random.key(0)), jax.jit(model.apply)
     one, other = (nodes_of(jnp.asarray(w)) for w in (dense_graph(), np.zeros((7, 7))))
-    np.testing.assert_array_equal(model.apply(params, one), model.apply(params, other))
+    np.testing.assert_array_equal(apply(params, one), apply(params, other))
 
 
 def test_propagated_features_are_all_that_sgc_needs(x64):
     model = models.sgc(SPEC)
     params, nodes = params_of(model), nodes_of(as_edges(dense_graph()))
-    once = models.propagated(model, nodes)
+    once, apply = jax.jit(lambda nodes: models.propagated(model, nodes))(nodes), jax.jit(model.apply)
     assert once.shape == (3, 1, 1, 5)
-    np.testing.assert_allclose(model.apply(params, once), model.apply(params, nodes), atol=1e-10)
-    np.testing.assert_allclose(model.features(params, nodes), once[:, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(apply(params, once), apply(params, nodes), atol=1e-10)
+    np.testing.assert_allclose(jax.jit(model.features)(params, nodes), once[:, 0, 0], atol=1e-12)
     other = models.gcn(SPEC)
     assert models.propagated(other, nodes) is nodes
 
@@ -138,20 +148,21 @@ def test_propagated_features_are_all_that_sgc_needs(x64):
 def test_dropout_is_unbiased_and_only_in_training(name):
     """With one hidden layer and a linear last one the mean over masks is the answer without dropout."""
     model = models.make(name, SPEC, **GRAPHS[name])
-    params, nodes = model.init(jax.random.key(0)), nodes_of(jnp.asarray(dense_graph(), jnp.float32))
-    plain = model.apply(params, nodes)
+    params, nodes = jax.jit(model.init)(jax.random.key(0)), nodes_of(jnp.asarray(dense_graph(), jnp.float32))
+    plain = jax.jit(model.apply)(params, nodes)
     keys = jax.random.split(jax.random.key(1), 4000)
-    noisy = jax.vmap(lambda key: model.apply(params, dataclasses.replace(nodes, key=key, dropout=0.5)))(keys)
+    noisy = jax.vmap(lambda key: model.apply(params, dataclasses.replace(nodes, key=key, dropout=0.5)))
+    noisy = np.asarray(jax.jit(noisy)(keys))
     assert float(noisy.std(0).max()) > 0.01
     np.testing.assert_allclose(noisy.mean(0), plain, atol=5 * float(noisy.std(0).max()) / 4000**0.5)
 
 
 def test_precision_leaves_the_numbers_of_nodes_alone():
     model = models.with_precision(models.gcn(SPEC, hidden=4), "bf16")
-    params, nodes = model.init(jax.random.key(0)), nodes_of(as_edges(dense_graph().astype(np.float32)))
-    logits = model.apply(params, nodes)
+    params, nodes = jax.jit(model.init)(jax.random.key(0)), nodes_of(as_edges(dense_graph().astype(np.float32)))
+    logits = jax.jit(model.apply)(params, nodes)
     assert logits.dtype == nodes.dtype
-    exact = models.gcn(SPEC, hidden=4).apply(params, nodes)
+    exact = jax.jit(models.gcn(SPEC, hidden=4).apply)(params, nodes)
     np.testing.assert_allclose(logits, exact, atol=0.05 * float(abs(exact).max()))
 
 

@@ -40,6 +40,19 @@ def generic_params(model: models.Model):
     return jax.tree.map(draw, jax.eval_shape(model.init, jax.random.key(0)))
 
 
+@functools.cache
+def forward(apply, features):
+    """Logits and features in one program, the same one for networks that are alike."""
+    return jax.jit(lambda *given: (apply(*given), features(*given)))
+
+
+def outputs(name: str, shape: tuple[int, int, int], **settings):
+    """Parameters, images, logits and features of a generic network."""
+    model = small(name, shape, **settings)
+    params, images = generic_params(model), images_for(model)
+    return params, np.asarray(images), *map(np.asarray, forward(model.apply, model.features)(params, images))
+
+
 def last_layer(params):
     return params[max((name for name in params if name.startswith("Dense")), key=lambda name: int(name[6:]))]
 
@@ -86,20 +99,18 @@ def test_params_are_plain_dicts_of_arrays(name):
 @pytest.mark.parametrize("name", ["lenet", "convnet", "mlp"])
 def test_apply_takes_its_dtype_from_params_and_images(name, x64):
     model = small(name, (28, 28, 1))
-    assert jax.eval_shape(model.apply, generic_params(model), images_for(model)).dtype == jnp.float64
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float64), shapes)
+    assert jax.eval_shape(model.apply, params, images_for(model)).dtype == jnp.float64
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", SMALL)
 def test_logits_are_the_last_layer_of_the_features(name):
-    model = small(name, (32, 32, 3))
-    params, images = generic_params(model), images_for(model)
+    params, _, logits, features = outputs(name, (32, 32, 3))
     last = last_layer(params)
-    expected = (
-        np.asarray(jax.jit(model.features)(params, images)) @ np.asarray(last["kernel"])
-        + np.asarray(last["bias"])[None]
-    )
-    np.testing.assert_allclose(jax.jit(model.apply)(params, images), expected, rtol=1e-10, atol=1e-12)
+    expected = features @ np.asarray(last["kernel"]) + np.asarray(last["bias"])[None]
+    np.testing.assert_allclose(logits, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
@@ -116,9 +127,7 @@ def test_logits_are_the_last_layer_of_the_features(name):
     ],
 )
 def test_layouts_give_the_same_network(name, shape, settings):
-    nhwc, chwn = (small(name, shape, layout=layout, **settings) for layout in ("NHWC", "CHWN"))
-    params, images = generic_params(nhwc), images_for(nhwc)
-    one, other = (jax.jit(model.apply)(params, images) for model in (nhwc, chwn))
+    one, other = (outputs(name, shape, layout=layout, **settings)[2] for layout in ("NHWC", "CHWN"))
     np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
@@ -127,7 +136,7 @@ def test_layouts_give_the_same_network(name, shape, settings):
 def test_images_do_not_see_each_other(norm):
     model = small("convnet", (8, 8, 2), norm=norm)
     params, images, apply = generic_params(model), images_for(model, 4), jax.jit(model.apply)
-    alone = jnp.concatenate([apply(params, image[None]) for image in images])
+    alone = np.concatenate([apply(params, images[i : i + 1]) for i in range(4)])
     np.testing.assert_allclose(apply(params, images), alone, rtol=1e-12, atol=1e-12)
 
 
@@ -184,32 +193,28 @@ def alexcifarnet_by_hand(params, x):
     ],
 )
 def test_forward_pass_is_the_papers(name, shape, by_hand):
-    model = small(name, shape)
-    params, images = generic_params(model), images_for(model)
-    np.testing.assert_allclose(
-        jax.jit(model.apply)(params, images), by_hand(params, np.asarray(images)), rtol=1e-9, atol=1e-11
-    )
+    params, images, logits, _ = outputs(name, shape)
+    np.testing.assert_allclose(logits, by_hand(params, images), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.usefixtures("x64")
 def test_convnet_by_hand():
     """One block with instance norm: (x - mean) / sqrt(variance + 1e-5) per image and channel, then scale and shift."""
-    model = small("convnet", (6, 6, 2), width=4, depth=1)
-    params, images = generic_params(model), images_for(model)
-    x = conv(np.asarray(images), params["Conv_0"], 1)
+    params, images, logits, _ = outputs("convnet", (6, 6, 2), width=4, depth=1)
+    x = conv(images, params["Conv_0"], 1)
     x = (x - x.mean((1, 2), keepdims=True)) / np.sqrt(x.var((1, 2), keepdims=True) + 1e-5)
     x = np.maximum(x * np.asarray(params["GroupNorm_0"]["scale"]) + np.asarray(params["GroupNorm_0"]["bias"]), 0)
     x = x.reshape(3, 3, 2, 3, 2, 4).mean((2, 4)).reshape(3, -1)
     expected = x @ np.asarray(params["Dense_0"]["kernel"]) + np.asarray(params["Dense_0"]["bias"])
-    np.testing.assert_allclose(jax.jit(model.apply)(params, images), expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(logits, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.usefixtures("x64")
 def test_group_norm_normalises_each_group_of_each_image():
     from dd_jax.models.layers import GroupNorm
 
-    x = jax.random.normal(jax.random.key(0), (2, 3, 5, 8), jnp.float64)
-    found, _ = GroupNorm(groups=2).init_with_output(jax.random.key(1), x)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 5, 8)))
+    found, _ = jax.jit(GroupNorm(groups=2).init_with_output)(jax.random.key(1), x)
     grouped = np.asarray(x).reshape(2, 3, 5, 2, 4)
     centred = grouped - grouped.mean((1, 2, 4), keepdims=True)
     expected = centred / np.sqrt(grouped.var((1, 2, 4), keepdims=True) + 1e-5)
@@ -229,7 +234,8 @@ BOUNDS = {"xavier_uniform": (6 / (FAN_IN + FAN_OUT)) ** 0.5, "default": FAN_IN**
 
 @pytest.mark.parametrize("name", VARIANCES)
 def test_variance_of_initialisers(name):
-    kernel = np.asarray(kernel_initialiser(name)(jax.random.key(0), (5, 5, 24, 40)), np.float64)
+    draw = jax.jit(kernel_initialiser(name), static_argnums=1)
+    kernel = np.asarray(draw(jax.random.key(0), (5, 5, 24, 40)), np.float64)
     # 24,000 draws: the variance is known to about 1% (normal) and its mean to 0.7% of a standard deviation
     np.testing.assert_allclose(kernel.var(), VARIANCES[name], rtol=0.04)
     assert abs(kernel.mean()) < 0.03 * kernel.std()
@@ -240,7 +246,8 @@ def test_variance_of_initialisers(name):
 
 
 def test_orthogonal_initialiser():
-    q = kernel_initialiser("orthogonal")(jax.random.key(0), (3, 3, 8, 20)).reshape(-1, 20)
+    q = jax.jit(lambda key: kernel_initialiser("orthogonal")(key, (3, 3, 8, 20)))(jax.random.key(0))
+    q = np.asarray(q).reshape(-1, 20)
     np.testing.assert_allclose(q.T @ q, np.eye(20), atol=1e-5)
 
 
@@ -260,7 +267,7 @@ def test_models_use_the_initialiser_that_they_are_given(name):
     for layer, arrays in params.items():
         if arrays.get("kernel") is not None and arrays["kernel"].size > 2000:
             fan_in = arrays["kernel"].size / arrays["kernel"].shape[-1]
-            np.testing.assert_allclose(np.var(arrays["kernel"]) * fan_in / 2, 1, rtol=0.15, err_msg=layer)
+            np.testing.assert_allclose(np.var(np.asarray(arrays["kernel"])) * fan_in / 2, 1, rtol=0.15, err_msg=layer)
             np.testing.assert_array_equal(arrays["bias"], 0)
 
 
@@ -332,12 +339,35 @@ def test_check_fits():
 @pytest.mark.parametrize("norm", ["instance", "group", "layer"])
 def test_a_norm_is_its_formula_and_a_bias_before_it_counts_where_it_does(norm, layout):
     """Every image over its groups of channels, by the definition; instance normalisation takes a bias away again."""
-    rng = np.random.default_rng(0)
     model = models.convnet(Shapes((4, 4, 2), 3), width=8, depth=1, norm=norm, pooling="none", layout=layout)
-    params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), model.init(jax.random.key(0)))
+    params, images, logits, expected_gradient = by_definition(norm)
+    found_logits, found = value_and_gradient(lambda p: model.apply(p, images), params)
+    np.testing.assert_allclose(found_logits, logits, rtol=1e-9, atol=1e-9)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9), found, expected_gradient)
+    assert (float(jnp.abs(found["Conv_0"]["bias"]).max()) == 0) == (norm == "instance")
+
+
+def value_and_gradient(function, params):
+    """A function of the parameters, and the gradient of its squares' sum."""
+
+    def scalar(params):
+        found = function(params)
+        return jnp.square(found).sum(), found
+
+    gradient, value = jax.jit(jax.grad(scalar, has_aux=True))(params)
+    return value, gradient
+
+
+@functools.cache
+def by_definition(norm: str):
+    """Parameters and images, and what a ConvNet of one layer makes of them, with its gradient."""
+    rng = np.random.default_rng(0)
+    model = models.convnet(Shapes((4, 4, 2), 3), width=8, depth=1, norm=norm, pooling="none")
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), shapes)
     images = jnp.asarray(rng.normal(size=(3, 4, 4, 2)))
 
-    def by_definition(params):
+    def function(params):
         kernel, bias = params["Conv_0"]["kernel"], params["Conv_0"]["bias"]
         out = lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         grouped = (out + bias[None, None, None]).reshape(3, 16, NORMS[norm] or 8, -1)
@@ -347,10 +377,4 @@ def test_a_norm_is_its_formula_and_a_bias_before_it_counts_where_it_does(norm, l
         features = jax.nn.relu(normal * scale + shift).reshape(3, -1)
         return features @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"][None]
 
-    np.testing.assert_allclose(jax.jit(model.apply)(params, images), by_definition(params), rtol=1e-9, atol=1e-9)
-    found, expected = (
-        jax.jit(jax.grad(lambda p, f=f: jnp.square(f(p)).sum()))(params)
-        for f in (lambda p: model.apply(p, images), by_definition)
-    )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9), found, expected)
-    assert (float(jnp.abs(found["Conv_0"]["bias"]).max()) == 0) == (norm == "instance")
+    return params, images, *value_and_gradient(function, params)

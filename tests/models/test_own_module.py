@@ -122,7 +122,7 @@ def test_every_kind_of_own_network_is_distilled_for_and_measured(name, digits):
     found = dd.evaluate(run.distilled, model, digits, num_nets=3, curve="steps")
     assert found.curve.shape == (3, 3)
     trained = dd.train_on(run.distilled, model, jax.random.key(5))
-    assert model.apply(trained, digits.test.images[:7]).shape == (7, 10)
+    assert jax.jit(model.apply)(trained, digits.test.images[:7]).shape == (7, 10)
 
 
 @pytest.mark.slow
@@ -137,12 +137,13 @@ def test_a_module_learns_the_digits(digits):
 def test_a_module_is_what_flax_says(digits):
     module = Net(pair=True)
     model = from_flax(module, digits)
-    variables = module.init(jax.random.key(3), jnp.zeros((1, 8, 8, 1)))
-    params = model.init(jax.random.key(3))
+    images = jnp.asarray(np.asarray(digits.test.images)[:5])
+    variables = jax.jit(module.init)(jax.random.key(3), jnp.zeros((1, 8, 8, 1)))
+    params = jax.jit(model.init)(jax.random.key(3))
     jax.tree.map(np.testing.assert_array_equal, params, variables["params"])
-    logits, features = module.apply(variables, digits.test.images[:5])
-    np.testing.assert_allclose(model.apply(params, digits.test.images[:5]), logits, rtol=1e-6)
-    np.testing.assert_allclose(model.features(params, digits.test.images[:5]), features, rtol=1e-6)
+    logits, features = jax.jit(module.apply)(variables, images)
+    np.testing.assert_allclose(jax.jit(model.apply)(params, images), logits, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(model.features)(params, images), features, rtol=1e-6)
     assert (model.name, model.image_shape, model.num_classes) == ("Net", (8, 8, 1), 10)
 
 
@@ -181,7 +182,7 @@ def test_precision_can_be_chosen():
     model = from_functions(linear_init, linear, SPEC)
     half = with_precision(model, "bf16")
     params, images = model.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
-    exact, rough = model.apply(params, images), half.apply(params, images)
+    exact, rough = (jax.jit(network.apply)(params, images) for network in (model, half))
     assert rough.dtype == jnp.float32
     np.testing.assert_allclose(rough, exact, atol=0.05)
     assert np.abs(rough - exact).max() > 1e-4
@@ -198,12 +199,14 @@ def test_full_float32_is_asked_for_as_of_the_librarys_networks():
 
 def test_logits_in_another_type_come_in_that_of_the_images():
     model = from_flax(nn.Sequential([lambda x: x.reshape(len(x), -1), nn.Dense(10, dtype=jnp.bfloat16)]), SPEC)
-    assert model.apply(model.init(jax.random.key(0)), jnp.zeros((2, 8, 8, 1))).dtype == jnp.float32
+    answer = jax.jit(lambda key: model.apply(model.init(key), jnp.zeros((2, 8, 8, 1))))
+    assert answer(jax.random.key(0)).dtype == jnp.float32
 
 
 def test_dropout_that_is_switched_off_is_no_obstacle():
     model = from_flax(Net(dropout=0.5), SPEC, arguments={"train": False})
-    assert model.apply(model.init(jax.random.key(0)), jnp.zeros((2, 8, 8, 1))).shape == (2, 10)
+    answer = jax.jit(lambda key: model.apply(model.init(key), jnp.zeros((2, 8, 8, 1))))
+    assert answer(jax.random.key(0)).shape == (2, 10)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +250,7 @@ def test_outputs_of_other_shapes_are_refused(out, words):
 def test_features_that_are_missing_are_asked_for():
     model = from_flax(Net(), SPEC)
     with pytest.raises(dd.OptionError, match=r"Net gives logits alone.*\(logits, features\)"):
-        model.features(model.init(jax.random.key(0)), jnp.zeros((2, 8, 8, 1)))
+        model.features(jax.jit(model.init)(jax.random.key(0)), jnp.zeros((2, 8, 8, 1)))
 
 
 def test_other_data_and_pretraining_are_refused(digits, tmp_path):

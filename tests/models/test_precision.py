@@ -12,7 +12,8 @@ from dd_jax.models import Shapes, with_precision
 @pytest.fixture(scope="module")
 def case():
     model = dd.models.mlp(Shapes((8, 8, 1), 10), hidden=(32,))
-    return model, model.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (16, 8, 8, 1))
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(16, 8, 8, 1)), jnp.float32)
+    return model, jax.jit(model.init)(jax.random.key(0)), images
 
 
 def products(model, params, images):
@@ -38,11 +39,12 @@ def test_bf16_computes_in_bfloat16_and_gives_float32(case):
     model, params, images = case
     half = with_precision(model, "bf16")
     assert {dtype for _, dtype in products(half, params, images)} == {jnp.dtype(jnp.bfloat16)}
-    out = half.apply(params, images)
+    gradient, out = jax.jit(
+        lambda params: (jax.grad(lambda p: half.apply(p, images).sum())(params), half.apply(params, images))
+    )(params)
     assert out.dtype == jnp.float32
-    full = model.apply(params, images)
-    assert 1e-5 < float(jnp.abs(out - full).max()) < 0.1
-    gradient = jax.grad(lambda p: half.apply(p, images).sum())(params)
+    full = np.asarray(jax.jit(model.apply)(params, images))
+    assert 1e-5 < float(np.abs(np.asarray(out) - full).max()) < 0.1
     assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype(jnp.float32)}
 
 
@@ -52,9 +54,10 @@ def test_a_network_says_its_precision_and_can_change_it_back(case):
     assert half.settings["precision"] == "bf16"
     back = with_precision(half, "float32")
     assert back.settings == model.settings
-    np.testing.assert_array_equal(back.apply(params, images), model.apply(params, images))
+    np.testing.assert_array_equal(*(jax.jit(network.apply)(params, images) for network in (back, model)))
 
 
+@pytest.mark.slow
 def test_distilling_in_bf16_learns(digits, digits_mlp):
     method = dd.methods.unrolled(with_precision(digits_mlp, "bf16"), num_steps=1, num_epochs=3, init_step_size=1.0)
     run = dd.distill(method, digits, num_steps=60, eval_every=60, num_eval_nets=5, show_progress=False)

@@ -169,6 +169,7 @@ def test_features_are_what_the_last_layer_sees(name, data):
     assert features.shape == (3, params["Dense_0"]["kernel"].shape[0])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["resnet18", "resnet18 avg"])
 def test_layouts_give_the_same_network(name):
@@ -179,6 +180,7 @@ def test_layouts_give_the_same_network(name):
     np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_resnet_learns(digits):
     model = models.resnet18(digits, width=4, norm="group")
     means = jnp.asarray(mean_images(digits, 1)[:, 0])

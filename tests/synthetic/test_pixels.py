@@ -19,6 +19,8 @@ from dd_jax.synthetic import (
 )
 from dd_jax.synthetic.multi_formation import formed, tiled
 
+form = jax.jit(formed, static_argnums=1)
+
 
 def test_pixels_are_one_batch_in_class_order():
     synthetic = pixels(3, images_per_class=2, step_size=0.05)
@@ -48,16 +50,16 @@ def test_pixels_start_as_they_are_told(digits, kind):
 def test_one_formation_is_the_pixels_themselves(digits):
     plain = pixels(10, 2, "real")
     formation = multi_formation(10, 2, 1, "real")
-    one, other = (s.decode(s.init(jax.random.key(1), digits)) for s in (plain, formation))
+    one, other = (jax.jit(s.decode)(s.init(jax.random.key(1), digits)) for s in (plain, formation))
     np.testing.assert_allclose(one.images, other.images, atol=1e-6)
     np.testing.assert_array_equal(one.labels, other.labels)
 
 
 def test_every_tile_becomes_an_image_of_the_class_of_what_is_stored():
     synthetic = multi_formation(2, images_per_class=2, factor=2)
-    tiles = jnp.arange(16.0).reshape(4, 2, 2)  # each tile of one value
-    stored = jnp.repeat(jnp.repeat(tiles, 3, axis=1), 3, axis=2)[..., None]
-    decoded = synthetic.decode(MultiFormation(stored))
+    tiles = np.arange(16.0, dtype=np.float32).reshape(4, 2, 2)  # each tile of one value
+    stored = jnp.asarray(np.repeat(np.repeat(tiles, 3, axis=1), 3, axis=2)[..., None])
+    decoded = jax.jit(synthetic.decode)(MultiFormation(stored))
     assert decoded.images.shape == (1, 16, 6, 6, 1)
     expected = np.broadcast_to(np.arange(16.0)[:, None, None, None], (16, 6, 6, 1))
     np.testing.assert_allclose(decoded.images[0], expected, rtol=1e-6)
@@ -68,13 +70,18 @@ def test_every_tile_becomes_an_image_of_the_class_of_what_is_stored():
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("side", "factor"), [(8, 2), (9, 3), (7, 2), (8, 3)])
 def test_forming_is_linear_and_differentiation_gives_its_adjoint(side, factor):
-    keys = jax.random.split(jax.random.key(0), 3)
-    shape = (2, side, side, 3)
-    x, y = (jax.random.normal(key, shape, jnp.float64) for key in keys[:2])
-    out, pull = jax.vjp(lambda stored: formed(stored, factor), x)
-    np.testing.assert_allclose(formed(2 * x - 3 * y, factor), 2 * out - 3 * formed(y, factor), atol=1e-12)
-    z = jax.random.normal(keys[2], out.shape, jnp.float64)
-    np.testing.assert_allclose(jnp.vdot(out, z), jnp.vdot(x, pull(z)[0]), rtol=1e-12)
+    generator = np.random.default_rng(0)
+    x, y = (generator.normal(size=(2, side, side, 3)) for _ in range(2))
+    z = generator.normal(size=(2 * factor**2, side, side, 3))
+
+    @jax.jit
+    def formed_and_pulled(x, z):
+        out, pull = jax.vjp(lambda stored: formed(stored, factor), x)
+        return out, pull(z)[0]
+
+    (out, pulled), (of_y, _), (of_both, _) = (formed_and_pulled(each, z) for each in (x, y, 2 * x - 3 * y))
+    np.testing.assert_allclose(of_both, 2 * np.asarray(out) - 3 * np.asarray(of_y), atol=1e-12)
+    np.testing.assert_allclose(np.vdot(out, z), np.vdot(x, pulled), rtol=1e-12)
 
 
 def test_enlarging_is_that_of_the_released_code():
@@ -87,19 +94,19 @@ def test_enlarging_is_that_of_the_released_code():
 
 @pytest.mark.parametrize("factor", [2, 3])
 def test_what_is_tiled_is_formed_again_but_for_detail(factor):
-    slopes = jnp.arange(2.0 * factor**2).reshape(-1, 1, 1, 1) - 3.0
-    images = slopes * jnp.linspace(-1.0, 1.0, 24).reshape(1, 24, 1, 1) * jnp.ones((1, 1, 24, 1))
-    stored = tiled(images, factor)
+    slopes = np.arange(2.0 * factor**2).reshape(-1, 1, 1, 1) - 3.0
+    images = slopes * np.linspace(-1.0, 1.0, 24).reshape(1, 24, 1, 1) * np.ones((1, 1, 24, 1))
+    stored = jax.jit(tiled, static_argnums=1)(jnp.asarray(images, jnp.float32), factor)
     assert stored.shape == (2, 24, 24, 1)
     inside = np.s_[:, 5:-5, 5:-5]  # the sides are the mean of fewer pixels
-    np.testing.assert_allclose(formed(stored, factor)[inside], images[inside], atol=1e-4)
+    np.testing.assert_allclose(np.asarray(form(stored, factor))[inside], images[inside], atol=1e-4)
 
 
 def test_formations_start_as_smaller_real_images_of_their_class(digits):
     learnable = multi_formation(10, 2, 2, "real").init(jax.random.key(0), digits)
     assert learnable.stored.shape == (20, 8, 8, 1)
     labels = np.repeat(np.arange(10), 8)
-    real = initial_images(jax.random.key(0), digits, labels, 1, "real")[0]
+    real = np.asarray(initial_images(jax.random.key(0), digits, labels, 1, "real")[0])
     small = real.reshape(80, 4, 2, 4, 2, 1).mean((2, 4))
     found = np.asarray(learnable.stored)[3, :4, 4:]  # the second of four tiles, of the second image of class 1
     assert np.corrcoef(found.ravel(), small[13].ravel())[0, 1] > 0.9
@@ -133,14 +140,14 @@ def test_images_too_small_for_their_tiles(digits):
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_multi_formation_of_all_scales_holds_those_of_each(factor):
     """1 + 4 + 9 images of each stored one, in the order of the factors, class after class."""
-    stored = jax.random.normal(jax.random.key(0), (4, 6, 6, 1))
-    decoded = multi_formation(2, 2, factor, formation="multi").decode(MultiFormation(stored))
+    stored = jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 6, 1)), jnp.float32)
+    decoded = jax.jit(multi_formation(2, 2, factor, formation="multi").decode)(MultiFormation(stored))
     count = num_formed(factor, "multi")
     assert count == [1, 5, 14][factor - 1]
     assert decoded.images.shape == (1, 4 * count, 6, 6, 1)
     np.testing.assert_array_equal(decoded.labels, [np.repeat([0, 1], 2 * count)])
-    of_second = decoded.images[0, count : 2 * count]
-    expected = np.concatenate([formed(stored[1:2], f) for f in range(1, factor + 1)])
+    of_second = np.asarray(decoded.images)[0, count : 2 * count]
+    expected = np.concatenate([np.asarray(form(stored, f))[f**2 : 2 * f**2] for f in range(1, factor + 1)])
     np.testing.assert_allclose(of_second, expected, atol=1e-6)
 
 
@@ -174,15 +181,18 @@ def test_soft_labels_start_as_nearly_hard_ones_and_are_a_simplex(digits):
     plain = multi_formation(10, 2, 2)
     synthetic = soft_labels(plain, 10, certainty=0.7)
     learnable = synthetic.init(jax.random.key(0), digits)
-    decoded, hard = synthetic.decode(learnable), plain.decode(learnable.learnable)
+    decode = jax.jit(synthetic.decode)
+    decoded, hard = jax.tree.map(np.asarray, (decode(learnable), jax.jit(plain.decode)(learnable.learnable)))
     assert decoded.labels.shape == (1, 80, 10)
     np.testing.assert_array_equal(decoded.images, hard.images)
     np.testing.assert_array_equal(decoded.labels.argmax(-1), hard.labels)
     np.testing.assert_allclose(decoded.labels.max(-1), 0.7, rtol=1e-5)
-    moved = learnable._replace(label_logits=jax.random.normal(jax.random.key(1), (80, 10)))
-    labels = synthetic.decode(moved).labels
+    drawn = np.random.default_rng(1).normal(size=(80, 10))
+    moved = learnable._replace(label_logits=jnp.asarray(drawn, jnp.float32))
+    labels = np.asarray(decode(moved).labels)
     np.testing.assert_allclose(labels.sum(-1), 1.0, rtol=1e-5)
-    np.testing.assert_array_equal(synthetic.batch(moved, jax.random.key(0), jnp.int32(0)).labels, labels[0])
+    batch = jax.jit(synthetic.batch)(moved, jax.random.key(0), jnp.int32(0))
+    np.testing.assert_array_equal(batch.labels, labels[0])
     assert synthetic.storage(learnable) == plain.storage(learnable.learnable) + 4 * 800
 
 
