@@ -4,12 +4,13 @@ import gc
 import os
 from pathlib import Path
 
+from quick import compiled_quickly
+
 _CACHE = Path(__file__).parents[1] / ".cache"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("XDG_CACHE_HOME", str(_CACHE))
-# LLVM's first level: programs of tests run for a moment, and compiling them takes half as long.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
+os.environ["XLA_FLAGS"] = compiled_quickly(os.environ.get("XLA_FLAGS", ""))
 
 from jaxtyping import install_import_hook  # noqa: E402
 
@@ -40,7 +41,9 @@ def free_programs():
     maps = Path("/proc/self/maps")
     if not maps.is_file() or maps.read_bytes().count(b"\n") > _MOST_MAPS:
         jax.clear_caches()
+        gc.unfreeze()
         gc.collect()
+    gc.freeze()  # what is compiled stays for long, and needn't be looked through again and again
 
 
 _compiled: list[str] = []
