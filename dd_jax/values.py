@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Options = TypeVar("Options", bound=Any)
@@ -96,18 +97,18 @@ def _is_hashable(value: Any) -> bool:
     return type(value).__hash__ not in (None, object.__hash__)
 
 
-def without_numbers(options: Options, numbers: Mapping[str, Any]) -> tuple[Options, dict[str, int | float]]:
-    """A frozen dataclass with the defaults of some of its numeric fields, and the values that these had, by name.
+def without_numbers(options: Options, numbers: Mapping[str, Any]) -> tuple[Options, dict[str, jax.Array]]:
+    """A frozen dataclass with the defaults of some of its numeric fields, and what these had, as arrays by name.
 
     numbers: the fields, each with the value that switches something off, and so stays where it is; None for a field
         without such a value. A field that is None stays None.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(options)}
-    found: dict[str, int | float] = {}
+    found: dict[str, jax.Array] = {}
     for name, off in numbers.items():
         value = getattr(options, name)
         if value is not None and value != off:
-            found[name] = int(value) if isinstance(defaults[name], int) else float(value)
+            found[name] = jnp.asarray(int(value) if isinstance(defaults[name], int) else float(value))
     return dataclasses.replace(options, **{name: defaults[name] for name in found}), found
 
 

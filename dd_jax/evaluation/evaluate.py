@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from dd_jax.data.transforms import same_transform, to_model, to_pixels
 from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.evaluation.lesson import plan_course
-from dd_jax.evaluation.measure import SPLITS, Starts, measure, train_one
+from dd_jax.evaluation.measure import SPLITS, Starts, as_it_is, measure, train_one
 from dd_jax.evaluation.protocols import ProtocolWarning, misuse, training_of
 from dd_jax.evaluation.result import Evaluation
 from dd_jax.inner import (
@@ -96,7 +96,7 @@ def evaluate_networks(
     attack: (K, T) to also tell how many images of class K are taken for T.
     Raises as `evaluate` does.
     """
-    return measure(_as_is, model, _given(networks, 0), None, dataset, split, attack, 0, devices)
+    return measure(as_it_is, model, _given(networks, 0), None, dataset, split, attack, 0, devices)
 
 
 def train_on(
@@ -175,14 +175,10 @@ def _starts(model, protocol, num_nets, seed, pretrained, part) -> tuple[Callable
             f"The set is for one known network, and not out of {pretrained.name}: their fingerprint is "
             f"{pretrained.fingerprint}, the set's {protocol.pretrained}. Give its own networks, or init='random'."
         )
-    return _as_is, _given(networks_of(pretrained, protocol, part, num_nets), seed)
+    return as_it_is, _given(networks_of(pretrained, protocol, part, num_nets), seed)
 
 
 def _given(networks: Networks, seed: int) -> Starts:
     """Networks that are there already."""
     count = jax.tree.leaves(networks)[0].shape[0]
     return Starts(count, lambda numbers: (jax.tree.map(lambda leaf: leaf[numbers], networks), keys_of(seed, numbers)))
-
-
-def _as_is(params: Params) -> Params:
-    return params

@@ -125,8 +125,7 @@ def plan_course(
     transform = distilled.transform if training.on_pixels else None
     done = ends * steps_per_epoch(training, total)
     training, numbers = without_numbers(training, TRAINING_NUMBERS)
-    found = {name: jnp.asarray(value) for name, value in numbers.items()}
-    lesson = Lesson(images, labels, distilled.adjacency, validation, transform, found)
+    lesson = Lesson(images, labels, distilled.adjacency, validation, transform, numbers)
     return Course(Plan(training, "random"), lesson, parts, whole, done)
 
 

@@ -89,14 +89,15 @@ def measure(
 def train_one(model: Model, course: Course, params: Params, key: jax.Array) -> Params:
     """One network after a training, from `params`."""
     start = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (params, key))
-    state, keys = _begin(_first, model.apply, course.plan, None, course.lesson, start)
+    state, keys = _begin(as_it_is, model.apply, course.plan, None, course.lesson, start)
     for part in course.whole:
         state = _go_on(model.apply, course.plan, None, course.lesson, state, keys, part)
     return jax.tree.map(lambda leaf: leaf[0], network_of(state))
 
 
-def _first(start: Params) -> Params:
-    return start
+def as_it_is(params: Params) -> Params:
+    """A network that is there already as what one starts from."""
+    return params
 
 
 def _train_group(make, model, num_classes, target, mesh, course, group, given, along):

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, runtime_checkable
 from typing import Protocol as Interface
 
 import jax
-import jax.numpy as jnp
 
 from dd_jax.errors import unknown_name
 from dd_jax.models import Model
@@ -118,7 +117,7 @@ def compiled_step(
     static, numbers = without_numbers(dataclasses.replace(options, **fixed), roles.numbers)
 
     def given(dataset: Dataset) -> Given:
-        return Given({name: jnp.asarray(value) for name, value in numbers.items()}, arrays(dataset))
+        return Given(numbers, arrays(dataset))
 
     return made(_with_numbers, build, model, static, tuple(numbers), *rest), given
 

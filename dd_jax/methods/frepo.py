@@ -26,7 +26,7 @@ from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overr
 from dd_jax.methods.drawing import minibatch
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_lamb, slower_steps
 from dd_jax.models import Model
-from dd_jax.synthetic import Synthetic, labelled_pixels, pixels
+from dd_jax.synthetic import Synthetic, pixels_of
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Params, Protocol
 from dd_jax.values import with_numbers
 
@@ -179,8 +179,7 @@ def _step(model: Model, opts: FrepoOptions) -> StepFn:
 
 
 def _images(model: Model, opts: FrepoOptions) -> Synthetic:
-    make = pixels if opts.learn == "images" else labelled_pixels
-    return make(model.num_classes, opts.images_per_class, opts.init_images)
+    return pixels_of(opts.learn, model.num_classes, opts.images_per_class, opts.init_images)
 
 
 def _optimiser(opts: FrepoOptions) -> OuterOptimiser:

@@ -131,7 +131,7 @@ _ROLES = Roles(
 
 def _step(model: Model, opts: GradientMatchingOptions, from_pool: bool) -> StepFn:
     synthetic, optimiser = _images(model, opts), _image_steps(model, opts)
-    life = matched_networks(model, opts, from_pool)
+    advance = matched_networks(model, opts, from_pool)
     gradient_of = _gradient(model, opts, synthetic)
     at_once = None if runs_mapped(opts.over_inits) else opts.num_inits
     num_classes, divided = model.num_classes, _divided(model, opts)
@@ -144,7 +144,7 @@ def _step(model: Model, opts: GradientMatchingOptions, from_pool: bool) -> StepF
     ) -> tuple[GradientMatchingState, GradientMatchingInfo]:
         network_key, match_key = jax.random.split(key)
         whole = synthetic.batch(state.learnable, network_key, jnp.int32(0))
-        networks = life.advance(network_key, state.networks, state.matches, whole, arrays)
+        networks = advance(network_key, state.networks, state.matches, whole, arrays)
         keys = jax.random.split(match_key, opts.num_inits)
 
         def update(learnable: Learnable, outer: OuterState, classes: jax.Array | None):

@@ -25,7 +25,7 @@ from dd_jax.inner import (
 from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, slower_steps
 from dd_jax.models import KernelFn, Model
-from dd_jax.synthetic import Synthetic, labelled_pixels, pixels
+from dd_jax.synthetic import Synthetic, pixels_of
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Protocol
 from dd_jax.values import Number
 
@@ -172,8 +172,7 @@ def _step(model: Model, opts: KernelInducingPointsOptions) -> StepFn:
 
 
 def _images(model: Model, opts: KernelInducingPointsOptions) -> Synthetic:
-    make = pixels if opts.learn == "images" else labelled_pixels
-    return make(model.num_classes, opts.images_per_class, opts.init_images)
+    return pixels_of(opts.learn, model.num_classes, opts.images_per_class, opts.init_images)
 
 
 def _optimiser(opts: KernelInducingPointsOptions) -> OuterOptimiser:

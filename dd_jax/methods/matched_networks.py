@@ -1,7 +1,7 @@
 """The networks that gradients are matched in: drawn, trained between two matches, and drawn anew."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jax import lax
@@ -16,6 +16,7 @@ from dd_jax.models import Model
 from dd_jax.types import Batch, Networks, Params
 
 
+@runtime_checkable
 class AdvanceFn(Protocol):
     """(key, networks of the last match, matches so far, the set, arrays) -> the networks of this match."""
 
@@ -24,16 +25,10 @@ class AdvanceFn(Protocol):
     ) -> Networks: ...
 
 
-class MatchedNetworks(NamedTuple):
-    """draw: key -> random ones, with a leading axis; advance: from one match to the next."""
+def matched_networks(model: Model, options: GradientMatchingOptions, from_pool: bool = False) -> AdvanceFn:
+    """From one match to the next, for networks that live for `num_matches` matches and are trained between them.
 
-    draw: Callable[[jax.Array], Networks]
-    advance: AdvanceFn
-
-
-def matched_networks(model: Model, options: GradientMatchingOptions, from_pool: bool = False) -> MatchedNetworks:
-    """Networks that live for `num_matches` matches, and are trained between them; the options with their loops.
-
+    options: with their loops.
     from_pool: whether they start as some of the networks in `MatchingArrays`, and not as random ones.
     Raises OptionError for settings of their training that are out of range.
     """
@@ -81,4 +76,4 @@ def matched_networks(model: Model, options: GradientMatchingOptions, from_pool: 
         first = matches % num_matches == 0
         return lax.cond(first, lambda key: begin(key, arrays), lambda key: each(train, key, networks), key)
 
-    return MatchedNetworks(draw, advance)
+    return advance

@@ -134,9 +134,7 @@ class _Crew:
         self.training, numbers = without_numbers(training, TRAINING_NUMBERS)
         per_device = nets_at_once(jax.eval_shape(model.init, self.key)) or 1
         self.size = max(1, min(per_device * (1 if mesh is None else mesh.size), most))
-        self.numbers, self.real, self.transform = replicate(
-            ({name: jnp.asarray(value) for name, value in numbers.items()}, data.train, data.transform), mesh
-        )
+        self.numbers, self.real, self.transform = replicate((numbers, data.train, data.transform), mesh)
 
     def train(self, jobs: list[tuple[str, int]], stop, folder: Path) -> tuple[Networks, np.ndarray]:
         """The networks of `jobs` after training, and their accuracies on test; whatever fills the group comes after."""

@@ -3,7 +3,7 @@
 from dd_jax.synthetic.base import Synthetic
 from dd_jax.synthetic.graph import GraphSet, adjacency_of, as_graph, graph_set
 from dd_jax.synthetic.initial import class_means, initial_images, kmeans_centres, sample_per_class
-from dd_jax.synthetic.labelled_pixels import LabelledPixels, labelled_pixels
+from dd_jax.synthetic.labelled_pixels import LabelledPixels, labelled_pixels, pixels_of
 from dd_jax.synthetic.multi_formation import MultiFormation, multi_formation, num_formed
 from dd_jax.synthetic.order import ORDERS, batches_of_steps
 from dd_jax.synthetic.pixels import Pixels, pixels
@@ -34,6 +34,7 @@ __all__ = [
     "nearest_to_centres",
     "num_formed",
     "pixels",
+    "pixels_of",
     "sample_per_class",
     "soft_labels",
     "step_batches",

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from dd_jax.synthetic.base import Synthetic, num_bytes, unbounded
 from dd_jax.synthetic.initial import initial_images
-from dd_jax.synthetic.pixels import check_set, class_labels
+from dd_jax.synthetic.pixels import check_set, class_labels, pixels
 from dd_jax.types import Batch, Dataset, DistilledData
 
 
@@ -43,3 +43,9 @@ def labelled_pixels(
         return DistilledData(learnable.images[None], learnable.labels[None], jnp.full(1, step_size, jnp.float32))
 
     return Synthetic(init, batch, decode, unbounded, num_bytes, 1)
+
+
+def pixels_of(learn: str, num_classes: int, images_per_class: int, init_images: str) -> Synthetic:
+    """`pixels`, whose labels stay hard, where `learn` is "images"; else `labelled_pixels`."""
+    make = pixels if learn == "images" else labelled_pixels
+    return make(num_classes, images_per_class, init_images)
