@@ -2,7 +2,7 @@
 
 What is counted is processor time, of all threads and child processes, in units of a calibration loop: neither a busy
 machine nor a slower one changes it much. A run fails where a file takes more than twice its budget in `budgets.json`,
-which `--write-budgets` writes anew.
+which `--write-budgets` writes anew. That file also names the tests that took long: they are slow, as marked ones are.
 """
 
 import json
@@ -19,6 +19,7 @@ BUDGETS = Path(__file__).with_name("budgets.json")
 REPORT = Path(__file__).parents[1] / ".cache" / "test-seconds.json"
 ALLOWED = 2.0  # times its budget
 LEAST = 20.0  # seconds that any file may take: what it shares with others it may be the first to compile
+SLOW = 1.5  # seconds that make a test slow
 _REFERENCE = 0.155  # processor seconds of the calibration loop on the machine that the budgets are for
 
 
@@ -50,14 +51,20 @@ def calibration() -> float:
     return min(found)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Files that take long come first, so that no worker is left with one of them at the end."""
-    budgets = read_budgets()
-    items.sort(key=lambda item: -budgets.get(item.nodeid.partition("::")[0], 0.0))
+    """Files that take long come first, so that no worker is left with one of them at the end; slow tests are marked."""
+    files, slow = read_budgets()
+    items.sort(key=lambda item: -files.get(item.nodeid.partition("::")[0], 0.0))
+    for item in items:
+        if item.nodeid in slow:
+            item.add_marker("slow")
 
 
-def read_budgets() -> dict[str, float]:
-    return json.loads(BUDGETS.read_text()) if BUDGETS.is_file() else {}
+def read_budgets() -> tuple[dict[str, float], set[str]]:
+    """Processor seconds of the files, and the names of the tests that are slow."""
+    found = json.loads(BUDGETS.read_text()) if BUDGETS.is_file() else {"files": {}, "slow": []}
+    return found["files"], set(found["slow"])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -98,8 +105,11 @@ class _Keeper:
         found = {"speed": round(speed, 3), "files": _rounded(files), "tests": _rounded(dict(self.tests))}
         REPORT.write_text(json.dumps(found, indent=1))
         if self.config.getoption("--write-budgets"):
-            BUDGETS.write_text(json.dumps(_rounded(dict(sorted(files.items()))), indent=1) + "\n")
-        budgets = read_budgets()
+            # What children took is counted when they end, which may be in another test: hence the smaller one.
+            slow = sorted(name for name, spent in self.tests.items() if min(spent) * speed >= SLOW)
+            found = {"files": _rounded(dict(sorted(files.items()))), "slow": slow}
+            BUDGETS.write_text(json.dumps(found, indent=1) + "\n")
+        budgets, _ = read_budgets()
         self.over = {
             name: (spent, budgets[name])
             for name, spent in files.items()

@@ -219,13 +219,20 @@ def test_every_number_reaches_the_program(name, build):
     assert one_step._cache_size() <= programs + 1
 
 
+def under_way(state):
+    """A state with second moments of one: at zero, where they start, Adam makes a whole step of a rounding error."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.ones_like(leaf) if ".nu" in jax.tree_util.keystr(path) else leaf, state
+    )
+
+
 @every
 def test_a_number_that_enters_gives_what_one_that_is_compiled_in_gives(name, build):
     method, data = build(name)
     make, model, _, _, *rest = method.step.values
     resolved = {"remat": "steps"} if name == "unrolled" else {}
     options = METHODS[name].options(**{**SMALL[name], **resolved})
-    state, given = method.init(jax.random.key(0), data, 3), method.arrays(data)
+    state, given = under_way(method.init(jax.random.key(0), data, 3)), method.arrays(data)
     found = one_step(method.step, jax.random.key(1), state, given)
     expected = jax.jit(make(model, options, *rest))(jax.random.key(1), state, given.arrays)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):

@@ -289,8 +289,8 @@ def test_collective_steps_and_those_class_by_class_are_not_divided(model):
 
 
 def test_the_loss_falls_and_the_set_gets_better(digits):
-    model = dd.models.mlp(digits, hidden=(32,))
-    method = gradient_matching(model, images_per_class=1, batch_size=64, learning_rate=0.3, init_images="noise")
+    model = dd.models.mlp(digits, hidden=(16,))
+    method = gradient_matching(model, images_per_class=1, batch_size=128, learning_rate=0.03, init_images="noise")
     start = method.init(jax.random.key(0), digits, 300)
     state, info = all_steps(method.step, jax.random.split(jax.random.key(1), 300), start, method.arrays(digits))
     losses = np.asarray(info.loss)
