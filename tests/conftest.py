@@ -10,6 +10,7 @@ _CACHE = Path(__file__).parents[1] / ".cache"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("XDG_CACHE_HOME", str(_CACHE))
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["XLA_FLAGS"] = compiled_quickly(os.environ.get("XLA_FLAGS", ""))
 
 from jaxtyping import install_import_hook  # noqa: E402
@@ -44,6 +45,14 @@ def free_programs():
         gc.unfreeze()
         gc.collect()
     gc.freeze()  # what is compiled stays for long, and needn't be looked through again and again
+
+
+@pytest.fixture
+def optimised():
+    """Spend more on compiling, for a test whose programs run for seconds."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 _compiled: list[str] = []

@@ -1,5 +1,6 @@
 """What an unrolled inner loop needs in memory, by what it keeps for the reverse pass, and which way to choose."""
 
+import functools
 import math
 import os
 from typing import Any, Literal, TypeAlias
@@ -39,7 +40,8 @@ def unroll_memory(
         return 0
     params, batch = jax.tree.map(_shape, (params, batch))
     kept = _bytes(params)
-    saved = _saved_by_a_step(apply, loss, params, batch)
+    leaves, structure = jax.tree.flatten((params, batch))
+    saved = _saved_by_a_step(apply, loss, structure, tuple(leaves))
     count, length = segments(num_steps)
     return {
         "none": num_steps * saved,
@@ -72,8 +74,12 @@ def device_memory() -> int:
     return 8 * 2**30 // jax.local_device_count()
 
 
-def _saved_by_a_step(apply: Apply, loss: Loss, params: Params, batch: Batch) -> int:
-    """Bytes that the reverse pass of one inner step reads, the batch apart."""
+@functools.lru_cache(maxsize=64)
+def _saved_by_a_step(
+    apply: Apply, loss: Loss, structure: jax.tree_util.PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...]
+) -> int:
+    """Bytes that the reverse pass of one inner step reads, the batch apart; of shapes of (params, batch)."""
+    params, batch = jax.tree.unflatten(structure, shapes)
     gradient = jax.grad(batch_loss(apply, loss))
 
     def saved(params: Params, images: jax.Array, step_size: jax.Array, labels: jax.Array) -> Any:

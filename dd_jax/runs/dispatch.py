@@ -33,6 +33,7 @@ def run_steps(
 def _loop(
     step: StepFn, key: jax.Array, state: State, arrays: Any, first: jax.Array, count: jax.Array
 ) -> tuple[State, Info]:
+    step = jax.jit(step, inline=True)  # traced once for its shapes and for the loop
     shapes = jax.eval_shape(step, key, state, arrays)[1]
     infos = jax.tree.map(lambda leaf: jnp.zeros((MAX_STEPS, *leaf.shape), leaf.dtype), shapes)
 

@@ -28,6 +28,7 @@ def gratings(labels, generator):
     return np.uint8(128 + 90 * np.stack(waves)[..., None] * generator.uniform(0.3, 1, (len(labels), 1, 1, 3)))
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.slow
 def test_alexnet_learns_from_one_image_per_class(tmp_path):
     generator, labels = np.random.default_rng(0), np.arange(12) % 2

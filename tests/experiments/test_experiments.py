@@ -165,6 +165,7 @@ def test_smoke_of_a_table(script, name, here, digits28, lenets):
         assert list(found) == ["distilled", "class mean", "k-means", "random real", "best of random, chosen on test"]
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.slow
 def test_smoke_of_a_table_with_the_network_that_it_is_for(here, digits28):
     run_script("dm", "mnist-ipc1", "--smoke", "--dataset", digits28, "--out", here / "runs")
@@ -174,6 +175,7 @@ def test_smoke_of_a_table_with_the_network_that_it_is_for(here, digits28):
     assert config["model"]["width"] == 16
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.slow
 def test_smoke_of_the_benchmark_table(here):
     tmp_path = here / "runs"

@@ -310,6 +310,7 @@ def test_bad_options_say_what_is_known(model, options, words, monkeypatch):
         graph_condensation(model, **options)
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.slow
 @pytest.mark.skipif(not CORA, reason="the published Planetoid files are not here")
 def test_35_nodes_of_cora_train_a_network_as_the_paper_says():

@@ -224,6 +224,7 @@ def test_a_finite_network_is_refused(digits_mlp):
         kernel_inducing_points(digits_mlp)
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.slow
 @pytest.mark.parametrize(("images_per_class", "least"), [(1, 0.84), (10, 0.92)])
 def test_mnist(images_per_class, least):
