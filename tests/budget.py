@@ -19,8 +19,8 @@ BUDGETS = Path(__file__).with_name("budgets.json")
 REPORT = Path(__file__).parents[1] / ".cache" / "test-seconds.json"
 ALLOWED = 2.0  # times its budget
 LEAST = 20.0  # seconds that any file may take: what it shares with others it may be the first to compile
-SLOW = 1.5  # seconds that make a test slow
-_REFERENCE = 0.155  # processor seconds of the calibration loop on the machine that the budgets are for
+SLOW = 1.0  # seconds that make a test slow
+_REFERENCE = 0.09  # processor seconds of the calibration loop on the machine that the budgets are for
 
 
 def pytest_addoption(parser):
