@@ -38,6 +38,7 @@ from dd_jax.runs import (
     use_cores,
 )
 from dd_jax.runs import write_report as report
+from dd_jax.synthetic import distilled_from_arrays
 from dd_jax.types import Batch, Dataset, DistilledData, Edges, Nodes, Pretrained, Protocol, Transform
 
 __version__ = "0.1.0"
@@ -71,6 +72,7 @@ __all__ = [
     "dc_bench",
     "dd_ranking",
     "distill",
+    "distilled_from_arrays",
     "estimate",
     "evaluate",
     "export",

@@ -4,12 +4,15 @@ All of them hold arrays and names only. What can be done with them lives on the 
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+from dd_jax.parameterisation import PLAIN, Learnt, Parameterisation
 
 AS_DISTILLED = "as-distilled"  # the protocol of the learnt steps
 
@@ -74,14 +77,37 @@ class Nodes:
         """The features without the graph, as the array that they stand for."""
         return self.features[self.rows][..., None, None, :]
 
+    @property
+    def see_each_other(self) -> bool:
+        """What a network says of a node depends on others."""
+        return True
+
+    def with_dropout(self, key: jax.Array, share: float) -> "Nodes":
+        """The same, of whose activations a network leaves out a share at random."""
+        return dataclasses.replace(self, key=key, dropout=share)
+
     def __len__(self) -> int:
         return self.rows.shape[0]
+
+    def reshape(self, *shape: int) -> "Nodes":
+        """As an array of images is reshaped, whose last three axes stay as they are."""
+        return dataclasses.replace(self, rows=self.rows.reshape(shape[:-3]))
 
     def __getitem__(self, index: Any) -> "Nodes":
         return dataclasses.replace(self, rows=self.rows[index])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.alone, dtype)
+
+
+def see_each_other(examples: Any) -> bool:
+    """Whether what a network says of one of these examples depends on the others, so that they must stay together."""
+    return getattr(examples, "see_each_other", False)
+
+
+def each_alone(examples: Any) -> Float[Array, "*batch height width channels"]:
+    """Examples as an array of images, each without what it sees of others."""
+    return examples.alone if see_each_other(examples) else examples
 
 
 @jax.tree_util.register_dataclass
@@ -182,41 +208,62 @@ class Protocol:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DistilledData:
-    """A distilled set, whole: what evaluation, export and users need.
+    """A distilled set, whole: what evaluation, export and users need. S batches of B images each.
 
-    images: (S, B, H, W, C) float32 in model space, one batch of B images per inner step.
+    learnt: what images are made of, by name, float32; of plain images {"images": (S, B, H, W, C)} in model space.
     labels: (S, B) int32 classes or (S, B, K) soft labels.
     step_sizes: (T,) positive inner step sizes, T = S * epochs; step t uses batch t mod S.
     transform: model space <-> pixels; None while the set is inside jitted code.
-    adjacency: (B, B) of a distilled graph, weights in [0, 1] of its edges: symmetric, without self loops. Its nodes are
-        the images, of one pixel each, in one batch. None of a set of images.
+    parameterisation: how images are made of what was learnt.
+    `dd_jax.distilled_from_arrays` makes a set of plain images.
     """
 
-    images: Float[Array, "steps batch height width channels"]
+    learnt: Learnt
     labels: Labels
     step_sizes: Float[Array, " unrolled"]
     transform: Transform | None = None
     class_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
     protocol: Protocol = dataclasses.field(default=Protocol(), metadata={"static": True})
-    adjacency: Float[Array, "batch batch"] | None = None
+    parameterisation: Parameterisation = dataclasses.field(default=PLAIN, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        if isinstance(self.learnt, jax.Array | np.ndarray):
+            raise TypeError(
+                "A distilled set is made of learnt arrays by name, but found one array. For plain images use "
+                "dd_jax.distilled_from_arrays(images, labels)."
+            )
+
+    @functools.cached_property
+    def images(self) -> Any:
+        """(S, B, H, W, C) in model space, made of what was learnt, or what stands for an array of them."""
+        return self.parameterisation.decode(self.learnt)
 
     @property
     def arrays(self) -> dict[str, jax.Array]:
-        """What the set consists of, by the name of its field."""
-        arrays = {"images": self.images, "labels": self.labels, "step_sizes": self.step_sizes}
-        return arrays if self.adjacency is None else {**arrays, "adjacency": self.adjacency}
+        """All that is stored, by name."""
+        return {**self.learnt, "labels": self.labels, "step_sizes": self.step_sizes}
+
+    def with_arrays(self, arrays: Mapping[str, Any]) -> "DistilledData":
+        """The same set of other arrays, which have these names."""
+        learnt = {name: arrays[name] for name in self.learnt}
+        return dataclasses.replace(self, learnt=learnt, labels=arrays["labels"], step_sizes=arrays["step_sizes"])
 
     @property
     def num_steps(self) -> int:
         """S, the number of distinct batches."""
-        return self.images.shape[0]
+        return self.labels.shape[0]
+
+    @property
+    def num_examples(self) -> int:
+        """S * B, how many images or, of a graph, nodes there are."""
+        return self.labels.shape[0] * self.labels.shape[1]
 
     @property
     def unit(self) -> str:
         """What there are several of, in a word: "image", or "node" of a graph."""
-        return "image" if self.adjacency is None else "node"
+        return self.parameterisation.kind.unit
 
     @property
     def num_epochs(self) -> int:
         """How many times the batches are gone through in order."""
-        return self.step_sizes.shape[0] // self.images.shape[0]
+        return self.step_sizes.shape[0] // self.labels.shape[0]

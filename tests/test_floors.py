@@ -9,25 +9,27 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Files of one package import each other; packages on the same floor don't, and no pair has needed to so far.
-# The exceptions are floor 0, whose files may use each other, and floor 5: the command line and the experiments
+# The exceptions are floor 0, whose files may use each other, and floor 6: the command line and the experiments
 # are users of the library's face, dd_jax/__init__.py, which itself may import everything below.
 FLOORS = {
     "types": 0,
     "errors": 0,
     "values": 0,
+    "parameterisation": 0,
     "data": 1,
     "models": 1,
     "inner": 2,
-    "synthetic": 2,
-    "methods": 3,
-    "evaluation": 3,
-    "runs": 4,
-    "__init__": 5,
-    "cli": 5,
-    "experiments": 5,
+    "figures": 2,
+    "synthetic": 3,
+    "methods": 4,
+    "evaluation": 4,
+    "runs": 5,
+    "__init__": 6,
+    "cli": 6,
+    "experiments": 6,
 }
-OPEN_FLOORS = (0, 5)
-PURE = 3  # floors up to this one take arrays and give arrays
+OPEN_FLOORS = (0, 6)
+PURE = 4  # floors up to this one take arrays and give arrays
 READS_FILES = ("data",)  # the one pure-floor package whose job is reading
 
 HOMES = {
@@ -36,13 +38,13 @@ HOMES = {
     "array_record": ("dd_jax/data/",),
     "PIL": (
         "dd_jax/data/",
-        "dd_jax/runs/figures/",
+        "dd_jax/figures/",
         "dd_jax/runs/export/pictures.py",
         "experiments/own_image_folder.py",
     ),
     "flax": ("dd_jax/models/", "experiments/own_arrays_and_module.py"),
     "orbax": ("dd_jax/runs/checkpoint.py",),
-    "matplotlib": ("dd_jax/runs/figures/", "dd_jax/runs/export/sheets.py"),
+    "matplotlib": ("dd_jax/figures/", "dd_jax/runs/export/sheets.py"),
     "rich": ("dd_jax/runs/progress.py",),
     "tensorboardX": ("dd_jax/runs/board.py",),
     "safetensors": ("dd_jax/runs/weights.py", "dd_jax/runs/pretrained.py"),
@@ -130,7 +132,8 @@ def impurities(path: str, tree: ast.Module, package: str) -> Iterator[str]:
         name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
         if name == "print" and isinstance(node.func, ast.Name):
             yield f"{path}:{node.lineno}: prints."
-        if name in FILE_CALLS and package not in READS_FILES:
+        in_memory = any(ast.unparse(argument).startswith("io.BytesIO(") for argument in node.args)
+        if name in FILE_CALLS and package not in READS_FILES and not in_memory:
             yield f"{path}:{node.lineno}: {name} touches a file."
 
 
@@ -156,10 +159,10 @@ def test_the_walk_sees_the_library():
         ("dd_jax/models/base.py", "import dd_jax.data.load", "models (floor 1) imports dd_jax.data.load"),
         ("dd_jax/inner/unroll.py", "from dd_jax.synthetic.base import Synthetic", "inner (floor 2)"),
         ("dd_jax/synthetic/base.py", "def f():\n    from dd_jax import methods", "imports dd_jax.methods"),
-        ("dd_jax/methods/base.py", "from dd_jax import evaluation", "methods (floor 3)"),
-        ("dd_jax/evaluation/evaluate.py", "import dd_jax.runs", "evaluation (floor 3)"),
-        ("dd_jax/runs/distill.py", "import dd_jax", "runs (floor 4) imports dd_jax"),
-        ("dd_jax/runs/distill.py", "from dd_jax import distill", "runs (floor 4) imports dd_jax"),
+        ("dd_jax/methods/base.py", "from dd_jax import evaluation", "methods (floor 4)"),
+        ("dd_jax/evaluation/evaluate.py", "import dd_jax.runs", "evaluation (floor 4)"),
+        ("dd_jax/runs/distill.py", "import dd_jax", "runs (floor 5) imports dd_jax"),
+        ("dd_jax/runs/distill.py", "from dd_jax import distill", "runs (floor 5) imports dd_jax"),
         ("dd_jax/runs/distill.py", "from dd_jax.cli import main", "imports dd_jax.cli"),
         ("dd_jax/runs/distill.py", "from dd_jax.runs.files import x\nfrom . import files", "relative"),
         ("dd_jax/runs/distill.py", "def f():\n    import tensorflow_datasets", "lives in"),
@@ -167,7 +170,7 @@ def test_the_walk_sees_the_library():
         ("dd_jax/data/load.py", "import tensorflow_datasets", "inside the function"),
         ("dd_jax/methods/base.py", "from flax import linen", "flax lives in"),
         ("dd_jax/runs/distill.py", "def f():\n    import orbax.checkpoint as ocp", "orbax lives in"),
-        ("dd_jax/runs/figures/plots.py", "from matplotlib.figure import Figure", "inside the function"),
+        ("dd_jax/figures/plots.py", "from matplotlib.figure import Figure", "inside the function"),
         ("dd_jax/runs/presets.py", "import tyro", "tyro lives in"),
         ("dd_jax/inner/unroll.py", "import time", "time on a pure floor"),
         ("dd_jax/inner/unroll.py", "print(1)", "prints"),

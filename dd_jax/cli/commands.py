@@ -196,7 +196,7 @@ def baselines(argv: Sequence[str]) -> None:
     options: dict[str, Any] = {"names": chosen, "num_nets": experiment.num_nets, "pretrained": pretrained}
     measured = dd_jax.baselines(template, model, data, **options)
     print_table(
-        f"Baselines on {data.name}, {template.images[..., 0, 0, 0].size} images, {model.name}",
+        f"Baselines on {data.name}, {template.num_examples} {template.unit}s, {model.name}",
         [baseline_row(*item) for item in measured.items()],
     )
 

@@ -54,12 +54,14 @@ def baselines(distilled: DistilledData, model: Model, dataset: Dataset, **option
     return dict(iterate_baselines(distilled, model, dataset, **options))
 
 
-def baseline_names(protocol: Protocol, pretrained: Pretrained | None = None, graph: bool = False) -> tuple[str, ...]:
+def baseline_names(
+    protocol: Protocol, pretrained: Pretrained | None = None, compare_all: bool = False
+) -> tuple[str, ...]:
     """The baselines that make sense for sets of a protocol; those in `CORESETS` do for every one of them besides.
 
-    graph: whether the sets are graphs.
+    compare_all: whether networks trained on all the real examples are among them, see `Kind`.
     """
-    names: tuple[str, ...] = FOR_GRAPHS if graph else BASELINES
+    names: tuple[str, ...] = FOR_GRAPHS if compare_all else BASELINES
     if protocol.attack is not None:
         names = tuple(name for name in names if not name.startswith("k-NN"))
     if pretrained is None:
@@ -103,8 +105,7 @@ def iterate_baselines(
     Raises OptionError for an unknown name.
     Source: Wang et al. 2018, section 4 (baselines), table 2; Cui et al. 2022 (coresets).
     """
-    graph = distilled.adjacency is not None
-    known = baseline_names(distilled.protocol, pretrained, graph)
+    known = baseline_names(distilled.protocol, pretrained, distilled.parameterisation.kind.compare_all)
     names = known if names is None else names
     for name in names:
         if name not in (*known, *CORESETS):
@@ -137,7 +138,7 @@ def iterate_baselines(
         return concatenated(
             [
                 evaluate(
-                    as_distilled(images, shape, step_size, own, graph),
+                    as_distilled(images, shape, step_size, own, distilled.parameterisation),
                     model,
                     dataset,
                     num_nets=per_set,

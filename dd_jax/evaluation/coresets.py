@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dd_jax.parameterisation import PLAIN, Parameterisation
 from dd_jax.synthetic import class_means, cover, herd, kmeans_centres, nearest_to_centres
-from dd_jax.types import Dataset, DistilledData, Edges, Nodes, Protocol
+from dd_jax.types import Dataset, DistilledData, Protocol, see_each_other
 
 
 class SetShape(NamedTuple):
@@ -22,7 +23,7 @@ class SetShape(NamedTuple):
     @classmethod
     def of(cls, distilled: DistilledData, num_classes: int) -> "SetShape":
         """The shape of a distilled set."""
-        return cls(distilled.num_steps, distilled.num_epochs, distilled.images.shape[1] // num_classes)
+        return cls(distilled.num_steps, distilled.num_epochs, distilled.labels.shape[1] // num_classes)
 
     @property
     def per_class(self) -> int:
@@ -115,23 +116,18 @@ def _selected(
 def taken(dataset: Dataset, indices: np.ndarray) -> Any:
     """Training images by their indices, as an array; of a graph as nodes."""
     images = dataset.train.images[indices]
-    return images if isinstance(images, Nodes) else np.asarray(images)
+    return images if see_each_other(images) else np.asarray(images)
 
 
 def as_distilled(
-    images: Any, shape: SetShape, step_size: float, protocol: Protocol, graph: bool = False
+    images: Any, shape: SetShape, step_size: float, protocol: Protocol, parameterisation: Parameterisation = PLAIN
 ) -> DistilledData:
     """Images (K, per_class, H, W, C) as batches in class order, with one step size throughout.
 
     Where the protocol is an attack (K, T), images of class K are labelled T.
-    graph: whether the set is to be one. Nodes keep the edges between them, images without a graph have none.
+    parameterisation: of the set that it is to be compared with, which says what becomes of real examples.
     """
-    num_classes = len(images)
-    adjacency = None
-    if graph:
-        count = num_classes * shape.per_class
-        edges = edges_between(images) if isinstance(images, Nodes) else np.zeros((count, count))
-        adjacency = jnp.asarray(edges, jnp.float32)
+    num_classes, examples = len(images), images
     images = np.asarray(images)
     by_step = images.reshape(num_classes, shape.num_steps, shape.images_per_class, *images.shape[2:])
     by_step = np.moveaxis(by_step, 1, 0).reshape(shape.num_steps, -1, *images.shape[2:])
@@ -139,21 +135,10 @@ def as_distilled(
     if protocol.attack is not None:
         labels[labels == protocol.attack[0]] = protocol.attack[1]
     sizes: Float[Array, " unrolled"] = jnp.full((shape.num_steps * shape.num_epochs,), step_size, jnp.float32)
-    return DistilledData(jnp.asarray(by_step), jnp.asarray(labels), sizes, protocol=protocol, adjacency=adjacency)
-
-
-def edges_between(nodes: Nodes) -> Float[np.ndarray, "rows rows"]:
-    """The weights of the edges among some nodes of a graph, in the order of their rows; none from a node to itself."""
-    rows = np.asarray(nodes.rows).ravel()
-    if not isinstance(nodes.adjacency, Edges):
-        return np.asarray(nodes.adjacency)[np.ix_(rows, rows)] * (rows[:, None] != rows[None])
-    numbers, places = np.unique(rows, return_inverse=True)
-    ends = [np.asarray(end) for end in (nodes.adjacency.receivers, nodes.adjacency.senders)]
-    inside = np.isin(ends[0], numbers) & np.isin(ends[1], numbers)
-    among = np.zeros((len(numbers), len(numbers)), np.float32)
-    receivers, senders = (np.searchsorted(numbers, end[inside]) for end in ends)
-    np.add.at(among, (receivers, senders), np.asarray(nodes.adjacency.weights)[inside])
-    return among[places][:, places]
+    of_examples = parameterisation.kind.of_examples
+    learnt, made = ({"images": by_step}, PLAIN) if of_examples is None else of_examples(examples, by_step)
+    learnt = {name: jnp.asarray(array) for name, array in learnt.items()}
+    return DistilledData(learnt, jnp.asarray(labels), sizes, protocol=protocol, parameterisation=made)
 
 
 def as_vectors(images: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from dd_jax.inner import (
     replicate,
 )
 from dd_jax.models import Model, check_fits
-from dd_jax.types import Dataset, Networks, Nodes, Params
+from dd_jax.types import Dataset, Networks, Params, see_each_other
 from dd_jax.values import with_numbers, without_numbers
 
 _IMAGES = 150_000  # that a network sees in training, at least
@@ -81,6 +81,6 @@ def trained_features(model: Model, dataset: Dataset, seed: int = 0) -> Float[np.
 
 @functools.partial(jax.jit, static_argnums=0)
 def _features(features, params: Params, images: Any) -> jax.Array:
-    if isinstance(images, Nodes):
+    if see_each_other(images):
         return features(params, images)
     return lax.map(lambda image: features(params, image[None])[0], images, batch_size=_CHUNK)

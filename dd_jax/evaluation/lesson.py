@@ -30,7 +30,8 @@ from dd_jax.inner import (
 )
 from dd_jax.inner.losses import Apply
 from dd_jax.models import KernelFn, Model
-from dd_jax.synthetic import as_graph, batches_of_steps
+from dd_jax.parameterisation import PLAIN, Learnt, Parameterisation
+from dd_jax.synthetic import batch_of_step, batches_of_steps
 from dd_jax.types import Batch, DistilledData, Labels, Params, Transform
 from dd_jax.values import with_numbers, without_numbers
 
@@ -40,11 +41,13 @@ LOOKS = 20  # along a training from scratch
 class Plan(NamedTuple):
     """What is compiled. training: from scratch, or None for the learnt steps; order: of the learnt batches.
 
-    The numbers of a training are in the `Lesson`. kernel: of an infinitely wide network, which a regression trains.
+    The numbers of a training are in the `Lesson`. parameterisation: of the set. kernel: of an infinitely wide network,
+    which a regression trains.
     """
 
     training: Training | Regression | None
     order: str
+    parameterisation: Parameterisation = PLAIN
     kernel: KernelFn | None = None
 
 
@@ -61,16 +64,14 @@ Part: TypeAlias = Any  # `Steps`, or the epochs (2,) that a part begins and ends
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """images (S, B, H, W, C) with their labels.
+    """What was learnt, of which images are made, with their labels (S, B) or (S, B, K).
 
-    adjacency: (B, B) of a distilled graph, or None.
     validation: what decides which network is kept, or None for the last one.
     transform: of the images, for a training that changes pixels; numbers: of the training, as in `TRAINING_NUMBERS`.
     """
 
-    images: Float[Array, "steps batch height width channels"]
+    learnt: Learnt
     labels: Labels
-    adjacency: Float[Array, "batch batch"] | None = None
     validation: Batch | None = None
     transform: Transform | None = None
     numbers: Mapping[str, Any] | None = None
@@ -106,17 +107,22 @@ def plan_course(
     and for the learnt steps of a graph, which has none.
     """
     _check_trains(model, training, num_epochs)
-    if distilled.adjacency is not None and not isinstance(training, Training):
-        raise OptionError('A distilled graph has no learnt steps: take the protocol "gcond", or a Training.')
-    images, labels = jnp.asarray(distilled.images), jnp.asarray(distilled.labels)
+    if not distilled.parameterisation.kind.has_steps and not isinstance(training, Training):
+        raise OptionError(
+            f"A distilled {distilled.parameterisation.kind.name} has no learnt steps: take the protocol "
+            f'"{distilled.protocol.name}", or a Training.'
+        )
+    labels = jnp.asarray(distilled.labels)
+    lesson = Lesson(jax.tree.map(jnp.asarray, dict(distilled.learnt)), labels)
+    plan = Plan(None, distilled.protocol.order, distilled.parameterisation)
     if isinstance(training, Regression):
-        plan = Plan(training, distilled.protocol.order, model.kernel)
-        return Course(plan, Lesson(images, labels), [None], [None], np.zeros(1, int))
+        plan = plan._replace(training=training, kernel=model.kernel)
+        return Course(plan, lesson, [None], [None], np.zeros(1, int))
     if training is None:
         parts = learnt_steps(distilled, num_epochs, every_step)
         done = np.cumsum([0, *(len(part.numbers) for part in parts)])
-        return Course(Plan(None, distilled.protocol.order), Lesson(images, labels), parts, parts, done)
-    total = images.shape[0] * images.shape[1]
+        return Course(plan, lesson, parts, parts, done)
+    total = distilled.num_examples
     training = in_epochs(training, total)
     epochs = 0 if num_epochs == 0 else training.epochs
     ends = np.unique(np.linspace(0, epochs, LOOKS + 1).round().astype(np.int32))
@@ -125,8 +131,8 @@ def plan_course(
     transform = distilled.transform if training.on_pixels else None
     done = ends * steps_per_epoch(training, total)
     training, numbers = without_numbers(training, TRAINING_NUMBERS)
-    lesson = Lesson(images, labels, distilled.adjacency, validation, transform, numbers)
-    return Course(Plan(training, "random"), lesson, parts, whole, done)
+    lesson = dataclasses.replace(lesson, validation=validation, transform=transform, numbers=numbers)
+    return Course(plan._replace(training=training, order="random"), lesson, parts, whole, done)
 
 
 def learnt_steps(distilled: DistilledData, num_epochs: int | None = None, every_step: bool = False) -> list[Steps]:
@@ -173,14 +179,18 @@ def go_on(apply: Apply, plan: Plan, lesson: Lesson, state: Any, key: jax.Array, 
     key: of the order of the images and, from scratch, of their augmentation; the same for all parts.
     """
     if plan.training is None:
-        batches = batches_of_steps(lesson.images, lesson.labels, plan.order, key, part.numbers)
-        return unroll(apply, state, batches, part.sizes, remat="none")
+        return unroll(apply, state, _batches(plan, lesson, key, part.numbers), part.sizes, remat="none")
     pool = _pool(plan, lesson)
     if isinstance(plan.training, Regression):
         assert plan.kernel is not None
         return regress(plan.kernel, pool, state.weights.shape[-1], plan.training.regulariser)
     epoch = trainer(apply, _training(plan, lesson), state.unit, lesson.transform).epoch
-    after = lax.fori_loop(part[0], part[1], lambda _, fitted: epoch(key, fitted, pool), state.state)
+
+    def one(number: jax.Array, fitted: FitState) -> FitState:
+        draws = plan.parameterisation.kind.draw is not None
+        return epoch(key, fitted, _pool(plan, lesson, jax.random.fold_in(key, number)) if draws else pool)
+
+    after = lax.fori_loop(part[0], part[1], one, state.state)
     return Learner(after, _kept(apply, state.kept, after.network, lesson.validation), state.unit)
 
 
@@ -194,11 +204,24 @@ def _training(plan: Plan, lesson: Lesson) -> Training:
     return with_numbers(plan.training, lesson.numbers or {})
 
 
-def _pool(plan: Plan, lesson: Lesson) -> Batch:
-    """All the images as one batch, with labels as the training takes them."""
-    pool = Batch(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in (lesson.images, lesson.labels)))
-    if lesson.adjacency is not None:
-        pool = as_graph(pool, lesson.adjacency)
+def _batches(plan: Plan, lesson: Lesson, key: jax.Array, steps: Int[Array, " t"]) -> Batch:
+    """The batches of several learnt steps, with a leading axis for these."""
+    form = plan.parameterisation
+    if form.kind.draw is None:
+        return batches_of_steps(form.decode(lesson.learnt), lesson.labels, plan.order, key, steps)
+
+    def one(t: jax.Array) -> Batch:
+        images = form.draw(lesson.learnt, jax.random.fold_in(key, t))
+        return batch_of_step(images, lesson.labels, plan.order, key, t)
+
+    return jax.vmap(one)(jnp.asarray(steps))
+
+
+def _pool(plan: Plan, lesson: Lesson, key: jax.Array | None = None) -> Batch:
+    """All the images as one batch, with labels as the training takes them; `key`: of what is random in them."""
+    form = plan.parameterisation
+    images = form.decode(lesson.learnt) if key is None else form.draw(lesson.learnt, key)
+    pool = Batch(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in (images, lesson.labels)))
     if isinstance(plan.training, Training) and plan.training.loss == "cross_entropy":
         pool = pool._replace(labels=as_shares(pool.labels))
     return pool

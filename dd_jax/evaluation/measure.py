@@ -17,7 +17,7 @@ from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.inner import device_mesh, map_over, on_each, replicate
 from dd_jax.inner.losses import Apply
 from dd_jax.models import Model, check_attack, check_fits
-from dd_jax.types import Batch, Dataset, Networks, Nodes, Params
+from dd_jax.types import Batch, Dataset, Networks, Params, see_each_other
 from dd_jax.values import quick_jit
 
 SPLITS = ("train", "validation", "test")
@@ -196,9 +196,9 @@ def _count_one(apply, num_classes, target, tabled, params, images, labels) -> tu
 def _chunks(split: Batch) -> tuple[Any, jax.Array]:
     """A split in chunks, (C, chunk, ...); what is missing in the last has label -1, which counts nowhere.
 
-    Nodes of a graph are one chunk: they see each other.
+    Examples that see each other are one chunk.
     """
-    if isinstance(split.images, Nodes):
+    if see_each_other(split.images):
         return jax.tree.map(lambda leaf: leaf[None], (split.images, split.labels))
     num_images = split.labels.shape[0]
     size = min(_CHUNK if jax.default_backend() == "cpu" else 1000, num_images)

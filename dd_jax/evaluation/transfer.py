@@ -13,7 +13,6 @@ from dd_jax.evaluation.protocols import minibatches, with_augment
 from dd_jax.evaluation.result import Evaluation
 from dd_jax.inner import Regression, Training
 from dd_jax.models import Model
-from dd_jax.synthetic.base import num_bytes
 from dd_jax.types import Dataset, DistilledData
 
 _CHOOSING_SEED = 5_000_011  # of networks that an augmentation is chosen with; they are not reported
@@ -77,8 +76,12 @@ class DCBench:
 
 
 def storage_bytes(distilled: DistilledData) -> int:
-    """Bytes of all that a set is trained on: images, labels, hard or soft, and step sizes, as they are in memory."""
-    return num_bytes((distilled.images, distilled.labels, distilled.step_sizes))
+    """Bytes of all that makes a set: what was learnt, labels, hard or soft, and step sizes, as they are in memory.
+
+    Of images that are made of others, such as several of each stored one, only these count; of a graph the features and
+    its adjacency, or the weights of the perceptron that this is made by.
+    """
+    return sum(array.size * array.dtype.itemsize for array in distilled.arrays.values())
 
 
 def compared(

@@ -16,7 +16,7 @@ from dd_jax.inner.augment import AUGMENTS, augment, cut_mix
 from dd_jax.inner.losses import LOSSES, Apply, chunked_loss, weighted_loss
 from dd_jax.inner.policies import POLICIES
 from dd_jax.inner.stability import largest_curvature
-from dd_jax.types import Batch, Nodes, Params, Transform
+from dd_jax.types import Batch, Params, Transform, see_each_other
 from dd_jax.values import is_traced, is_zero
 
 SCHEDULES = ("cosine", "step", "drops", "constant")
@@ -242,13 +242,13 @@ def nets_at_once(params: Params) -> int | None:
 
 
 def _changed(keys: jax.Array, key: jax.Array, images: Any, training: Training, transform: Transform | None) -> Any:
-    """Images, each changed by its own of the keys; nodes of a graph with what a network leaves out by the one `key`."""
-    if isinstance(images, Nodes):
+    """Images, each changed by its own of the keys; of nodes what a network leaves out is drawn by the one `key`."""
+    if see_each_other(images):
         if training.augment != "none":
             raise OptionError(
                 f'Nodes of a graph can\'t be changed: augment must be "none", found {training.augment!r}.'
             )
-        return dataclasses.replace(images, key=key, dropout=training.dropout) if training.dropout else images
+        return images.with_dropout(key, training.dropout) if training.dropout else images
     return augment(keys, images, training.augment, transform)
 
 

@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from dd_jax.types import Batch, Labels, Nodes, Params
+from dd_jax.types import Batch, Labels, Params, see_each_other
 
 Apply: TypeAlias = Callable[[Params, jax.Array], jax.Array]
 Loss: TypeAlias = Callable[[jax.Array, Labels], jax.Array]
@@ -94,8 +94,8 @@ def chunked_loss(
     """The same function as `batch_loss`, computed chunk by chunk with value and gradient in one pass.
 
     chunk: images per chunk, a divisor of the batch; None chooses. Differentiable in the parameters only, once:
-    the gradient with respect to the batch is zero by definition, as real data is not learnt. Nodes of a graph see each
-    other, and stay together.
+    the gradient with respect to the batch is zero by definition, as real data is not learnt. Examples that
+    see each other stay together.
     """
     loss_of = batch_loss(apply, loss)
 
@@ -125,4 +125,4 @@ def chunked_loss(
         return jax.tree.map(lambda leaf: cotangent * leaf, gradient), None
 
     mean_loss.defvjp(forward, backward)
-    return lambda params, batch: (loss_of if isinstance(batch.images, Nodes) else mean_loss)(params, batch)
+    return lambda params, batch: (loss_of if see_each_other(batch.images) else mean_loss)(params, batch)

@@ -157,8 +157,7 @@ def unrolled(
         return UnrolledState(learnable, optimiser.init(learnable, num_outer_steps))
 
     def distilled(state: UnrolledState) -> DistilledData:
-        decoded = synthetic.decode(state.learnable)
-        return DistilledData(decoded.images, decoded.labels, decoded.step_sizes, protocol=protocol)
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
 
     def useful_devices(available: int) -> int:
         # CPU cores that have no network of their own share the real images and repeat the unroll. That pays where the

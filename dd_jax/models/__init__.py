@@ -5,8 +5,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-
 from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.models.alexcifarnet import alexcifarnet
 from dd_jax.models.alexnet import alexnet, alexnet_from_torchvision
@@ -94,7 +92,7 @@ def parse_model(spec: str) -> tuple[str, dict[str, Any]]:
         ) from error
 
 
-def check_fits(model: Model, images: Batch | jax.Array, num_classes: int, what: str = "dataset") -> None:
+def check_fits(model: Model, images: Any, num_classes: int, what: str = "dataset") -> None:
     """Raise DataError unless `model` was built for images and classes like these."""
     array = images.images if isinstance(images, Batch) else images
     shape = tuple(array.shape[-3:])

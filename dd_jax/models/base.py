@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from dd_jax.errors import OptionError, unknown_name
-from dd_jax.types import Nodes, Params
+from dd_jax.types import Nodes, Params, each_alone
 from dd_jax.values import made
 
 Images: TypeAlias = Float[Array, "batch height width channels"]
@@ -130,7 +130,7 @@ def _linen_init(module: nn.Module, image_shape: tuple[int, int, int]) -> InitFn:
 
 def _linen_outputs(module: nn.Module) -> Callable[[Params, Inputs], Any]:
     def outputs(params: Params, images: Inputs) -> Any:
-        return module.apply({"params": params}, images.alone if isinstance(images, Nodes) else images)
+        return module.apply({"params": params}, each_alone(images))
 
     return outputs
 

@@ -2,6 +2,9 @@
 
 `distilled.json` names the npz beside it, by a name made from its content, and holds the SHA-256 of both. The
 npz is written first and the json last, so the json always leads to a whole set: the old one or the new.
+
+The npz holds what was learnt, under the names that its parameterisation gives it, and besides labels, step sizes, the
+arrays of the transform and, for looking at, pixels. In the first schema it held images, and an adjacency of graphs.
 """
 
 import dataclasses
@@ -12,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,16 +25,18 @@ from dd_jax.data.zca import problem as zca_problem
 from dd_jax.errors import DataError, RunError
 from dd_jax.evaluation import AS_DISTILLED, PROTOCOLS
 from dd_jax.inner import INITS
+from dd_jax.parameterisation import PLAIN, Parameterisation
 from dd_jax.runs.files import disk_errors, hash_json, plain, read_json, remove_temporary, write_bytes, write_json
-from dd_jax.synthetic import ORDERS
-from dd_jax.types import DistilledData, Protocol, Transform
+from dd_jax.synthetic import ORDERS, PARAMETERISATIONS
+from dd_jax.types import DistilledData, Protocol, Transform, each_alone
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _JSON = "distilled.json"
 _SEAL = "content_sha256"
 _TRANSFORM = "transform/"  # prefix of the transform's arrays in the npz
-_ARRAYS = ("images", "labels", "step_sizes")
+_BESIDES = ("labels", "step_sizes", "pixels")  # what was learnt, in the npz
+_PLAIN_VALUES = (str, int, float, bool, type(None))  # that settings may have
 _FLOATS = (np.float16, np.float32, np.float64)
 _SEEDS = range(-(2**63), 2**63)  # that JAX takes
 _INTEGERS = ("labels", "pixels", "order")  # or may be; "order" is that of an exported set
@@ -61,16 +67,23 @@ def save_distilled(folder: str | Path, distilled: DistilledData, provenance: Map
     folder = Path(folder)
     if distilled.transform is None:
         raise DataError("The distilled set has no transform, so it has no pixels: give it its dataset's transform.")
+    form = distilled.parameterisation
+    if PARAMETERISATIONS.get(form.kind.name) != form.kind:
+        raise DataError(
+            f"The parameterisation {form.kind.name!r} could not be found when the set is loaded: put its kind into "
+            f"dd_jax.synthetic.PARAMETERISATIONS[{form.kind.name!r}] first."
+        )
     arrays = _arrays(distilled)
     meta = {
         "schema_version": SCHEMA_VERSION,
         "class_names": list(distilled.class_names),
         "transform": distilled.transform.kind,
         "protocol": dataclasses.asdict(distilled.protocol),
+        "parameterisation": described(form),
         "provenance": plain(provenance),
     }
     _check(arrays, meta, "the distilled set")
-    if distilled.adjacency is None:
+    if form.kind.pictures is None:
         arrays["pixels"] = _pixels(distilled)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
@@ -97,17 +110,20 @@ def load_artefact(path: str | Path) -> Artefact:
     """The artefact at `path` with all that lies on the disk; takes and raises what `load_distilled` does."""
     file, meta = _meta(path)
     arrays = _read_arrays(file.parent / meta["arrays"], meta["sha256"])
-    _check(arrays, meta, str(file.parent / meta["arrays"]))
+    where = str(file.parent / meta["arrays"])
+    if meta["schema_version"] == 1:
+        arrays, meta = _from_schema_1(arrays, meta, where)
+    _check(arrays, meta, where)
     distilled = DistilledData(
-        images=jnp.asarray(arrays["images"]),
+        learnt={name: jnp.asarray(array) for name, array in _learnt(arrays).items()},
         labels=jnp.asarray(arrays["labels"]),
         step_sizes=jnp.asarray(arrays["step_sizes"]),
         transform=Transform(meta["transform"], {name: jnp.asarray(a) for name, a in _transform_arrays(arrays).items()}),
         class_names=tuple(meta["class_names"]),
         protocol=_protocol(meta["protocol"], file),
-        adjacency=jnp.asarray(arrays["adjacency"]) if "adjacency" in arrays else None,
+        parameterisation=_parameterisation(meta["parameterisation"], where),
     )
-    if "pixels" not in arrays and distilled.adjacency is None:
+    if "pixels" not in arrays and distilled.parameterisation.kind.pictures is None:
         arrays["pixels"] = _pixels(distilled)
     return Artefact(file, arrays, meta, distilled)
 
@@ -115,6 +131,11 @@ def load_artefact(path: str | Path) -> Artefact:
 def load_provenance(path: str | Path) -> dict[str, Any]:
     """What `save_distilled` was told about the set at `path` (as for `load_distilled`)."""
     return _meta(path)[1]["provenance"]
+
+
+def described(parameterisation: Parameterisation) -> dict[str, Any]:
+    """A parameterisation as the json holds it."""
+    return {"name": parameterisation.kind.name, "settings": dict(parameterisation.settings)}
 
 
 def sealed(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,10 +159,9 @@ def _arrays(distilled: DistilledData) -> dict[str, np.ndarray]:
     assert distilled.transform is not None
     labels = np.asarray(distilled.labels)
     return {
-        "images": np.asarray(distilled.images, np.float32),
+        **{name: np.asarray(array, np.float32) for name, array in distilled.learnt.items()},
         "labels": labels.astype(np.int32 if np.issubdtype(labels.dtype, np.integer) else np.float32),
         "step_sizes": np.asarray(distilled.step_sizes, np.float32),
-        **({} if distilled.adjacency is None else {"adjacency": np.asarray(distilled.adjacency, np.float32)}),
         **{_TRANSFORM + name: np.asarray(array) for name, array in distilled.transform.arrays.items()},
     }
 
@@ -154,6 +174,11 @@ def _pixels(distilled: DistilledData) -> np.ndarray:
     pixels = np.asarray(to_pixels(distilled.transform, distilled.images))
     # Of images near the largest floats there is no number to whiten back to.
     return np.round(255 * np.clip(np.nan_to_num(pixels), 0, 1)).astype(np.uint8)
+
+
+def _learnt(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    others = (*_BESIDES, *_INTEGERS)
+    return {name: array for name, array in arrays.items() if name not in others and not name.startswith(_TRANSFORM)}
 
 
 def _transform_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -175,9 +200,10 @@ def _meta(path: str | Path) -> tuple[Path, dict[str, Any]]:
     except RunError as error:
         raise DataError(str(error)) from error
     version = meta.get("schema_version") if isinstance(meta, dict) else None
-    if version != SCHEMA_VERSION:
-        raise DataError(f"{file} has schema version {version!r}; this version of dd_jax reads {SCHEMA_VERSION}.")
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+        raise DataError(f"{file} has schema version {version!r}; this version of dd_jax reads 1 to {SCHEMA_VERSION}.")
     fields = {"arrays": str, "sha256": str, "class_names": list, "transform": str, "protocol": dict, "provenance": dict}
+    fields |= {"parameterisation": dict} if version > 1 else {}
     for name, kind in fields.items():
         if not isinstance(meta.get(name), kind):
             raise DataError(f"{file}: {name!r} should be a {kind.__name__}, found {meta.get(name)!r:.200}.")
@@ -201,6 +227,36 @@ def _read_arrays(file: Path, sha256: str) -> dict[str, np.ndarray]:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise DataError(f"{file} is damaged: its SHA-256 is not the one in {_JSON}.")
     return read_archive(io.BytesIO(data), str(file))
+
+
+def _from_schema_1(
+    arrays: dict[str, np.ndarray], meta: dict[str, Any], where: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What the first schema says, as this one says it: images were images, and with an adjacency nodes."""
+    if "adjacency" not in arrays:
+        return arrays, {**meta, "parameterisation": {"name": PLAIN.kind.name, "settings": {}}}
+    images = arrays.get("images", np.zeros(0))
+    if images.ndim != 5 or images.shape[0] != 1 or images.shape[2:4] != (1, 1):
+        raise DataError(
+            f"{where}: the nodes of a graph should be images (1, nodes, 1, 1, features), found {images.shape}."
+        )
+    others = {name: array for name, array in arrays.items() if name != "images"}
+    return {"features": images[0, :, 0, 0], **others}, {**meta, "parameterisation": {"name": "graph", "settings": {}}}
+
+
+def _parameterisation(found: Mapping[str, Any], where: str) -> Parameterisation:
+    """The parameterisation of a name and settings that were read."""
+    name, settings = found.get("name"), found.get("settings")
+    if not isinstance(name, str) or not isinstance(settings, dict):
+        raise DataError(f"{where}: the parameterisation should have a name and settings, found {dict(found)!r:.200}.")
+    if name not in PARAMETERISATIONS:
+        raise DataError(
+            f"{where}: there is no parameterisation {name!r:.80}; there are {', '.join(PARAMETERISATIONS)}. If it is "
+            "your own, import what adds it to dd_jax.synthetic.PARAMETERISATIONS first."
+        )
+    if not all(isinstance(value, _PLAIN_VALUES) for value in settings.values()):
+        raise DataError(f"{where}: settings should be plain values, found {settings!r:.200}.")
+    return Parameterisation.of(PARAMETERISATIONS[name], **settings)
 
 
 def _protocol(fields: Mapping[str, Any], file: Path) -> Protocol:
@@ -230,30 +286,34 @@ def _check(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], where: str
         if not condition:
             raise DataError(f"{where}: {problem}.")
 
-    for name in _ARRAYS:
+    form, learnt = _parameterisation(meta["parameterisation"], where), _learnt(arrays)
+    for name in ("labels", "step_sizes"):
         require(name in arrays, f"the array {name!r} is missing; there are {', '.join(arrays) or 'none'}")
-    images, labels, step_sizes = (arrays[name] for name in _ARRAYS)
     for name, array in arrays.items():
         if name not in _INTEGERS:
             require(array.dtype in _FLOATS, f"{name} should be floating point, found {array.dtype}")
             require(np.isfinite(array).all(), f"{name} holds numbers that are not finite")
-    require(images.dtype == np.float32, f"images should be float32, found {images.dtype}")
-    require(images.ndim == 5 and images.size, f"images should be (steps, batch, H, W, C), found {images.shape}")
-    pixels = arrays.get("pixels")
+    for name, array in learnt.items():
+        require(array.dtype == np.float32, f"{name} should be float32, found {array.dtype}")
+    try:
+        problem = form.kind.check(learnt, **dict(form.settings))
+    except TypeError:
+        problem = f"a set of {form.kind.name} has no such settings: {dict(form.settings)!r:.200}"
+    require(not problem, problem)
+    shape = jax.eval_shape(lambda: each_alone(form.decode(learnt))).shape
+    labels, step_sizes, pixels = arrays["labels"], arrays["step_sizes"], arrays.get("pixels")
     require(
-        pixels is None or (pixels.dtype == np.uint8 and pixels.shape == images.shape),
-        f"pixels should be uint8 of the shape of the images, {images.shape}",
+        pixels is None or (pixels.dtype == np.uint8 and pixels.shape == shape),
+        f"pixels should be uint8 of the shape of the images, {shape}",
     )
-    _check_labels(labels, images.shape[:2], len(meta["class_names"]), require)
-    steps = images.shape[0]
+    _check_labels(labels, shape[:2], len(meta["class_names"]), require)
+    steps = shape[0]
     require(
         step_sizes.ndim == 1 and step_sizes.size and step_sizes.size % steps == 0,
         f"step_sizes should be (T,) with T a multiple of {steps}, found {step_sizes.shape}",
     )
     require((step_sizes > 0).all(), f"step sizes should be positive, the smallest is {step_sizes.min()}")
-    if "adjacency" in arrays:
-        _check_adjacency(arrays["adjacency"], images.shape, require)
-    _check_transform(meta["transform"], _transform_arrays(arrays), images.shape[2:], require)
+    _check_transform(meta["transform"], _transform_arrays(arrays), shape[2:], require)
 
 
 def _check_labels(labels: np.ndarray, leading: tuple[int, ...], num_classes: int, require: Any) -> None:
@@ -271,18 +331,6 @@ def _check_labels(labels: np.ndarray, leading: tuple[int, ...], num_classes: int
             f"soft labels should be {(*leading, num_classes or 'K')}, found {labels.shape}",
         )
         require(np.isfinite(labels).all(), "labels holds numbers that are not finite")
-
-
-def _check_adjacency(adjacency: np.ndarray, shape: tuple[int, ...], require: Any) -> None:
-    require(adjacency.dtype == np.float32, f"adjacency should be float32, found {adjacency.dtype}")
-    nodes = shape[0] == 1 and shape[2:4] == (1, 1)
-    require(nodes, f"the nodes of a graph should be images (1, nodes, 1, 1, features), found {shape}")
-    expected = (shape[1], shape[1])
-    require(adjacency.shape == expected, f"adjacency should be {expected}, found {adjacency.shape}")
-    inside = adjacency.min() >= 0 and adjacency.max() <= 1
-    require(inside, f"edges should weigh 0 to 1, found {adjacency.min()} to {adjacency.max()}")
-    require((adjacency == adjacency.T).all(), "adjacency should be symmetric")
-    require((np.diagonal(adjacency) == 0).all(), "adjacency should have no self loops")
 
 
 def _check_transform(kind: str, arrays: Mapping[str, np.ndarray], image_shape: tuple[int, ...], require: Any) -> None:

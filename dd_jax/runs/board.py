@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dd_jax.errors import OptionError
-from dd_jax.runs.figures.evolution import frame
+from dd_jax.figures.evolution import frame
 from dd_jax.runs.files import disk_errors
 from dd_jax.types import DistilledData
 

@@ -143,17 +143,17 @@ def leave(run: Run, report: Report) -> None:
 
 def draw(run: Run, report: Report) -> None:
     """The pictures of a run: its images, its curve, its step sizes."""
-    from dd_jax.runs import figures
+    from dd_jax.runs import pictures
 
     assert run.out is not None
     folder = run.out / "figures"
-    figures.save_images(folder / "distilled.png", run.distilled)
+    pictures.save_images(folder / "distilled.png", run.distilled)
     means = {name: e.score for name, e, _ in report.rows if not name.startswith("distilled")}
     attack, names = run.distilled.protocol.attack, run.distilled.class_names
     what = "Accuracy" if attack is None else f"Accuracy, {names[attack[0]]} counted as {names[attack[1]]},"
-    figures.save_curve(folder / "accuracy.png", run.history, means, what)
+    pictures.save_curve(folder / "accuracy.png", run.history, means, what)
     if not run.distilled.protocol.from_scratch:
-        figures.save_steps(folder / "step_sizes.png", run.distilled.step_sizes)
+        pictures.save_steps(folder / "step_sizes.png", run.distilled.step_sizes)
 
 
 def source(experiment: Experiment) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def judge(
     for name, baseline in measured:
         rows.append(baseline_row(name, baseline))
         note(f"  {name}: {baseline.evaluation}")
-    size = f"{distilled.images.shape[0] * distilled.images.shape[1]} {distilled.unit}s"
+    size = f"{distilled.num_examples} {distilled.unit}s"
     steps = found.curve_steps[-1]
     title = f"{found.split.capitalize()} accuracy on {data.name}: {size}, {steps} gradient steps, {model.name}"
     if pretrained is not None:

@@ -22,9 +22,9 @@ from dd_jax.runs.board import Board, board, check_board
 from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, provenance, read_metrics, truncate_metrics
 from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps, start_state
 from dd_jax.runs.estimates import check_memory, peak_memory
-from dd_jax.runs.figures.evolution import save_frame
 from dd_jax.runs.guard import FACTOR, MAX_ROLLBACKS, Good, collapsed, good_state, slowed
 from dd_jax.runs.interrupts import stop_requests
+from dd_jax.runs.pictures import save_frame
 from dd_jax.runs.processes import agree, lost_processes, on_first
 from dd_jax.runs.progress import note, progress
 from dd_jax.runs.rows import rollback_row, training_rows, validation_row
@@ -341,7 +341,7 @@ class _Loop:
     def best(self) -> DistilledData:
         """The best set so far, with everything that a user of it needs."""
         template = self.method.distilled(on_one(self.progress.state))
-        return self._whole(dataclasses.replace(template, **self.progress.best.arrays))
+        return self._whole(template.with_arrays(self.progress.best.arrays))
 
     def _whole(self, distilled: DistilledData) -> DistilledData:
         """A set with everything that a user of it needs."""

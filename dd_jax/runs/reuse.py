@@ -74,7 +74,7 @@ def load_set(
     else:
         height, width, channels = distilled.images.shape[2:]
         form: dict[str, Any] = {"image_size": (height, width), "channels": channels if channels in (1, 3) else None}
-        data = load_dataset(dataset, **(form if distilled.adjacency is None else {}))
+        data = load_dataset(dataset, **(form if distilled.parameterisation.kind.pictures is None else {}))
         if model is None and not recorded:
             raise DataError(f"{path} is a distilled set without its run: say with --model which network to train.")
         own, pretrained = made(model or recorded.get("model") or DEFAULT_MODEL, data), None

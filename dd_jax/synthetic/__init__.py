@@ -1,18 +1,24 @@
 """What is learnt, and how it becomes batches: one file per parameterisation."""
 
+from dd_jax.parameterisation import PLAIN, Kind
 from dd_jax.synthetic.base import Synthetic
-from dd_jax.synthetic.graph import GraphSet, adjacency_of, as_graph, graph_set
+from dd_jax.synthetic.graph import GRAPH, GraphSet, adjacency_of, graph_set
 from dd_jax.synthetic.initial import class_means, initial_images, kmeans_centres, sample_per_class
 from dd_jax.synthetic.labelled_pixels import LabelledPixels, labelled_pixels, pixels_of
-from dd_jax.synthetic.multi_formation import MultiFormation, multi_formation, num_formed
-from dd_jax.synthetic.order import ORDERS, batches_of_steps
+from dd_jax.synthetic.multi_formation import MULTI_FORMATION, MultiFormation, multi_formation, num_formed
+from dd_jax.synthetic.order import ORDERS, batch_of_step, batches_of_steps
 from dd_jax.synthetic.pixels import Pixels, pixels
+from dd_jax.synthetic.plain import as_plain, distilled_from_arrays
 from dd_jax.synthetic.select import cover, herd, nearest_to_centres
 from dd_jax.synthetic.soft_labels import SoftLabelled, soft_labels
 from dd_jax.synthetic.step_batches import StepBatches, step_batches
 
+# Kinds of distilled sets that can be read from a disk; a new one adds its own.
+PARAMETERISATIONS: dict[str, Kind] = {kind.name: kind for kind in (PLAIN.kind, MULTI_FORMATION, GRAPH)}
+
 __all__ = [
     "ORDERS",
+    "PARAMETERISATIONS",
     "GraphSet",
     "LabelledPixels",
     "MultiFormation",
@@ -21,10 +27,12 @@ __all__ = [
     "StepBatches",
     "Synthetic",
     "adjacency_of",
-    "as_graph",
+    "as_plain",
+    "batch_of_step",
     "batches_of_steps",
     "class_means",
     "cover",
+    "distilled_from_arrays",
     "graph_set",
     "herd",
     "initial_images",

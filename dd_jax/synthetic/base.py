@@ -1,6 +1,7 @@
 """The contract of a parameterisation: what is learnt, and how it becomes batches."""
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -20,7 +21,7 @@ class BatchFn(Protocol):
 
 
 class DecodeFn(Protocol):
-    """learnable -> the whole distilled set, for evaluation and export."""
+    """learnable -> the whole distilled set, for evaluation and export, with its parameterisation."""
 
     def __call__(self, learnable: Learnable) -> DistilledData: ...
 
@@ -35,20 +36,13 @@ class ProjectFn(Protocol):
     def __call__(self, learnable: Learnable, transform: Transform | None = None) -> Learnable: ...
 
 
-class StorageFn(Protocol):
-    """learnable -> bytes needed to store it."""
-
-    def __call__(self, learnable: Learnable) -> int: ...
-
-
 class Synthetic(NamedTuple):
-    """A parameterisation of a distilled set as pure functions, with its number of inner steps T."""
+    """How a distilled set is learnt, as pure functions, with its number of inner steps T."""
 
     init: InitFn
     batch: BatchFn
     decode: DecodeFn
     project: ProjectFn
-    storage: StorageFn
     num_inner_steps: int
 
 
@@ -58,6 +52,6 @@ def unbounded(learnable: Learnable, transform: Transform | None = None) -> Learn
     return learnable
 
 
-def num_bytes(learnable: Learnable) -> int:
-    """Bytes of all the arrays in a pytree."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(learnable))
+def describe(arrays: Mapping[str, Any]) -> str:
+    """The names of arrays with their shapes, for messages."""
+    return ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "none"

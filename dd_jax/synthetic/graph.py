@@ -1,21 +1,26 @@
 """A distilled graph: node features, and an adjacency that is computed from them (Jin et al. 2022)."""
 
-import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dd_jax.errors import DataError, OptionError
+from dd_jax.figures.graph import MAX_NODES as MAX_DRAWN
+from dd_jax.figures.graph import adjacency_picture, graph_figure
 from dd_jax.models.initialisers import bias_initialiser, kernel_initialiser
-from dd_jax.synthetic.base import Synthetic, num_bytes, unbounded
+from dd_jax.parameterisation import Kind, Learnt, Parameterisation, Pictures
+from dd_jax.synthetic.base import Synthetic, describe, unbounded
 from dd_jax.synthetic.initial import sample_per_class
 from dd_jax.synthetic.pixels import class_labels, one_batch
-from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Nodes
+from dd_jax.types import Batch, Dataset, DistilledData, Edges, Learnable, Nodes
 
 MAX_NODES = 4096  # of a distilled graph, whose adjacency is dense: 64 MiB, and all pairs go through a perceptron
 
+_STEP_SIZE = 0.01  # of a set that has no learnt steps
 _EPSILON = 1e-5  # of the normalisation, as in PyTorch's
 
 
@@ -53,19 +58,111 @@ def graph_set(num_classes: int, nodes_per_class: int = 5, structure: bool = True
         return GraphSet(features, edge_layers(edge_key, features.shape[1], hidden) if structure else ())
 
     def batch(learnable: GraphSet, key: jax.Array, t: jax.Array) -> Batch:
-        return as_graph(Batch(learnable.features[:, None, None], jnp.asarray(labels)), adjacency_of(learnable))
+        nodes: Any = Nodes(learnable.features, adjacency_of(learnable), jnp.arange(len(labels)))
+        return Batch(nodes, jnp.asarray(labels))
 
     def decode(learnable: GraphSet) -> DistilledData:
-        plain = one_batch(learnable.features[:, None, None], labels, 0.01)
-        return dataclasses.replace(plain, adjacency=adjacency_of(learnable))
+        edges = {f"edges/{layer}/{name}": a for layer, mine in enumerate(learnable.edges) for name, a in mine.items()}
+        return one_batch({"features": learnable.features, **edges}, labels, _STEP_SIZE, Parameterisation(GRAPH))
 
-    return Synthetic(init, batch, decode, unbounded, num_bytes, 1)
+    return Synthetic(init, batch, decode, unbounded, 1)
 
 
-def as_graph(nodes: Batch, adjacency: Float[Array, "nodes nodes"]) -> Batch:
-    """Images (N, 1, 1, F) with their labels as the nodes of one graph."""
-    graph: Any = Nodes(nodes.images[:, 0, 0], adjacency, jnp.arange(len(nodes.labels)))
-    return nodes._replace(images=graph)
+def decode_graph(learnt: Learnt) -> Nodes:
+    """The nodes of a graph as one batch (1, N).
+
+    learnt: features (N, F); "adjacency" (N, N), or the weights "edges/..." of the perceptron that makes it; without
+        either there are no edges.
+    """
+    rows = jnp.arange(learnt["features"].shape[0])[None]
+    return Nodes(learnt["features"], learnt["adjacency"] if "adjacency" in learnt else _learnt_edges(learnt), rows)
+
+
+def _learnt_edges(learnt: Learnt) -> Float[Array, "nodes nodes"]:
+    return adjacency_of(GraphSet(learnt["features"], _layers(learnt)))
+
+
+def _layers(learnt: Learnt) -> list[dict[str, Any]]:
+    """The weights of the perceptron, layer by layer; none where there are none."""
+    count = len({name.split("/")[1] for name in learnt if name.startswith("edges/")})
+    return [
+        {name.split("/")[2]: array for name, array in learnt.items() if name.startswith(f"edges/{layer}/")}
+        for layer in range(count)
+    ]
+
+
+def check_graph(learnt: Mapping[str, np.ndarray]) -> str:
+    """Features (N, F), and an adjacency or the weights of the perceptron that makes it, if there are edges."""
+    features = learnt.get("features")
+    if features is None or features.ndim != 2 or not features.size:
+        return f"the nodes of a graph should be 'features' (N, F), found {describe(learnt)}"
+    others = set(learnt) - {"features"}
+    if not others:
+        return ""
+    if others == {"adjacency"}:
+        return _problem_of_adjacency(learnt["adjacency"], len(features))
+    hidden = learnt["edges/0/bias"].shape[:1] if "edges/0/bias" in learnt else ()
+    expected = jax.eval_shape(lambda: edge_layers(jax.random.key(0), features.shape[1], hidden[0])) if hidden else []
+    wanted = {f"edges/{layer}/{name}": a.shape for layer, mine in enumerate(expected) for name, a in mine.items()}
+    found = {name: learnt[name].shape for name in others}
+    return "" if found == wanted else f"the weights of the edges should be {wanted}, found {found}"
+
+
+def _problem_of_adjacency(adjacency: np.ndarray, count: int) -> str:
+    if adjacency.shape != (count, count):
+        return f"adjacency should be {(count, count)}, found {adjacency.shape}"
+    if not (adjacency.min() >= 0 and adjacency.max() <= 1):
+        return f"edges should weigh 0 to 1, found {adjacency.min()} to {adjacency.max()}"
+    if not (adjacency == adjacency.T).all():
+        return "adjacency should be symmetric"
+    return "adjacency should have no self loops" if np.diagonal(adjacency).any() else ""
+
+
+def graph_of(examples: Any, images: np.ndarray) -> tuple[Learnt, Parameterisation]:
+    """Nodes with the edges between them, or images without a graph as nodes without edges."""
+    features = images.reshape(-1, images.shape[-1])
+    edges = edges_between(examples) if isinstance(examples, Nodes) else np.zeros((len(features),) * 2)
+    return {"features": features, "adjacency": edges.astype(np.float32)}, Parameterisation(GRAPH)
+
+
+def edges_between(nodes: Nodes) -> Float[np.ndarray, "rows rows"]:
+    """The weights of the edges among some nodes of a graph, in the order of their rows; none from a node to itself."""
+    rows = np.asarray(nodes.rows).ravel()
+    if not isinstance(nodes.adjacency, Edges):
+        return np.asarray(nodes.adjacency)[np.ix_(rows, rows)] * (rows[:, None] != rows[None])
+    numbers, places = np.unique(rows, return_inverse=True)
+    ends = [np.asarray(end) for end in (nodes.adjacency.receivers, nodes.adjacency.senders)]
+    inside = np.isin(ends[0], numbers) & np.isin(ends[1], numbers)
+    among = np.zeros((len(numbers), len(numbers)), np.float32)
+    receivers, senders = (np.searchsorted(numbers, end[inside]) for end in ends)
+    np.add.at(among, (receivers, senders), np.asarray(nodes.adjacency.weights)[inside])
+    return among[places][:, places]
+
+
+def _words(distilled: DistilledData) -> str:
+    return f"Drawing of a distilled graph of {distilled.labels.shape[1]} nodes"
+
+
+def _note(distilled: DistilledData) -> str:
+    count = distilled.labels.shape[1]
+    says = "Nodes are near those that they have strong edges with; the axes have no meaning of their own."
+    return says + (f" Shown: {MAX_DRAWN} of {count} nodes." if count > MAX_DRAWN else "")
+
+
+GRAPH = Kind(
+    "graph",
+    decode_graph,
+    check_graph,
+    unit="node",
+    has_steps=False,
+    compare_all=True,
+    layout=(
+        ("features", "(N, F) float32, model space: of the nodes of a graph"),
+        ("adjacency", "(N, N) float32: weights of the edges between them, 0 to 1, symmetric, without self loops"),
+    ),
+    pictures=Pictures(graph_figure, adjacency_picture, _words, "Weights of the edges of a distilled graph", _note),
+    of_examples=graph_of,
+)
 
 
 def adjacency_of(learnable: GraphSet) -> Float[Array, "nodes nodes"]:

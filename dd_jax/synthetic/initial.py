@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import DataError, unknown_name
 from dd_jax.synthetic.select import herd
-from dd_jax.types import Batch, Dataset, Nodes
+from dd_jax.types import Batch, Dataset, each_alone, see_each_other
 
 IMAGE_INITS = ("noise", "real", "mean", "kmeans", "herding")
 
@@ -23,7 +23,7 @@ def initial_images(
     Raises OptionError for an unknown kind, DataError for the nodes of a graph.
     """
     check_init_images(kind)
-    if isinstance(dataset.train.images, Nodes):
+    if see_each_other(dataset.train.images):
         raise DataError(f"{dataset.name} is a graph, and this method learns images: take graph_condensation.")
     shape = (num_batches, len(labels), *dataset.image_shape)
     if kind == "kmeans":
@@ -80,7 +80,7 @@ def kmeans_centres(split: Batch, num_classes: int, per_class: int, seed: int) ->
 
 def class_means(split: Batch, num_classes: int) -> Float[Array, "classes height width channels"]:
     """The mean image of each class."""
-    images = split.images.alone if isinstance(split.images, Nodes) else split.images
+    images = each_alone(split.images)
     sums = jax.ops.segment_sum(images, split.labels, num_classes)
     counts = jax.ops.segment_sum(jnp.ones_like(split.labels), split.labels, num_classes)
     return sums / counts[:, None, None, None].astype(sums.dtype)

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dd_jax.synthetic.base import Synthetic, num_bytes, unbounded
+from dd_jax.synthetic.base import Synthetic, unbounded
 from dd_jax.synthetic.initial import initial_images
-from dd_jax.synthetic.pixels import check_set, class_labels, pixels
+from dd_jax.synthetic.pixels import check_set, class_labels, one_batch, pixels
 from dd_jax.types import Batch, Dataset, DistilledData
 
 
@@ -40,9 +40,9 @@ def labelled_pixels(
         return Batch(learnable.images, learnable.labels)
 
     def decode(learnable: LabelledPixels) -> DistilledData:
-        return DistilledData(learnable.images[None], learnable.labels[None], jnp.full(1, step_size, jnp.float32))
+        return one_batch({"images": learnable.images[None]}, learnable.labels, step_size)
 
-    return Synthetic(init, batch, decode, unbounded, num_bytes, 1)
+    return Synthetic(init, batch, decode, unbounded, 1)
 
 
 def pixels_of(learn: str, num_classes: int, images_per_class: int, init_images: str) -> Synthetic:

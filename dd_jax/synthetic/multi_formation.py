@@ -1,14 +1,17 @@
 """Several images out of each stored one: its tiles, enlarged (Kim et al. 2022)."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from dd_jax.errors import DataError, OptionError, unknown_name
-from dd_jax.synthetic.base import Synthetic, num_bytes
+from dd_jax.parameterisation import Kind, Learnt, Parameterisation
+from dd_jax.synthetic.base import Synthetic, describe
 from dd_jax.synthetic.initial import initial_images
 from dd_jax.synthetic.pixels import check_set, class_labels, one_batch, projection
 from dd_jax.types import Batch, Dataset, DistilledData
@@ -45,7 +48,7 @@ def multi_formation(
     check_set(images_per_class, init_images, step_size)
     if factor < 1:
         raise OptionError(f"factor must be at least 1, but is {factor}.")
-    factors = _factors(factor, formation)
+    parameterisation = Parameterisation.of(MULTI_FORMATION, factor=factor, formation=formation)
     start_labels = class_labels(num_classes, images_per_class * factor**2)
     labels = class_labels(num_classes, images_per_class * num_formed(factor, formation))
 
@@ -57,17 +60,34 @@ def multi_formation(
             return MultiFormation(stored[0])
         return MultiFormation(tiled(initial_images(key, dataset, start_labels, 1, init_images)[0], factor))
 
-    def whole(stored: jax.Array) -> jax.Array:
-        parts = [formed(stored, f).reshape(len(stored), f**2, *stored.shape[1:]) for f in factors]
-        return jnp.concatenate(parts, 1).reshape(-1, *stored.shape[1:])
-
     def batch(learnable: MultiFormation, key: jax.Array, t: jax.Array) -> Batch:
-        return Batch(whole(learnable.stored), jnp.asarray(labels))
+        return Batch(parameterisation.decode({"stored": learnable.stored})[0], jnp.asarray(labels))
 
     def decode(learnable: MultiFormation) -> DistilledData:
-        return one_batch(whole(learnable.stored), labels, step_size)
+        return one_batch({"stored": learnable.stored}, labels, step_size, parameterisation)
 
-    return Synthetic(init, batch, decode, projection(clamp), num_bytes, 1)
+    return Synthetic(init, batch, decode, projection(clamp), 1)
+
+
+def decode_formed(learnt: Learnt, *, factor: int, formation: str) -> jax.Array:
+    """The images (1, N, H, W, C) that the stored ones become, those of each side by side in one batch."""
+    stored = learnt["stored"]
+    parts = [formed(stored, f).reshape(len(stored), f**2, *stored.shape[1:]) for f in _factors(factor, formation)]
+    return jnp.concatenate(parts, 1).reshape(1, -1, *stored.shape[1:])
+
+
+def check_formed(learnt: Mapping[str, np.ndarray], *, factor: Any = None, formation: Any = None) -> str:
+    """They are an array (N, H, W, C) of images that can be split into so many tiles."""
+    if set(learnt) != {"stored"} or learnt["stored"].ndim != 4 or not learnt["stored"].size:
+        return f"stored images should be 'stored' (N, H, W, C), found {describe(learnt)}"
+    if formation not in FORMATIONS:
+        return f"formation should be one of {', '.join(FORMATIONS)}, found {formation!r:.80}"
+    if type(factor) is not int or not 1 <= factor <= min(learnt["stored"].shape[1:3]):
+        return f"factor should be a number from 1 to {min(learnt['stored'].shape[1:3])}, found {factor!r:.80}"
+    return ""
+
+
+MULTI_FORMATION = Kind("multi_formation", decode_formed, check_formed)
 
 
 def num_formed(factor: int, formation: str = "single") -> int:

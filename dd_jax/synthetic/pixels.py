@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 
 from dd_jax.data.transforms import clip_to_pixels
 from dd_jax.errors import OptionError
-from dd_jax.synthetic.base import ProjectFn, Synthetic, num_bytes, unbounded
+from dd_jax.parameterisation import PLAIN, Learnt, Parameterisation
+from dd_jax.synthetic.base import ProjectFn, Synthetic, unbounded
 from dd_jax.synthetic.initial import check_init_images, initial_images
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Transform
 
@@ -45,9 +46,9 @@ def pixels(
         return Batch(learnable.images, jnp.asarray(labels))
 
     def decode(learnable: Pixels) -> DistilledData:
-        return one_batch(learnable.images, labels, step_size)
+        return one_batch({"images": learnable.images[None]}, labels, step_size)
 
-    return Synthetic(init, batch, decode, projection(clamp), num_bytes, 1)
+    return Synthetic(init, batch, decode, projection(clamp), 1)
 
 
 def projection(clamp: bool) -> ProjectFn:
@@ -64,9 +65,12 @@ def projection(clamp: bool) -> ProjectFn:
     return clamped if clamp else unbounded
 
 
-def one_batch(images: jax.Array, labels: np.ndarray, step_size: float) -> DistilledData:
-    """Images (N, H, W, C) with labels (N,) as a distilled set of a single batch and step."""
-    return DistilledData(images[None], jnp.asarray(labels)[None], jnp.full(1, step_size, jnp.float32))
+def one_batch(
+    learnt: Learnt, labels: jax.Array | np.ndarray, step_size: float, parameterisation: Parameterisation = PLAIN
+) -> DistilledData:
+    """A distilled set of a single batch and step, with labels (N,) or (N, K)."""
+    sizes = jnp.full(1, step_size, jnp.float32)
+    return DistilledData(learnt, jnp.asarray(labels)[None], sizes, parameterisation=parameterisation)
 
 
 def class_labels(num_classes: int, per_class: int) -> np.ndarray:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dd_jax.errors import OptionError
-from dd_jax.synthetic.base import Synthetic, num_bytes
-from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Transform
+from dd_jax.synthetic.base import Synthetic
+from dd_jax.types import Batch, Dataset, DistilledData, Transform
 
 
 class SoftLabelled(NamedTuple):
@@ -50,7 +50,4 @@ def soft_labels(synthetic: Synthetic, num_classes: int, certainty: float = 0.9) 
     def project(learnable: SoftLabelled, transform: Transform | None = None) -> SoftLabelled:
         return learnable._replace(learnable=synthetic.project(learnable.learnable, transform))
 
-    def storage(learnable: Learnable) -> int:
-        return synthetic.storage(learnable.learnable) + num_bytes(learnable.label_logits)
-
-    return Synthetic(init, batch, decode, project, storage, 1)
+    return Synthetic(init, batch, decode, project, 1)

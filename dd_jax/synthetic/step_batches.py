@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dd_jax.errors import OptionError, unknown_name
-from dd_jax.synthetic.base import Synthetic, num_bytes, unbounded
+from dd_jax.synthetic.base import Synthetic, unbounded
 from dd_jax.synthetic.initial import check_init_images, initial_images
 from dd_jax.synthetic.order import ORDERS, batch_of_step
 from dd_jax.types import Batch, Dataset, DistilledData
@@ -68,9 +68,10 @@ def step_batches(
         return batch_of_step(learnable.images, jnp.asarray(all_labels), order, key, t)
 
     def decode(learnable: StepBatches) -> DistilledData:
-        return DistilledData(learnable.images, jnp.asarray(all_labels), jax.nn.softplus(learnable.raw_step_sizes))
+        sizes = jax.nn.softplus(learnable.raw_step_sizes)
+        return DistilledData({"images": learnable.images}, jnp.asarray(all_labels), sizes)
 
-    return Synthetic(init, batch, decode, unbounded, num_bytes, num_steps * num_epochs)
+    return Synthetic(init, batch, decode, unbounded, num_steps * num_epochs)
 
 
 def inverse_softplus(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:

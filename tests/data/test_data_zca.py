@@ -167,13 +167,8 @@ def test_a_set_of_whitened_images_trains_and_is_judged_in_its_own_space(digits):
     white = dd.load_dataset("digits", zca=True)
     model = dd.models.mlp(white, hidden=(16,))
     set_of_means = mean_images(white, 1)
-    distilled = dd.DistilledData(
-        jnp.asarray(set_of_means[:, 0])[None],
-        jnp.arange(10)[None],
-        jnp.full(30, 0.5),
-        white.transform,
-        white.class_names,
-    )
+    sizes = {"step_sizes": jnp.full(30, 0.5), "transform": white.transform, "class_names": white.class_names}
+    distilled = dd.distilled_from_arrays(set_of_means[:, 0], np.arange(10), **sizes)
     in_own, in_other = (dd.evaluate(distilled, model, data, num_nets=3) for data in (white, digits))
     assert in_own.mean > 0.6
     np.testing.assert_allclose(in_own.accuracies, in_other.accuracies, atol=0.01)

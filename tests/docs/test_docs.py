@@ -78,8 +78,8 @@ def evaluate_in_small(*args: Any, **kwargs: Any) -> Any:
 
 
 def baselines_in_small(distilled: Any, *args: Any, **kwargs: Any) -> Any:
-    graph = distilled.adjacency is not None
-    first = dd.evaluation.baseline_names(distilled.protocol, kwargs.get("pretrained"), graph)[:3]
+    compare_all = distilled.parameterisation.kind.compare_all
+    first = dd.evaluation.baseline_names(distilled.protocol, kwargs.get("pretrained"), compare_all)[:3]
     few = in_small(dd.evaluation.baselines, num_nets=2, num_sets=1, num_candidates=2)
     return few(distilled, *args, **{"names": first, **kwargs})
 

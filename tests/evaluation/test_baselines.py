@@ -18,7 +18,7 @@ module = importlib.import_module("dd_jax.evaluation.baselines")  # its name in t
 def distilled() -> DistilledData:
     """The shape of a set for the digits: two batches of one image per class, once."""
     labels = jnp.tile(jnp.arange(10, dtype=jnp.int32), (2, 1))
-    return DistilledData(jnp.zeros((2, 10, 8, 8, 1)), labels, jnp.full(2, 0.1))
+    return DistilledData({"images": jnp.zeros((2, 10, 8, 8, 1))}, labels, jnp.full(2, 0.1))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ module = importlib.import_module("dd_jax.evaluation.baselines")  # its name in t
 @pytest.fixture(scope="module")
 def distilled() -> DistilledData:
     labels = jnp.tile(jnp.arange(10, dtype=jnp.int32), (2, 1))
-    return DistilledData(jnp.zeros((2, 10, 8, 8, 1)), labels, jnp.full(2, 0.1))
+    return DistilledData({"images": jnp.zeros((2, 10, 8, 8, 1))}, labels, jnp.full(2, 0.1))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,8 @@ def test_whether_there_is_only_one_such_set(digits, features, name, per_class, o
 
 def test_of_an_attack_they_are_poisoned_too(digits, digits_mlp):
     labels = jnp.arange(10, dtype=jnp.int32)[None]
-    attack = DistilledData(jnp.zeros((1, 10, 8, 8, 1)), labels, jnp.full(1, 0.1), protocol=Protocol(attack=(0, 1)))
+    images = {"images": jnp.zeros((1, 10, 8, 8, 1))}
+    attack = DistilledData(images, labels, jnp.full(1, 0.1), protocol=Protocol(attack=(0, 1)))
     found = dd.baselines(attack, digits_mlp, digits, names=["herding"], num_nets=2, num_sets=1)["herding"]
     assert found.evaluation.attacked is not None
 

@@ -43,7 +43,7 @@ def distilled(data) -> DistilledData:
         jnp.array([int(np.flatnonzero(data.train.labels == c)[i]) for i in (0, 1) for c in range(3)])
     ]
     labels = jnp.tile(jnp.arange(3, dtype=jnp.int32), (2, 1))
-    return DistilledData(images.reshape(2, 3, 4, 4, 1), labels, jnp.array([0.05, 0.1, 0.2, 0.3]))
+    return DistilledData({"images": images.reshape(2, 3, 4, 4, 1)}, labels, jnp.array([0.05, 0.1, 0.2, 0.3]))
 
 
 def cross_entropy(logits, labels):
@@ -137,7 +137,7 @@ def test_no_epochs_is_the_untrained_network(distilled, model, data):
 
 
 def test_a_fixed_init_is_one_network(distilled, model, data):
-    fixed = DistilledData(*(getattr(distilled, f) for f in ("images", "labels", "step_sizes")),
+    fixed = DistilledData(*(getattr(distilled, f) for f in ("learnt", "labels", "step_sizes")),
                           protocol=Protocol(init="fixed", init_seed=11))  # fmt: skip
     found, by_name = dd.evaluate(fixed, model, data, num_nets=9), dd.evaluate(distilled, model, data, init="fixed")
     assert (found.n, by_name.n, found.std) == (1, 1, 0.0)

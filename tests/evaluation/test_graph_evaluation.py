@@ -13,7 +13,10 @@ import dd_jax as dd
 from dd_jax.errors import OptionError
 from dd_jax.evaluation import CORESETS, baseline_names, iterate_baselines
 from dd_jax.evaluation.baselines import FOR_GRAPHS
-from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled, edges_between
+from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled
+from dd_jax.parameterisation import Parameterisation
+from dd_jax.synthetic import GRAPH as KIND
+from dd_jax.synthetic.graph import edges_between
 from dd_jax.types import DistilledData, Protocol
 
 QUICK = dd.Training(
@@ -35,7 +38,11 @@ def model(data) -> dd.models.Model:
 @pytest.fixture(scope="module")
 def distilled(data) -> DistilledData:
     """Two real nodes of each class and the edges between them."""
-    return as_distilled(MAKERS["random real"](data, 2, 0), SetShape(1, 1, 2), 0.01, GRAPH, graph=True)
+    return as_distilled(MAKERS["random real"](data, 2, 0), SetShape(1, 1, 2), 0.01, GRAPH, Parameterisation(KIND))
+
+
+def with_edges(distilled: DistilledData, adjacency: jax.Array) -> DistilledData:
+    return dataclasses.replace(distilled, learnt={**distilled.learnt, "adjacency": adjacency})
 
 
 def test_edges_between_nodes_are_those_of_the_graph(data):
@@ -52,12 +59,12 @@ def test_edges_between_nodes_are_those_of_the_graph(data):
 
 def test_networks_are_trained_on_the_edges_too(distilled, model):
     """By hand: all nodes at once, Adam, the gradient of the whole graph."""
-    adjacency = distilled.adjacency.at[0, 5].set(0.9).at[5, 0].set(0.9)
-    distilled = dataclasses.replace(distilled, adjacency=adjacency)
+    adjacency = distilled.learnt["adjacency"].at[0, 5].set(0.9).at[5, 0].set(0.9)
+    distilled = with_edges(distilled, adjacency)
     training = dataclasses.replace(QUICK, epochs=3, weight_decay=0.1)
     params = model.init(jax.random.key(3))
     found = dd.train_on(distilled, model, params=params, protocol=training)
-    nodes = dd.Nodes(distilled.images[0, :, 0, 0], distilled.adjacency, jnp.arange(6))
+    nodes = dd.Nodes(distilled.learnt["features"], adjacency, jnp.arange(6))
     optimiser = optax.chain(optax.add_decayed_weights(0.1), optax.adam(0.05))
     moments = optimiser.init(params)
 
@@ -72,7 +79,7 @@ def test_networks_are_trained_on_the_edges_too(distilled, model):
     for _ in range(3):
         params, moments = step(params, moments)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found, params)
-    alone = dataclasses.replace(distilled, adjacency=jnp.zeros((6, 6)))
+    alone = with_edges(distilled, jnp.zeros((6, 6)))
     other = dd.train_on(alone, model, params=model.init(jax.random.key(3)), protocol=training)
     assert float(abs(other["Dense_0"]["kernel"] - found["Dense_0"]["kernel"]).max()) > 1e-3
 
@@ -112,7 +119,7 @@ def test_graphs_take_no_augmentation_and_no_learnt_steps(distilled, model, data)
 def test_every_network_can_be_trained_on_a_graph(distilled, data):
     labels = distilled.labels[0]
     alike = (labels[:, None] == labels[None]) & ~np.eye(6, dtype=bool)
-    distilled = dataclasses.replace(distilled, adjacency=jnp.asarray(alike, jnp.float32))
+    distilled = with_edges(distilled, jnp.asarray(alike, jnp.float32))
     for name, settings in {
         "sgc": {},
         "graphsage": {"hidden": 16},
@@ -126,7 +133,7 @@ def test_every_network_can_be_trained_on_a_graph(distilled, data):
 
 @pytest.mark.slow
 def test_baselines_of_a_graph(distilled, model, data):
-    assert baseline_names(GRAPH, graph=True) == FOR_GRAPHS
+    assert baseline_names(GRAPH, compare_all=True) == FOR_GRAPHS
     assert set(FOR_GRAPHS) & set(CORESETS) == {"herding", "k-center", "herding features", "k-center features"}
     options = {"num_nets": 2, "num_sets": 2, "protocol": QUICK}
     found = dict(iterate_baselines(distilled, model, data, **options))

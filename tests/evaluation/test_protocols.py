@@ -132,7 +132,7 @@ def test_a_set_that_names_a_protocol_is_used_by_it(monkeypatch, distilled, digit
     monkeypatch.setitem(dd.PROTOCOLS, "dc", QUICK)
     one_batch = dataclasses.replace(
         distilled,
-        images=distilled.images.reshape(1, 40, 8, 8, 1),
+        learnt={"images": distilled.images.reshape(1, 40, 8, 8, 1)},
         labels=distilled.labels.reshape(1, 40),
         step_sizes=jnp.array([0.3]),
         protocol=Protocol("dc", order="random"),

@@ -168,7 +168,7 @@ def toy_method(data: dd.Dataset, stumbles_at: int = -1) -> Any:
         return Toy(images, state.steps + 1, state.rate), ToyInfo(jnp.where(stumbles, jnp.nan, jnp.mean(images**2)))
 
     def distilled(state):
-        return dd.DistilledData(state.images, labels, sizes)
+        return dd.DistilledData({"images": state.images}, labels, sizes)
 
     def slower(state, factor):
         return state._replace(rate=state.rate * factor)

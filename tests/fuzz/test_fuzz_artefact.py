@@ -22,7 +22,7 @@ from dd_jax.types import DistilledData, Protocol, Transform
 
 NAME = "distilled-fuzz.npz"
 SET = DistilledData(
-    jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 3, 1)), jnp.float32),
+    {"images": jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 3, 1)), jnp.float32)},
     jnp.asarray([[0, 1, 2], [0, 1, 2]], jnp.int32),
     jnp.asarray([0.1, 0.2, 0.3, 0.4], jnp.float32),
     Transform("standardise", {"mean": jnp.asarray([0.4]), "std": jnp.asarray([0.2])}),

@@ -221,7 +221,7 @@ def test_without_structure_nodes_have_no_edges(model, data):
     method = graph_condensation(model, **SMALL, structure=False)
     found, _ = states(method, data, 2)
     distilled = method.distilled(found[-1])
-    np.testing.assert_array_equal(distilled.adjacency, np.zeros((6, 6)))
+    np.testing.assert_array_equal(distilled.images.adjacency, np.zeros((6, 6)))
     assert moved(found[1].learnable.features, found[2].learnable.features)
 
 
@@ -253,7 +253,12 @@ def test_a_run_resumes_to_the_same_bits_and_leaves_a_graph(model, data, tmp_path
     kept = dd.load_distilled(tmp_path / "cut")
     for name, array in runs[1].distilled.arrays.items():
         np.testing.assert_array_equal(kept.arrays[name], array)
-    assert kept.arrays.keys() == {"images", "labels", "step_sizes", "adjacency"}
+    layers = {f"edges/{layer}/{name}" for layer in range(3) for name in ("kernel", "bias")}
+    normalised = {f"edges/{layer}/{name}" for layer in range(2) for name in ("scale", "shift")}
+    assert kept.arrays.keys() == {"features", "labels", "step_sizes"} | layers | normalised
+    count = kept.learnt["features"].shape[1]
+    perceptron = (2 * count * 4 + 3 * 4) + (4 * 4 + 3 * 4) + (4 + 1)
+    assert dd.storage_bytes(kept) == 4 * (6 * count + perceptron + 6 + 1), "labels and a step size too"
     assert kept.protocol == Protocol("gcond", order="random")
 
 

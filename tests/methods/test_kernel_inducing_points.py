@@ -93,7 +93,7 @@ def test_solved_labels_minimise_the_error_on_all_real_images(digits, wide):
     np.testing.assert_array_equal(state.learnable.labels, expected)
 
     def error(labels):
-        set_ = dd.DistilledData(images[None], labels[None], jnp.ones(1), protocol=Protocol("kip"))
+        set_ = dd.distilled_from_arrays(images, labels, protocol=Protocol("kip"))
         logits = wide.apply(dd.train_on(set_, wide), digits.train.images)
         return float(jnp.square(logits - (jax.nn.one_hot(digits.train.labels, 10) - 0.1)).mean())
 

@@ -115,7 +115,7 @@ def make_run(
     images = random.normal(size=(num_steps, len(classes), *shape))
     if distilled:
         made = DistilledData(
-            images=jnp.asarray(images, jnp.float32),
+            {"images": jnp.asarray(images, jnp.float32)},
             labels=jnp.tile(jnp.arange(len(classes), dtype=jnp.int32), (num_steps, 1)),
             step_sizes=jnp.linspace(0.5, 0.1, num_steps * num_epochs),
             transform=Transform("standardise", {"mean": jnp.full(channels, 0.5), "std": jnp.full(channels, 0.2)}),

@@ -28,7 +28,8 @@ def distilled(seed=0, soft=False, channels=3, **changes):
         "class_names": ("cat", "dog", "fox", "été"),
         "protocol": Protocol(init="fixed", init_seed=3),
     }
-    return DistilledData(**{**fields, **changes})
+    fields |= changes
+    return DistilledData({"images": fields.pop("images")}, **fields)
 
 
 def assert_same(left, right):
@@ -241,7 +242,22 @@ def test_a_set_that_breaks_the_rules_is_not_loaded(tmp_path, monkeypatch, change
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: {**m, "schema_version": 2}, "schema version 2; this version of dd_jax reads 1"),
+        (lambda m: {**m, "schema_version": 3}, "schema version 3; this version of dd_jax reads 1 to 2"),
+        (lambda m: {**m, "schema_version": True}, "schema version True; this version of dd_jax reads 1 to 2"),
+        (lambda m: {**m, "parameterisation": "images"}, "'parameterisation' should be a dict, found 'images'"),
+        (lambda m: {**m, "parameterisation": {"name": "images"}}, "should have a name and settings"),
+        (
+            lambda m: {**m, "parameterisation": {"name": "noise", "settings": {}}},
+            "there is no parameterisation 'noise'",
+        ),
+        (
+            lambda m: {**m, "parameterisation": {"name": "images", "settings": {"factor": 2}}},
+            "a set of images has no such settings: {'factor': 2}",
+        ),
+        (
+            lambda m: {**m, "parameterisation": {"name": "multi_formation", "settings": {}}},
+            r"stored images should be 'stored' \(N, H, W, C\), found images",
+        ),
         (lambda m: [m], "schema version None"),
         (lambda m: {k: v for k, v in m.items() if k != "class_names"}, "'class_names' should be a list, found None"),
         (lambda m: {**m, "arrays": "../other.npz"}, "should name a file beside it"),

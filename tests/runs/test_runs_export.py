@@ -39,7 +39,8 @@ def made(folder, seed=0, steps=2, epochs=3, per_class=1, names=("cat", "dog", "f
         "protocol": dd.Protocol(),
     }
     provenance = changes.pop("provenance", {"model": {"name": "mlp", "hidden": [8]}, "dataset": {"name": "pets"}})
-    dd.save_distilled(folder / "distilled", dd.DistilledData(**{**fields, **changes}), provenance)
+    fields |= changes
+    dd.save_distilled(folder / "distilled", dd.DistilledData({"images": fields.pop("images")}, **fields), provenance)
     return load_artefact(folder)
 
 

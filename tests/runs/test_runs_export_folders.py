@@ -22,7 +22,8 @@ def run(tmp_path):
     images = jnp.asarray(rng.normal(size=(2, 3, 4, 4, 1)), jnp.float32)
     labels, sizes = jnp.tile(jnp.arange(3, dtype=jnp.int32), (2, 1)), jnp.full(2, 0.1)
     identity = dd.Transform("identity", {})
-    dd.save_distilled(tmp_path / "run", dd.DistilledData(images, labels, sizes, identity, ("a", "b", "c")), {})
+    made = dd.DistilledData({"images": images}, labels, sizes, identity, ("a", "b", "c"))
+    dd.save_distilled(tmp_path / "run", made, {})
     return tmp_path / "run"
 
 

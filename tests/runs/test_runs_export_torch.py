@@ -49,7 +49,8 @@ def random_set(shape, num_classes, epochs=2, soft=False, **changes):
         "transform": dd.Transform("standardise", statistics),
         "class_names": tuple(map(str, range(num_classes))),
     }
-    return dd.DistilledData(**{**fields, **changes})
+    fields |= changes
+    return dd.DistilledData({"images": fields.pop("images")}, **fields)
 
 
 def mlp_of(params, shape):
@@ -95,7 +96,7 @@ def class_means(digits):
     """A set of real worth that takes no distilling: the mean image of each class."""
     shape = SetShape(1, 30, 1)
     found = as_distilled(mean_images(digits, shape.per_class), shape, 0.1, dd.Protocol())
-    return dd.DistilledData(found.images, found.labels, found.step_sizes, digits.transform, digits.class_names)
+    return dataclasses.replace(found, transform=digits.transform, class_names=digits.class_names)
 
 
 def test_an_mlp_ends_at_the_same_logits(tmp_path, digits):

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dd_jax.runs.figures import save_curve, save_images, save_steps
-from dd_jax.runs.figures.charts import (
+from dd_jax.figures.charts import (
     Bar,
     Series,
     bars_figure,
@@ -17,9 +16,10 @@ from dd_jax.runs.figures.charts import (
     lines_figure,
     shortened,
 )
-from dd_jax.runs.figures.encode import png, png_size, smaller_png, svg
-from dd_jax.runs.figures.plots import _spread, steps_figure
-from dd_jax.runs.figures.sheet import MAX_ROWS, _shown_steps, _stretched
+from dd_jax.figures.encode import png, png_size, smaller_png, svg
+from dd_jax.figures.plots import _spread, steps_figure
+from dd_jax.figures.sheet import MAX_ROWS, _shown_steps, _stretched
+from dd_jax.runs.pictures import save_curve, save_images, save_steps
 from dd_jax.types import DistilledData, Transform
 
 
@@ -27,7 +27,7 @@ def distilled(num_steps, classes, channels=1, size=4, soft=False, names=()):
     shape = (num_steps, len(classes), size, size, channels)
     labels = jnp.tile(jnp.asarray(classes, jnp.int32), (num_steps, 1))
     return DistilledData(
-        images=jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32),
+        {"images": jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)},
         labels=jnp.eye(max(classes) + 1)[labels] if soft else labels,
         step_sizes=jnp.full(num_steps * 3, 0.02),
         transform=Transform("standardise", {"mean": jnp.full(channels, 0.5), "std": jnp.full(channels, 0.2)}),
@@ -113,17 +113,13 @@ def test_figures_are_reproducible(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        "artefact",
-        "checkpoint",
-        "directory",
-        "files",
-        "progress",
+        *(f"runs.{n}" for n in ("artefact", "checkpoint", "directory", "files", "pictures", "progress")),
         *(f"figures.{n}" for n in ("charts", "encode", "plots", "sheet")),
     ],
 )
 def test_heavy_libraries_are_imported_only_within_functions(name):
     """Other libraries may import them as well, so the source is what can be looked at."""
-    module = importlib.import_module(f"dd_jax.runs.{name}")
+    module = importlib.import_module(f"dd_jax.{name}")
     top_level = [line for line in inspect.getsource(module).splitlines() if line.startswith(("import ", "from "))]
     assert not [line for line in top_level for heavy in ("matplotlib", "orbax", "rich") if f" {heavy}" in line]
 

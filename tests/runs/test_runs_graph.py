@@ -13,10 +13,12 @@ from PIL import Image
 import dd_jax as dd
 from dd_jax.errors import DataError
 from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled
-from dd_jax.runs import figures
-from dd_jax.runs.figures.evolution import frame
-from dd_jax.runs.figures.graph import MAX_NODES, layout, shown_nodes, strongest
+from dd_jax.figures.evolution import frame
+from dd_jax.figures.graph import MAX_NODES, layout, shown_nodes, strongest
+from dd_jax.parameterisation import Parameterisation
+from dd_jax.runs import pictures as saved
 from dd_jax.runs.report import pictures
+from dd_jax.synthetic import GRAPH
 from dd_jax.types import DistilledData, Protocol
 
 
@@ -24,9 +26,17 @@ from dd_jax.types import DistilledData, Protocol
 def distilled() -> DistilledData:
     data = blocks()
     found = as_distilled(
-        MAKERS["random real"](data, 5, 0), SetShape(1, 1, 5), 0.01, Protocol("gcond", order="random"), graph=True
+        MAKERS["random real"](data, 5, 0),
+        SetShape(1, 1, 5),
+        0.01,
+        Protocol("gcond", order="random"),
+        Parameterisation(GRAPH),
     )
     return dataclasses.replace(found, transform=data.transform, class_names=("a", "b", "c"))
+
+
+def changed(distilled: DistilledData, **arrays: jnp.ndarray) -> DistilledData:
+    return dataclasses.replace(distilled, learnt={**distilled.learnt, **arrays})
 
 
 def test_a_graph_is_saved_and_loaded_without_pixels(distilled, tmp_path):
@@ -36,7 +46,7 @@ def test_a_graph_is_saved_and_loaded_without_pixels(distilled, tmp_path):
     for name, array in distilled.arrays.items():
         np.testing.assert_array_equal(found.distilled.arrays[name], array)
     assert dd.runs.artefact.holds(tmp_path, distilled)
-    other = dataclasses.replace(distilled, adjacency=jnp.zeros((15, 15)))
+    other = changed(distilled, adjacency=jnp.zeros((15, 15)))
     assert not dd.runs.artefact.holds(tmp_path, other)
 
 
@@ -52,13 +62,21 @@ def test_a_graph_is_saved_and_loaded_without_pixels(distilled, tmp_path):
 )
 def test_what_is_no_graph_is_not_saved(distilled, tmp_path, change, words):
     with pytest.raises(DataError, match=words):
-        dd.save_distilled(tmp_path, dataclasses.replace(distilled, adjacency=change(distilled.adjacency)), {})
+        dd.save_distilled(tmp_path, changed(distilled, adjacency=change(distilled.learnt["adjacency"])), {})
 
 
-def test_images_that_are_no_nodes_have_no_adjacency(distilled, tmp_path):
-    images = distilled.images.reshape(1, 15, 2, 3, 1)
-    with pytest.raises(DataError, match=r"should be images \(1, nodes, 1, 1, features\), found \(1, 15, 2, 3, 1\)"):
-        dd.save_distilled(tmp_path, dataclasses.replace(distilled, images=images), {})
+@pytest.mark.parametrize(
+    ("learnt", "words"),
+    [
+        ({"features": np.zeros((1, 15, 1, 1, 6))}, r"should be 'features' \(N, F\), found features \(1, 15, 1, 1, 6\)"),
+        ({"adjacency": np.zeros((15, 15))}, r"should be 'features' \(N, F\), found adjacency"),
+        ({"features": np.zeros((15, 6)), "edges/0/bias": np.zeros(4)}, "the weights of the edges should be"),
+        ({"features": np.zeros((15, 6)), "hues": np.zeros(4)}, "the weights of the edges should be"),
+    ],
+)
+def test_what_is_no_nodes_is_not_saved(distilled, tmp_path, learnt, words):
+    with pytest.raises(DataError, match=words):
+        dd.save_distilled(tmp_path, dataclasses.replace(distilled, learnt=learnt), {})
 
 
 def test_edges_pull_nodes_together():
@@ -92,7 +110,7 @@ def test_the_strongest_edges_come_first_and_nothing_is_no_edge():
 
 
 def test_pictures_of_a_graph(distilled, tmp_path):
-    figures.save_images(tmp_path / "graph.png", distilled)
+    saved.save_images(tmp_path / "graph.png", distilled)
     with Image.open(tmp_path / "graph.png") as image:
         assert image.width > 800
         assert len(image.convert("RGB").getcolors(1 << 20)) > 50
@@ -105,14 +123,13 @@ def test_of_large_graphs_some_nodes_of_each_class_are_drawn(distilled):
     count = 2 * MAX_NODES
     large = dataclasses.replace(
         distilled,
-        images=jnp.zeros((1, count, 1, 1, 2)),
+        learnt={"features": jnp.zeros((count, 2)), "adjacency": jnp.zeros((count, count))},
         labels=jnp.asarray(np.arange(count) % 3)[None],
-        adjacency=jnp.zeros((count, count)),
     )
     labels, weights = shown_nodes(large)
     assert weights.shape == (MAX_NODES, MAX_NODES)
     assert (np.bincount(labels) == MAX_NODES // 3).all()
-    assert f"Shown: {MAX_NODES} of {count} nodes" in pictures.graph(large)
+    assert f"Shown: {MAX_NODES} of {count} nodes" in pictures.images(large)
 
 
 @pytest.mark.slow
@@ -139,7 +156,11 @@ def test_a_run_on_a_graph_is_reported_exported_and_judged_again(tmp_path, monkey
     meta = json.loads((exported["npz"].path / "distilled.json").read_text())
     assert meta["bytes"]["adjacency"] == 4 * 6 * 6
     again = dd.load_distilled(exported["npz"].path)
-    np.testing.assert_array_equal(again.adjacency, run.distilled.adjacency)
+    assert set(again.learnt) == {"features", "adjacency"}, "plain arrays, and no perceptron"
+    np.testing.assert_allclose(again.images.adjacency, run.distilled.images.adjacency, atol=1e-6)
+    np.testing.assert_array_equal(
+        dd.load_distilled(out).learnt["edges/2/kernel"], run.distilled.learnt["edges/2/kernel"]
+    )
     options = {"num_nets": 2, "num_curve_nets": 0}
     np.testing.assert_array_equal(
         dd.evaluate(again, model, data, **options).accuracies,

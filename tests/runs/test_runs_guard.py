@@ -11,11 +11,12 @@ import pytest
 
 import dd_jax as dd
 from dd_jax.evaluation import Evaluation
+from dd_jax.figures.evolution import MAX_SIDE
 from dd_jax.runs import loop
 from dd_jax.runs.directory import read_metrics
-from dd_jax.runs.figures.evolution import MAX_SIDE, save_frame
 from dd_jax.runs.guard import collapsed
 from dd_jax.runs.loop import RunInterrupted
+from dd_jax.runs.pictures import save_frame
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -169,7 +170,7 @@ def test_pictures_of_large_images_stay_small(tmp_path):
     from PIL import Image
 
     images = jax.random.normal(jax.random.key(0), (2, 10, 200, 150, 3))
-    save_frame(tmp_path, 7, dd.DistilledData(images, jnp.tile(jnp.arange(10), (2, 1)), jnp.ones(2)))
+    save_frame(tmp_path, 7, dd.distilled_from_arrays(images, np.tile(np.arange(10), (2, 1))))
     with Image.open(tmp_path / "step_00000007.png") as picture:
         width, height = picture.size
     assert width <= 10 * (MAX_SIDE + 1)

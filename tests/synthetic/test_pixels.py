@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import dd_jax as dd
 from dd_jax.data.transforms import to_model, to_pixels
 from dd_jax.errors import DataError, OptionError
 from dd_jax.synthetic import (
@@ -33,7 +34,7 @@ def test_pixels_are_one_batch_in_class_order():
     np.testing.assert_array_equal(batch.images, decoded.images[0])
     np.testing.assert_array_equal(batch.labels, decoded.labels[0])
     assert synthetic.num_inner_steps == 1
-    assert synthetic.storage(learnable) == 4 * 24
+    assert dd.storage_bytes(decoded) == 4 * (24 + 6 + 1), "images, labels and a step size"
 
 
 @pytest.mark.parametrize("kind", ["noise", "real", "mean", "kmeans"])
@@ -64,7 +65,7 @@ def test_every_tile_becomes_an_image_of_the_class_of_what_is_stored():
     expected = np.broadcast_to(np.arange(16.0)[:, None, None, None], (16, 6, 6, 1))
     np.testing.assert_allclose(decoded.images[0], expected, rtol=1e-6)
     np.testing.assert_array_equal(decoded.labels, [np.repeat([0, 1], 8)])
-    assert synthetic.storage(MultiFormation(stored)) == 4 * 4 * 36, "what is stored, not what it becomes"
+    assert dd.storage_bytes(decoded) == 4 * (4 * 36 + 16 + 1), "what is stored, not what it becomes"
 
 
 @pytest.mark.usefixtures("x64")
@@ -193,7 +194,7 @@ def test_soft_labels_start_as_nearly_hard_ones_and_are_a_simplex(digits):
     np.testing.assert_allclose(labels.sum(-1), 1.0, rtol=1e-5)
     batch = jax.jit(synthetic.batch)(moved, jax.random.key(0), jnp.int32(0))
     np.testing.assert_array_equal(batch.labels, labels[0])
-    assert synthetic.storage(learnable) == plain.storage(learnable.learnable) + 4 * 800
+    assert dd.storage_bytes(decoded) == dd.storage_bytes(hard) + 4 * (800 - 80)
 
 
 def test_soft_labels_leave_bounds_to_the_images(digits):

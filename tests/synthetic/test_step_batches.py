@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import dd_jax as dd
 from dd_jax.errors import OptionError
 from dd_jax.synthetic import StepBatches, class_means, sample_per_class, step_batches
 from dd_jax.synthetic.step_batches import inverse_softplus
@@ -110,7 +111,7 @@ def test_mean_images_are_class_means_with_noise_of_half_the_deviation(digits):
 
 def test_storage_is_four_bytes_a_number():
     synthetic = step_batches(2, num_steps=3, num_epochs=2, images_per_class=2)
-    assert synthetic.storage(learnable_for(3, 2, 4)) == 4 * (3 * 4 * 2 * 2 + 6)
+    assert dd.storage_bytes(synthetic.decode(learnable_for(3, 2, 4))) == 4 * (3 * 4 * 2 * 2 + 3 * 4 + 6)
 
 
 @pytest.mark.parametrize(

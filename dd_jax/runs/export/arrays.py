@@ -24,7 +24,6 @@ from dd_jax.runs.pretrained import load_pretrained
 from dd_jax.types import Params
 
 _LAYOUT = {
-    "images": "(S, B, H, W, C) float32, model space: what networks are trained on",
     "pixels": "(S, B, H, W, C) uint8: to look at; clipped and rounded",
     "labels": "(S, B) int32 classes, or (S, B, K) float32 soft labels",
     "step_sizes": "(T,) float32: of the T inner steps, in their order",
@@ -44,7 +43,7 @@ def write_npz(contents: Contents, folder: Path) -> str:
         **contents.meta,
         "arrays": "distilled.npz",
         "sha256": hashlib.sha256(data).hexdigest(),
-        "layout": _LAYOUT,
+        "layout": {**dict(contents.distilled.parameterisation.kind.layout), **_LAYOUT},
         "bytes": contents.num_bytes,
         "clipped": contents.clipped,
         "results": _summary(contents.results),
@@ -57,7 +56,7 @@ def write_torch(contents: Contents, folder: Path) -> str:
     """images_nchw.npz and train_torch.py; init.npz of a set for one known network, where that can be made."""
     labels = contents.arrays["labels"]
     arrays = {
-        "images": np.ascontiguousarray(np.moveaxis(contents.arrays["images"], -1, 2)),
+        "images": np.ascontiguousarray(np.moveaxis(contents.images, -1, 2)),
         "labels": labels if contents.soft else labels.astype(np.int64),
         "step_sizes": contents.arrays["step_sizes"],
         "order": contents.order.astype(np.int64),
@@ -94,7 +93,7 @@ def known_network(contents: Contents) -> Params | None:
     settings.pop("precision", None)
     if name not in MODELS:
         return None
-    height, width, channels = contents.arrays["images"].shape[2:]
+    height, width, channels = contents.images.shape[2:]
     model = make(name, Shapes((height, width, channels), len(contents.class_names)), **settings)
     return draw_network(model, jax.random.key(protocol.init_seed))
 
@@ -122,13 +121,13 @@ def _left_out(contents: Contents) -> str:
 
 
 def _normalisation(contents: Contents) -> dict[str, np.ndarray]:
-    kind, channels = contents.meta["transform"], contents.arrays["images"].shape[-1]
+    kind, channels = contents.meta["transform"], contents.images.shape[-1]
     if kind == "identity":
         return {"mean": np.zeros(channels, np.float32), "std": np.ones(channels, np.float32)}
     arrays = {name: contents.arrays[f"transform/{name}"] for name in ("mean", "std")}
     if kind == "standardise":
         return arrays
-    mean = arrays["mean"].reshape(contents.arrays["images"].shape[2:])
+    mean = arrays["mean"].reshape(contents.images.shape[2:])
     parts = {name: contents.arrays[f"transform/{name}"] for name in ("axes", "scales")}
     return {"mean": mean, "std": arrays["std"], "whitening": zca.matrix(parts)}
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from dd_jax.data.transforms import WHITE, to_pixels
 from dd_jax.errors import DataError
-from dd_jax.runs.artefact import load_artefact
+from dd_jax.runs.artefact import described, load_artefact
 from dd_jax.runs.files import read_json
+from dd_jax.synthetic import as_plain
 from dd_jax.types import DistilledData
 
 
@@ -20,8 +21,9 @@ class Contents:
     """A distilled set with S batches of B images in K classes, and T inner steps.
 
     file: of the artefact. run: the run directory, or the folder that the artefact lies in.
-    arrays, meta: as the artefact has them. results: the table of the run, or what an earlier export kept of it. source:
-    what the run was made from. Both are empty where that isn't known.
+    arrays, meta: as the artefact has them, of plain images or what else needs nothing to be read. results: the table of
+    the run, or what an earlier export kept of it. source: what the run was made from. Both are empty where that isn't
+    known.
     """
 
     file: Path
@@ -33,11 +35,20 @@ class Contents:
     distilled: DistilledData
 
     @property
+    def images(self) -> np.ndarray:
+        """(S, B, H, W, C) float32 in model space; DataError of what has no pictures."""
+        return self._pictured("images")
+
+    @property
     def pixels(self) -> np.ndarray:
-        """(S, B, H, W, C) uint8; DataError of a graph."""
-        if "pixels" not in self.arrays:
-            raise DataError("The set is a graph, and has no pictures: export it as npz.")
-        return self.arrays["pixels"]
+        """(S, B, H, W, C) uint8; DataError of what has none."""
+        return self._pictured("pixels")
+
+    def _pictured(self, name: str) -> np.ndarray:
+        if name not in self.arrays:
+            kind = self.distilled.parameterisation.kind.name
+            raise DataError(f"The set is a {kind}, and has no pictures: export it as npz.")
+        return self.arrays[name]
 
     @functools.cached_property
     def unclipped(self) -> np.ndarray:
@@ -82,8 +93,8 @@ class Contents:
     @property
     def num_bytes(self) -> dict[str, int]:
         """Of the arrays that train a network, and of the pixels."""
-        names = ("images", "labels", "step_sizes", "adjacency", "pixels")
-        return {name: self.arrays[name].nbytes for name in names if name in self.arrays}
+        names = [name for name in (*self.distilled.arrays, "pixels") if name in self.arrays]
+        return {name: self.arrays[name].nbytes for name in names}
 
     def sizes_of(self, step: int) -> np.ndarray:
         """(E,) the step sizes of a batch, one for each epoch."""
@@ -97,7 +108,11 @@ def read_contents(path: str | Path) -> Contents:
     run = folder.parent if folder.name == "distilled" else folder
     results = _record(run / "results.json", "results") or artefact.meta.get("results", {})
     source = _record(run / "config.json", "config").get("source", {})
-    return Contents(artefact.file, run, artefact.arrays, artefact.meta, results, source, artefact.distilled)
+    plain = as_plain(artefact.distilled)
+    others = {name: array for name, array in artefact.arrays.items() if name not in artefact.distilled.learnt}
+    arrays = {**{name: np.asarray(array) for name, array in plain.learnt.items()}, **others}
+    meta = {**artefact.meta, "parameterisation": described(plain.parameterisation)}
+    return Contents(artefact.file, run, arrays, meta, results, source, plain)
 
 
 def _record(file: Path, name: str) -> dict[str, Any]:

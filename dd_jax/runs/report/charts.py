@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dd_jax.runs.figures.charts import (
+from dd_jax.figures.charts import (
     FONT,
     WIDTH,
     Bar,
@@ -15,8 +15,8 @@ from dd_jax.runs.figures.charts import (
     heat_figure,
     lines_figure,
 )
-from dd_jax.runs.figures.encode import svg
-from dd_jax.runs.figures.plots import COLOURS, FAINT, GRID, INK, steps_figure
+from dd_jax.figures.encode import svg
+from dd_jax.figures.plots import COLOURS, FAINT, GRID, INK, steps_figure
 from dd_jax.runs.report.amounts import fraction, percent
 from dd_jax.runs.report.markup import Markup, element, printable, text
 from dd_jax.runs.report.record import DISTILLED, Measured, RunRecord

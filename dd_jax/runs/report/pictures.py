@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dd_jax.runs.figures.encode import figure_png, png, png_size, smaller_png
-from dd_jax.runs.figures.graph import MAX_NODES, adjacency_picture, graph_figure
-from dd_jax.runs.figures.sheet import Sheet, SheetRow, sheet_of
+from dd_jax.figures.encode import figure_png, png, png_size, smaller_png
+from dd_jax.figures.sheet import Sheet, SheetRow, sheet_of
+from dd_jax.parameterisation import Pictures
 from dd_jax.runs.report.amounts import count
 from dd_jax.runs.report.markup import Markup, element, join, scroll
 from dd_jax.types import DistilledData
@@ -29,10 +29,11 @@ _GREY_SAVES = 3.0  # as many times smaller grey frames may become that were writ
 def images(distilled: DistilledData, share: float = 1.0) -> Markup:
     """The images: a column for each class and a row for each step, or a gallery where there is one row.
 
-    share: of `MAX_PIXELS`, where a page has several sets. A graph is drawn.
+    share: of `MAX_PIXELS`, where a page has several sets. What is no sheet of images its parameterisation draws.
     """
-    if distilled.adjacency is not None:
-        return graph(distilled)
+    pictures = distilled.parameterisation.kind.pictures
+    if pictures is not None:
+        return drawn(distilled, pictures)
     if _is_gallery(distilled):
         sheet = sheet_of(distilled, max_columns=MAX_TILES)
         shown = _gallery(sheet, _side(sheet, share))
@@ -56,31 +57,27 @@ def _sizes(distilled: DistilledData) -> str:
 
 
 def is_narrow(distilled: DistilledData) -> bool:
-    """Whether the images need no more than half of a page; a graph needs all of it."""
-    if distilled.adjacency is not None:
+    """Whether the images need no more than half of a page; a drawing needs all of it."""
+    if distilled.parameterisation.kind.pictures is not None:
         return False
     small = max(distilled.images.shape[2:4]) < _WIDEST / 2
     return small and len(distilled.class_names) <= _NARROW_COLUMNS and not _is_gallery(distilled)
 
 
 def glimpse(distilled: DistilledData, share: float) -> Markup:
-    """A few of the images, to be put next to those of other sets; of a graph its adjacency."""
-    if distilled.adjacency is not None:
-        return element("figure", _image(png(adjacency_picture(distilled)), "Weights of the edges of a distilled graph"))
+    """A few of the images, to be put next to those of other sets, or a small drawing."""
+    pictures = distilled.parameterisation.kind.pictures
+    if pictures is not None:
+        return element("figure", _image(png(pictures.small(distilled)), pictures.small_words))
     sheet = sheet_of(distilled, max_rows=3, max_columns=10)
     left_out = element("p", f"Shown: {sheet.left_out}.", class_="note") if sheet.left_out else None
     return join([_grid(sheet, _side(sheet, share)), left_out])
 
 
-def graph(distilled: DistilledData) -> Markup:
-    """A distilled graph: its nodes and strongest edges, and the weights of all of them."""
-    assert distilled.adjacency is not None
-    count = distilled.adjacency.shape[0]
-    says = "Nodes are near those that they have strong edges with; the axes have no meaning of their own."
-    left_out = f" Shown: {MAX_NODES} of {count} nodes." if count > MAX_NODES else ""
-    words = f"Drawing of a distilled graph of {count} nodes"
-    drawn = element("figure", _image(figure_png(graph_figure(distilled)), words, "image-rendering:auto"))
-    return join([drawn, element("p", says + left_out, class_="note")])
+def drawn(distilled: DistilledData, pictures: Pictures) -> Markup:
+    """What a parameterisation draws of a set, with what is to be known of it."""
+    drawing = _image(figure_png(pictures.figure(distilled)), pictures.words(distilled), "image-rendering:auto")
+    return join([element("figure", drawing), element("p", pictures.note(distilled), class_="note")])
 
 
 def evolution(frames: Sequence[tuple[int, bytes]]) -> Markup:
@@ -147,7 +144,7 @@ def data_uri(data: bytes) -> str:
 
 
 def _is_gallery(distilled: DistilledData) -> bool:
-    steps, batch = distilled.images.shape[:2]
+    steps, batch = distilled.labels.shape[:2]
     return steps == 1 and batch == len(distilled.class_names) >= _GALLERY_CLASSES
 
 

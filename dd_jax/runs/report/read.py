@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from dd_jax.errors import DataError, RunError
+from dd_jax.figures.encode import png_size
 from dd_jax.runs.artefact import load_distilled, load_provenance
 from dd_jax.runs.directory import read_metrics
-from dd_jax.runs.figures.encode import png_size
 from dd_jax.runs.files import read_json
 from dd_jax.runs.report.record import Attacked, Measured, RunRecord, Spread
 

@@ -144,7 +144,7 @@ class RunRecord:
     def num_images(self) -> int | None:
         """Distilled images."""
         if self.distilled is not None:
-            return self.distilled.images.shape[0] * self.distilled.images.shape[1]
+            return self.distilled.num_examples
         steps, per_class = (self.setting("method", name) for name in ("num_steps", "images_per_class"))
         return steps * per_class * len(self.class_names) if steps and per_class and self.class_names else None
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dd_jax.runs.figures.plots import DPI, FAINT, FONT, INK
+from dd_jax.figures.plots import DPI, FAINT, FONT, INK
 from dd_jax.types import DistilledData
 
 MAX_ROWS, MAX_COLUMNS = 12, 20  # of images on a sheet; more can't be read

@@ -1,13 +1,8 @@
 """A small sheet of the distilled images at every look at validation, to see how they became what they are."""
 
-from pathlib import Path
-
 import numpy as np
 
-from dd_jax.runs.figures.encode import png
-from dd_jax.runs.figures.graph import adjacency_picture
-from dd_jax.runs.figures.sheet import sheet_of
-from dd_jax.runs.files import disk_errors, write_bytes
+from dd_jax.figures.sheet import sheet_of
 from dd_jax.types import DistilledData
 
 MAX_SIDE = 64  # pixels of an image; larger ones are shown by every second pixel, or fewer
@@ -16,21 +11,11 @@ _GAP = 1  # pixel between images
 _PAPER = 1.0
 
 
-def save_frame(folder: str | Path, step: int, distilled: DistilledData) -> None:
-    """Save the images of `sheet_of` as they are after outer step `step`, pixel by pixel, as step_00000100.png.
-
-    A column for each class, a row for each inner step; each image's contrast is stretched on its own.
-    Raises RunError if the disk refuses.
-    """
-    path = Path(folder) / f"step_{step:08d}.png"
-    with disk_errors("save the picture", path):
-        write_bytes(path, png(frame(distilled)))
-
-
 def frame(distilled: DistilledData) -> np.ndarray:
-    """The images of `sheet_of` tiled, (height, width, 3) in [0, 1]; of a graph its adjacency."""
-    if distilled.adjacency is not None:
-        return adjacency_picture(distilled)
+    """The images of `sheet_of` tiled, (height, width, 3) in [0, 1], or what the parameterisation shows instead."""
+    pictures = distilled.parameterisation.kind.pictures
+    if pictures is not None:
+        return pictures.small(distilled)
     return _tiled([row.images for row in sheet_of(distilled).rows])
 
 

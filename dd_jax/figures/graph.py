@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from dd_jax.runs.figures.plots import COLOURS, DPI, FAINT, FONT, INK
+from dd_jax.figures.plots import COLOURS, DPI, FAINT, FONT, INK
 from dd_jax.types import DistilledData
 
 MAX_NODES = 300  # that are drawn; more can't be told apart
@@ -70,7 +70,7 @@ def shown_nodes(distilled: DistilledData) -> tuple[np.ndarray, np.ndarray]:
     classes = labels if labels.ndim == 1 else labels.argmax(-1)
     order = np.argsort(classes, kind="stable")
     order = order[np.linspace(0, len(order) - 1, min(len(order), MAX_NODES)).round().astype(int)]
-    return classes[order], np.asarray(distilled.adjacency)[np.ix_(order, order)]
+    return classes[order], np.asarray(distilled.images.adjacency)[np.ix_(order, order)]
 
 
 def strongest(weights: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

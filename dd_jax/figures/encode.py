@@ -5,29 +5,15 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from dd_jax.runs.files import disk_errors, write_bytes
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _IDS = re.compile(r'(\bid="|\burl\(#|\bhref="#)')
 _WHAT_ONLY_FILES_NEED = re.compile(r'<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>| xmlns(:xlink)?="[^"]*"', re.S)
 _SIZE = re.compile(r'(<svg) (?:height|width)="[^"]*"([^>]*?) (?:height|width)="[^"]*"')
-
-
-def save_png(path: str | Path, figure: Any) -> None:
-    """Save a matplotlib figure as PNG.
-
-    Raises:
-        RunError: if the disk refuses.
-    """
-    data = figure_png(figure)
-    with disk_errors("save the figure", path):
-        write_bytes(path, data)
 
 
 def figure_png(figure: Any) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dd_jax.runs.figures.plots import COLOURS, FAINT, GRID, INK, bare_axes, fit_heights
+from dd_jax.figures.plots import COLOURS, FAINT, GRID, INK, bare_axes, fit_heights
 
 WIDTH = 4.2  # inches
 FONT = 11.0  # points
