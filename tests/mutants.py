@@ -29,10 +29,10 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = (
-    Mutant("sign in unroll", "inner/unroll.py", "p - step_size.astype(p.dtype) * g",
-           "p + step_size.astype(p.dtype) * g", ("tests/inner", "tests/methods/test_unrolled.py")),
-    Mutant("gradient of step sizes", "inner/unroll.py", "p - step_size.astype(p.dtype) * g",
-           "p - lax.stop_gradient(step_size).astype(p.dtype) * g", ("tests/inner", "tests/methods/test_unrolled.py")),
+    Mutant("sign in unroll", "inner/rules.py", "p - size.astype(p.dtype) * g",
+           "p + size.astype(p.dtype) * g", ("tests/inner", "tests/methods/test_unrolled.py")),
+    Mutant("gradient of step sizes", "inner/rules.py", "p - size.astype(p.dtype) * g",
+           "p - jax.lax.stop_gradient(size).astype(p.dtype) * g", ("tests/inner", "tests/methods/test_unrolled.py")),
     Mutant("class-wise distance", "methods/matched_gradients.py", "return values.sum(), gradient",
            "return values.mean(), gradient", ("tests/methods/test_matched_gradients.py",)),
     Mutant("order of checkpoint and set", "runs/loop.py",

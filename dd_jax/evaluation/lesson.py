@@ -5,7 +5,7 @@ parts, or what the networks are measured on.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -21,6 +21,7 @@ from dd_jax.inner import (
     Regression,
     Training,
     as_shares,
+    gradient_descent,
     in_epochs,
     rate_unit,
     regress,
@@ -31,7 +32,7 @@ from dd_jax.inner import (
 from dd_jax.inner.losses import Apply
 from dd_jax.models import KernelFn, Model
 from dd_jax.parameterisation import PLAIN, Learnt, Parameterisation
-from dd_jax.synthetic import batch_of_step, batches_of_steps
+from dd_jax.synthetic import batch_of_step
 from dd_jax.types import Batch, DistilledData, Labels, Params, Transform
 from dd_jax.values import with_numbers, without_numbers
 
@@ -179,7 +180,8 @@ def go_on(apply: Apply, plan: Plan, lesson: Lesson, state: Any, key: jax.Array, 
     key: of the order of the images and, from scratch, of their augmentation; the same for all parts.
     """
     if plan.training is None:
-        return unroll(apply, state, _batches(plan, lesson, key, part.numbers), part.sizes, remat="none")
+        batch_of, rule = _batch_of(plan, lesson, key), gradient_descent(jnp.asarray(part.sizes))
+        return unroll(apply, state, jnp.asarray(part.numbers), rule, batch_of=batch_of, remat="none")
     pool = _pool(plan, lesson)
     if isinstance(plan.training, Regression):
         assert plan.kernel is not None
@@ -204,17 +206,16 @@ def _training(plan: Plan, lesson: Lesson) -> Training:
     return with_numbers(plan.training, lesson.numbers or {})
 
 
-def _batches(plan: Plan, lesson: Lesson, key: jax.Array, steps: Int[Array, " t"]) -> Batch:
-    """The batches of several learnt steps, with a leading axis for these."""
+def _batch_of(plan: Plan, lesson: Lesson, key: jax.Array) -> Callable[[jax.Array], Batch]:
+    """The number of a learnt step -> its batch."""
     form = plan.parameterisation
-    if form.kind.draw is None:
-        return batches_of_steps(form.decode(lesson.learnt), lesson.labels, plan.order, key, steps)
+    still = form.decode(lesson.learnt) if form.kind.draw is None else None
 
-    def one(t: jax.Array) -> Batch:
-        images = form.draw(lesson.learnt, jax.random.fold_in(key, t))
+    def batch_of(t: jax.Array) -> Batch:
+        images = form.draw(lesson.learnt, jax.random.fold_in(key, t)) if still is None else still
         return batch_of_step(images, lesson.labels, plan.order, key, t)
 
-    return jax.vmap(one)(jnp.asarray(steps))
+    return batch_of
 
 
 def _pool(plan: Plan, lesson: Lesson, key: jax.Array | None = None) -> Batch:

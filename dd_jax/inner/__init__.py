@@ -41,7 +41,8 @@ from dd_jax.inner.ridge import (
     ridge_loss,
     ridge_weights,
 )
-from dd_jax.inner.unroll import unroll
+from dd_jax.inner.rules import Rule, adam, gradient_descent, momentum
+from dd_jax.inner.unroll import Looks, Window, unroll, unroll_with_looks
 
 __all__ = [
     "AUGMENTS",
@@ -55,10 +56,14 @@ __all__ = [
     "Distance",
     "FitState",
     "InitDistribution",
+    "Looks",
     "Regression",
     "Remat",
+    "Rule",
     "Trainer",
     "Training",
+    "Window",
+    "adam",
     "as_shares",
     "augment",
     "batch_loss",
@@ -79,12 +84,14 @@ __all__ = [
     "enough",
     "fit",
     "fixed_init",
+    "gradient_descent",
     "in_epochs",
     "init_distribution",
     "keys_of",
     "label_solve",
     "map_over",
     "mean_over",
+    "momentum",
     "nets_at_once",
     "network_range",
     "networks_of",
@@ -103,4 +110,5 @@ __all__ = [
     "trainer",
     "unroll",
     "unroll_memory",
+    "unroll_with_looks",
 ]

@@ -1,60 +1,177 @@
-"""The differentiable learner: gradient descent on distilled batches as one `lax.scan`."""
+"""The differentiable learner: the training of a network on distilled batches as one `lax.scan`."""
 
 import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from dd_jax.errors import OptionError
 from dd_jax.inner.losses import Apply, Loss, batch_loss, cross_entropy
 from dd_jax.inner.memory import Remat, segments
+from dd_jax.inner.rules import Rule
 from dd_jax.types import Batch, Params
 from dd_jax.values import Number, is_traced
+
+
+class Looks(NamedTuple):
+    """What to measure along the way: `loss` of the parameters, after every `every` steps."""
+
+    loss: Callable[[Params], jax.Array]
+    every: int
+
+
+class Window(NamedTuple):
+    """Steps that are differentiated: `length` of them from step `first` on, which may be traced.
+
+    Those before it are taken too, as they are; those after it are not. A traced `first` that is too large counts as the
+    largest one that leaves so many steps.
+    """
+
+    first: Int[Array, ""] | int
+    length: int
+
+
+def as_it_is(batch: Batch) -> Batch:
+    """What a step is given as its batch."""
+    return batch
 
 
 def unroll(
     apply: Apply,
     params: Params,
-    batches: Batch,
-    step_sizes: Float[Array, " steps"],
+    steps: Any,
+    rule: Rule,
     *,
+    batch_of: Callable[[Any], Batch] = as_it_is,
     loss: Loss = cross_entropy,
     remat: Remat = "steps",
     discount: Number = 1.0,
+    window: Window | None = None,
 ) -> Params:
-    """Parameters after T steps of gradient descent, theta_{t+1} = theta_t - eta_t grad l(theta_t; x_t, y_t).
+    """Parameters after T steps of training, theta_{t+1} = rule(theta_t, grad l(theta_t; x_t, y_t)).
 
-    params: theta_0, any pytree; batches: leaves with a leading axis T; step_sizes: eta, (T,). T = 0 is the identity.
+    params: theta_0, any pytree. steps: the batches, or any other pytree whose leaves have a leading axis T; T = 0 is
+        the identity.
+    batch_of: the part of `steps` that belongs to a step -> its batch. It is called inside of what is computed again for
+        the reverse pass, so that T batches never exist at once: steps may be numbers and keys, and a batch what is
+        generated, cropped or changed with these.
+    rule: see `dd_jax.inner.rules`.
     remat: what is kept for the reverse pass; the same result to the last bit is not promised. "none": everything that
         it reads. "steps": the parameters of each step, the rest being computed again (six to eight times less memory
         for LeNet at about the same time). "nested": of sqrt(T) steps only, with one more computation of the others.
-    discount: in the reverse pass multiply the adjoint of the parameters by this at every step. 1 gives the exact
-        hypergradient; below 1 a biased one in which step T - k counts discount^k times: where a long unroll is
-        chaotic the exact one is nearly all noise, and this is what can be followed. Values are not affected.
-    Differentiable to any order in `params`, `batches` and `step_sizes`.
-    Source: Wang et al. 2018, Algorithm 1, lines 5-7 and equation 4.
+    discount: in the reverse pass multiply the adjoint of the parameters, and of what the rule remembers, by this at
+        every step. 1 gives the exact hypergradient; below 1 a biased one in which step T - k counts discount^k times:
+        where a long unroll is chaotic the exact one is nearly all noise, and this is what can be followed. Values are
+        not affected.
+    window: the only steps that are differentiated; None for all.
+    Differentiable in `params`, in `steps`, in what `batch_of` closes over and in what the rule is made of; to any order
+    by gradient descent and momentum.
+    Raises OptionError for a window that is longer than the steps.
+    Source: Wang et al. 2018, Algorithm 1, lines 5-7 and equation 4; windows: Feng et al. 2024, RaT-BPTT.
     """
+    state, steps = _begin(apply, loss, params, batch_of, steps, rule, window)
+    return _through(_step(apply, loss, batch_of, rule, discount), state, steps, remat)[0]
+
+
+def unroll_with_looks(
+    apply: Apply,
+    params: Params,
+    steps: Any,
+    rule: Rule,
+    looks: Looks,
+    *,
+    batch_of: Callable[[Any], Batch] = as_it_is,
+    loss: Loss = cross_entropy,
+    remat: Remat = "steps",
+    discount: Number = 1.0,
+    window: Window | None = None,
+) -> tuple[Params, Float[Array, " looks"]]:
+    """As `unroll`, with what `looks` measure along the way: after steps k, 2 k, ..., T, differentiable too.
+
+    Raises OptionError where k doesn't divide T, the length of the window if there is one.
+    """
+    state, steps = _begin(apply, loss, params, batch_of, steps, rule, window)
+    length = jax.tree.leaves(steps)[0].shape[0]
+    if looks.every < 1 or length % looks.every:
+        raise OptionError(f"Looks should be after every so many of {length} steps, a divisor, not {looks.every}.")
+    step = _step(apply, loss, batch_of, rule, discount)
+
+    def part(state: Any, steps: Any) -> tuple[Any, jax.Array]:
+        state = _through(step, state, steps, remat)
+        return state, looks.loss(state[0])
+
+    split = jax.tree.map(lambda leaf: leaf.reshape(-1, looks.every, *leaf.shape[1:]), steps)
+    state, found = lax.scan(part, state, split)
+    return state[0], found
+
+
+def _step(
+    apply: Apply, loss: Loss, batch_of: Callable[[Any], Batch], rule: Rule, discount: Number
+) -> Callable[[Any, Any], tuple[Any, None]]:
+    """One step of the state (parameters, memory of the rule)."""
     gradient = jax.grad(batch_loss(apply, loss))
 
-    def descend(theta: Params, step: tuple[Batch, jax.Array]) -> tuple[Params, None]:
-        batch, step_size = step
+    def step(state: Any, given: tuple[Any, Any]) -> tuple[Any, None]:
+        mine, now = given
         if is_traced(discount) or discount != 1.0:
-            theta = jax.tree.map(lambda p: discount * p + (1.0 - discount) * lax.stop_gradient(p), theta)
-        return jax.tree.map(lambda p, g: p - step_size.astype(p.dtype) * g, theta, gradient(theta, batch)), None
+            state = jax.tree.map(lambda p: discount * p + (1.0 - discount) * lax.stop_gradient(p), state)
+        theta, memory = state
+        return rule.update(gradient(theta, batch_of(mine)), memory, theta, now), None
 
-    steps = (batches, step_sizes)
+    return step
+
+
+def _through(step: Callable[[Any, Any], tuple[Any, None]], state: Any, steps: Any, remat: Remat) -> Any:
+    """The state after all of the steps."""
     if remat == "none":
-        return lax.scan(descend, params, steps)[0]
+        return lax.scan(step, state, steps)[0]
     # Inside a scan nothing can be merged across steps, so the barriers that prevent it would only cost time.
-    body = jax.checkpoint(descend, prevent_cse=False)
+    body = jax.checkpoint(step, prevent_cse=False)
     if remat == "steps":
-        return lax.scan(body, params, steps)[0]
+        return lax.scan(body, state, steps)[0]
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def segment(theta: Params, steps: tuple[Batch, jax.Array]) -> tuple[Params, None]:
-        return lax.scan(body, theta, steps)[0], None
+    def segment(state: Any, steps: Any) -> tuple[Any, None]:
+        return lax.scan(body, state, steps)[0], None
 
-    count, length = segments(step_sizes.shape[0])
+    count, length = segments(jax.tree.leaves(steps)[0].shape[0])
     whole = count * length
-    params, _ = lax.scan(segment, params, jax.tree.map(lambda x: x[:whole].reshape(count, length, *x.shape[1:]), steps))
-    return segment(params, jax.tree.map(lambda x: x[whole:], steps))[0]
+    state, _ = lax.scan(segment, state, jax.tree.map(lambda x: x[:whole].reshape(count, length, *x.shape[1:]), steps))
+    return segment(state, jax.tree.map(lambda x: x[whole:], steps))[0]
+
+
+def _begin(
+    apply: Apply,
+    loss: Loss,
+    params: Params,
+    batch_of: Callable[[Any], Batch],
+    steps: Any,
+    rule: Rule,
+    window: Window | None,
+) -> tuple[Any, Any]:
+    """The state before the first step that is differentiated, and what those steps are given."""
+    state, given = (params, rule.init(params)), (steps, rule.per_step)
+    if window is None:
+        return state, given
+    total = jax.tree.leaves(given)[0].shape[0]
+    last = window.length if is_traced(window.first) else int(window.first) + window.length
+    if window.length < 0 or not window.length <= last <= total:
+        raise OptionError(f"A window should lie within the {total} steps, not end after {last}.")
+
+    def at(t: jax.Array, given: Any) -> Any:
+        return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, t, keepdims=False), given)
+
+    # What the steps before the window read is cut off where it enters: a loop of a traced length has no reverse pass.
+    example = jax.eval_shape(at, jnp.int32(0), steps)
+    still_batch, closed_over = jax.closure_convert(batch_of, example)
+    closed_over, still = lax.stop_gradient((closed_over, given))
+    before = _step(apply, loss, lambda mine: still_batch(mine, *closed_over), rule, 1.0)
+    first = jnp.clip(jnp.asarray(window.first), 0, total - window.length)
+    state = lax.stop_gradient(state)
+    state = lax.fori_loop(0, first, lambda t, state: before(state, at(t, still))[0], state)
+    mine = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, window.length), given)
+    return lax.stop_gradient(state), mine

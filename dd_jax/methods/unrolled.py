@@ -17,6 +17,7 @@ from dd_jax.inner import (
     Remat,
     choose_remat,
     chunked_loss,
+    gradient_descent,
     init_distribution,
     mean_over,
     network_range,
@@ -316,11 +317,14 @@ def outer_loss(
 
     def objective(learnable: Learnable, key: jax.Array, real: Batch, networks: Networks | None = None) -> jax.Array:
         init_key, batch_key = jax.random.split(key)
-        steps = jnp.arange(synthetic.num_inner_steps)
-        batches = jax.vmap(lambda t: synthetic.batch(learnable, batch_key, t))(steps)
-        step_sizes = synthetic.decode(learnable).step_sizes
+        steps, rule = jnp.arange(synthetic.num_inner_steps), gradient_descent(synthetic.decode(learnable).step_sizes)
+
+        def batch_of(t: jax.Array) -> Batch:
+            return synthetic.batch(learnable, batch_key, t)
+
         params = start(init_key) if networks is None else start(init_key, networks)
-        return real_loss(unroll(model.apply, params, batches, step_sizes, remat=remat, discount=discount), real)
+        after = unroll(model.apply, params, steps, rule, batch_of=batch_of, remat=remat, discount=discount)
+        return real_loss(after, real)
 
     return objective
 

@@ -13,7 +13,7 @@ from dd_jax.data.transforms import fit_transform, to_model
 from dd_jax.errors import DataError, OptionError
 from dd_jax.evaluation.coresets import SetShape, as_distilled, random_images
 from dd_jax.evaluation.protocols import misuse, training_of
-from dd_jax.inner import fit, unroll
+from dd_jax.inner import fit, gradient_descent, unroll
 from dd_jax.synthetic import batches_of_steps
 from dd_jax.types import Batch, Protocol
 
@@ -53,7 +53,7 @@ def test_train_on_in_random_order_is_a_plain_loop_over_drawn_batches(distilled, 
     def by_hand(key):
         order = jax.random.fold_in(key, 1)
         batches = batches_of_steps(distilled.images, distilled.labels, "random", order, jnp.arange(6))
-        return unroll(digits_mlp.apply, digits_mlp.init(key), batches, distilled.step_sizes)
+        return unroll(digits_mlp.apply, digits_mlp.init(key), batches, gradient_descent(distilled.step_sizes))
 
     expected = by_hand(key)
     found = dd.train_on(shuffled, digits_mlp, key)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dd_jax import models
-from dd_jax.inner import batch_loss, chunked_loss, unroll
+from dd_jax.inner import batch_loss, chunked_loss, gradient_descent, unroll
 from dd_jax.methods.unrolled import outer_loss
 from dd_jax.synthetic import StepBatches, step_batches
 from dd_jax.types import Batch, Params
@@ -119,7 +119,8 @@ def test_closed_form_on_a_quadratic(remat, discount):
 
     def final(x, eta):
         batches = Batch(x[:, None, None, None, None], jnp.zeros((4, 1), jnp.int32))
-        return unroll(quadratic, jnp.array([2.0]), batches, eta, loss=half_square, remat=remat, discount=discount)[0]
+        options = {"loss": half_square, "remat": remat, "discount": discount}
+        return unroll(quadratic, jnp.array([2.0]), batches, gradient_descent(eta), **options)[0]
 
     def products(factors):  # prod_{s >= t} factor_s
         return np.cumprod(np.append(factors, 1.0)[::-1])[::-1]
@@ -148,7 +149,7 @@ def normal(seed: int, *shape: int) -> jax.Array:
 def test_no_steps_is_the_identity():
     model, params = network("mlp")
     nothing = Batch(jnp.zeros((0, 3, 4, 4, 1)), jnp.zeros((0, 3), jnp.int32))
-    after = unroll(model.apply, params, nothing, jnp.zeros((0,)))
+    after = unroll(model.apply, params, nothing, gradient_descent(jnp.zeros((0,))))
     jax.tree.map(np.testing.assert_array_equal, params, after)
 
 
@@ -159,7 +160,7 @@ def test_one_step_is_gradient_descent():
     @jax.jit
     def step_and_gradient(params, batch):
         batches = jax.tree.map(lambda leaf: leaf[None], batch)
-        after = unroll(model.apply, params, batches, jnp.array([0.3]))
+        after = unroll(model.apply, params, batches, gradient_descent(jnp.array([0.3])))
         return after, jax.grad(batch_loss(model.apply))(params, batch)
 
     after, gradient = step_and_gradient(params, batch)
@@ -189,7 +190,7 @@ def test_vmap_over_networks_is_a_loop():
     batches = Batch(normal(1, 5, 3, 4, 4, 1), jnp.asarray(np.tile(np.arange(3), (5, 1))))
 
     def train(key):
-        return unroll(model.apply, model.init(key), batches, jnp.full((5,), 0.1))
+        return unroll(model.apply, model.init(key), batches, gradient_descent(jnp.full((5,), 0.1)))
 
     together, alone = jax.jit(jax.vmap(train))(keys), jax.jit(train)
     apart = jax.tree.map(lambda *leaves: np.stack(leaves), *(alone(key) for key in keys))

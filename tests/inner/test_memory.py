@@ -13,7 +13,7 @@ import pytest
 
 from dd_jax import models
 from dd_jax.errors import OptionError
-from dd_jax.inner import batch_loss, choose_remat, memory, unroll, unroll_memory
+from dd_jax.inner import batch_loss, choose_remat, gradient_descent, memory, unroll, unroll_memory
 from dd_jax.models import Shapes
 from dd_jax.types import Batch
 
@@ -32,7 +32,7 @@ def allocated(model, params, batch, num_steps, remat):
 
     def outer(params, images):
         batches = Batch(images, jnp.broadcast_to(batch.labels, (num_steps, *batch.labels.shape)))
-        trained = unroll(model.apply, params, batches, jnp.full((num_steps,), 0.1), remat=remat)
+        trained = unroll(model.apply, params, batches, gradient_descent(jnp.full((num_steps,), 0.1)), remat=remat)
         return batch_loss(model.apply)(trained, batch)
 
     images = jax.ShapeDtypeStruct((num_steps, *batch.images.shape), jnp.float32)
@@ -65,6 +65,30 @@ def test_segments_cover_the_unroll(num_steps):
     count, length = memory.segments(num_steps)
     assert 0 <= num_steps - count * length < length
     assert count + length <= 2 * num_steps**0.5 + 2
+
+
+def test_batches_that_are_made_in_the_step_never_exist_all_at_once(mlp):
+    """Each a changed copy of the same images: 48 steps more need no more memory than a few batches."""
+    model, params, batch = mlp
+
+    def allocated(num_steps, within):
+        keys = jax.random.split(jax.random.key(0), num_steps)
+        rule = gradient_descent(jnp.full((num_steps,), 0.1))
+
+        def loss(images):
+            def changed(key):
+                return Batch(images + jax.random.normal(key, images.shape), batch.labels)
+
+            steps, options = (keys, {"batch_of": changed}) if within else (jax.vmap(changed)(keys), {})
+            trained = unroll(model.apply, params, steps, rule, remat="nested", **options)
+            return batch_loss(model.apply)(trained, batch)
+
+        return jax.jit(jax.grad(loss)).lower(batch.images).compile().memory_analysis().temp_size_in_bytes
+
+    size = batch.images.nbytes
+    kept = 8 * sum(leaf.nbytes for leaf in jax.tree.leaves(params))  # starts of four segments more, of four steps more
+    assert allocated(64, True) - allocated(16, True) < 3 * size + 2 * kept
+    assert allocated(64, False) - allocated(16, False) > 48 * size
 
 
 def test_the_choice_follows_the_memory_there_is(mlp, monkeypatch):
