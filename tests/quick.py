@@ -25,5 +25,5 @@ def _is_known(name: bytes) -> bool:
     for library in (folder / "libjax_common.so", *folder.glob("xla_extension*.so")):
         if library.is_file():
             with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return content.find(name) >= 0
+                return content.find(b"\0" + name + b"\0") >= 0  # a flag, and not one of a list of those that are gone
     return False

@@ -284,6 +284,36 @@ def test_networks_from_elsewhere_are_refused_by_methods_that_draw_them(nets, cap
     assert "leave out --pretrained, or use unrolled" in capsys.readouterr().err
 
 
+def test_sets_that_are_learnt_from_experts_are_judged_from_random_starts(nets, tmp_path, capsys):
+    run, other = tmp_path / "run", tmp_path / "other"
+    argv = ["--method", "gradient-matching", "--model", "mlp:hidden=(16,)", "--smoke"]
+    assert main(["distill", *argv, "--experts", str(nets), "--out", str(run)]) == 0
+    assert "drawn from 6 networks digits-mlp" in capsys.readouterr().err
+    assert main(["distill", *argv, "--out", str(other)]) == 0
+    found, without = map(dd.load_distilled, (run, other))
+    assert found.protocol == without.protocol
+    assert not found.protocol.pretrained
+    assert not np.array_equal(found.images, without.images)
+    assert "experts" in json.loads((run / "config.json").read_text())["config"]["method"]
+    nets.rename(tmp_path / "away.safetensors")
+    try:
+        assert main(["evaluate", str(run), "--num-nets", "1"]) == 0
+    finally:
+        (tmp_path / "away.safetensors").rename(nets)
+    capsys.readouterr()
+    for more, words in (
+        (["--method", "gradient-matching", "--pretrained"], "its sets are for others, drawn at random: say --experts"),
+        (
+            ["--experts"],
+            "unrolled makes sets for the networks that it learns from: say --pretrained, or use g",
+        ),
+        (["--method", "distribution-matching", "--experts"], "leave out --experts, or use gradient_matching"),
+        (["--pretrained", str(nets), "--experts"], "give one of the two"),
+    ):
+        assert main(["distill", "--model", "mlp:hidden=(16,)", "--smoke", *more, str(nets)]) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_scripts_take_the_same_options(tmp_path):
     argv = ["--smoke", "--out", str(tmp_path)]
     assert run_script(PRESETS["digits"], PRESETS["digits"], argv) == 0

@@ -71,8 +71,8 @@ def estimate(argv: Sequence[str]) -> None:
 
     what = "Say what an experiment needs in memory and time, without doing it."
     experiment = parse_experiment(argv, "dd-jax estimate", what)
-    data, model, pretrained = load(**source(experiment), make=False)
-    method = dd_jax.methods.make_method(model, experiment.method, pretrained)
+    data, model, pretrained, experts = load(**source(experiment), make=False)
+    method = dd_jax.methods.make_method(model, experiment.method, pretrained, experts)
     steps = experiment.num_outer_steps
     print(dd_jax.estimate(method, data, num_steps=steps, devices=experiment.devices))
 
@@ -189,8 +189,8 @@ def baselines(argv: Sequence[str]) -> None:
         f"Beyond the usual ones there are {', '.join(dd_jax.evaluation.CORESETS)}."
     )
     experiment = parse_experiment(argv, "dd-jax baselines", what)
-    data, model, pretrained = load(**source(experiment))
-    method = dd_jax.methods.make_method(model, experiment.method, pretrained)
+    data, model, pretrained, experts = load(**source(experiment))
+    method = dd_jax.methods.make_method(model, experiment.method, pretrained, experts)
     template = method.distilled(method.init(jax.random.key(experiment.seed), data, 1))
     chosen = None if names is None else [name.strip() for name in names.split(",")]
     options: dict[str, Any] = {"names": chosen, "num_nets": experiment.num_nets, "pretrained": pretrained}

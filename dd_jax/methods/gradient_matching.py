@@ -10,6 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from dd_jax.errors import OptionError
 from dd_jax.inner import by_class, class_batches, distance_named, draw_networks, mean_over, networks_of
 from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.drawing import runs_mapped
@@ -59,7 +60,7 @@ def gradient_matching(
     model: Model,
     options: GradientMatchingOptions | None = None,
     *,
-    pretrained: Pretrained | None = None,
+    experts: Pretrained | None = None,
     **overrides: Any,
 ) -> Method:
     """Learn images whose gradients, in networks that are being trained, are those of real images of their class.
@@ -69,15 +70,20 @@ def gradient_matching(
     An outer step is one match, at one t: all classes. Before the next one the networks are trained on the set, or after
     `num_matches` drawn anew. A: `augment`, one change for all images of a class.
     options: hyper-parameters; overrides: single ones by name, e.g. gradient_matching(model, images_per_class=10).
-    pretrained: networks to draw from in place of random ones while distilling; the set is for random ones all the same.
-    Raises OptionError for options out of range or unknown names, DataError if `pretrained` is of another architecture.
+    experts: networks to draw from in place of random ones while distilling; the set is for random ones all the same.
+    Raises OptionError for options out of range or unknown names, DataError if `experts` are of another architecture.
     Source: Zhao et al. 2021, *Dataset Condensation with Gradient Matching*, Algorithm 1; Zhao & Bilen 2021 (augment);
-    Lee et al. 2022 (collective); Kim et al. 2022 (factor, clamp, train_on, image_steps, early_epochs, pretrained).
+    Lee et al. 2022 (collective); Kim et al. 2022 (factor, clamp, train_on, image_steps, early_epochs, experts).
     """
+    if "pretrained" in overrides:
+        raise OptionError(
+            "gradient_matching learns from networks, and its sets are for networks drawn at random: say experts in "
+            "place of pretrained."
+        )
     opts = with_loops(with_overrides(options or GradientMatchingOptions(), overrides))
     check_options(model, opts)
-    if pretrained is not None:
-        check_pretrained(pretrained, model)
+    if experts is not None:
+        check_pretrained(experts, model)
     synthetic, optimiser = _images(model, opts), _image_steps(model, opts)
     protocol = set_protocol(opts.augment, opts.protocol)
     num_classes = model.num_classes
@@ -94,14 +100,16 @@ def gradient_matching(
 
     def real(dataset: Dataset) -> MatchingArrays:
         networks = None
-        if pretrained is not None:
-            networks = jax.tree.map(jnp.asarray, networks_of(pretrained, Protocol(), "train"))
+        if experts is not None:
+            networks = jax.tree.map(jnp.asarray, networks_of(experts, Protocol(), "train"))
         return MatchingArrays(by_class(dataset.train, num_classes), dataset.transform, networks)
 
     hyperparameters = dataclasses.asdict(opts)
-    if pretrained is not None:
-        hyperparameters["pretrained"] = pretrained.fingerprint
-    step, arrays = compiled_step(_step, model, opts, _ROLES, real, (pretrained is not None,))
+    summary = f"{summary_of(opts, model)}, networks matched {opts.num_matches} times each"
+    if experts is not None:
+        hyperparameters["experts"] = experts.fingerprint
+        summary += f", drawn from {len(experts.accuracies['train'])} networks {experts.name}"
+    step, arrays = compiled_step(_step, model, opts, _ROLES, real, (experts is not None,))
     return Method(
         "gradient_matching",
         init,
@@ -112,7 +120,7 @@ def gradient_matching(
         lambda available: useful_devices(available, opts.num_inits, _divided(model, opts)),
         arrays,
         slower=slower_steps,
-        summary=f"{summary_of(opts, model)}, networks matched {opts.num_matches} times each",
+        summary=summary,
         protocol=protocol,
     )
 

@@ -28,17 +28,18 @@ class NamedMethod(NamedTuple):
     """A method as experiments know it.
 
     options: its dataclass of hyper-parameters.
-    make: (model, options, pretrained networks if it takes them) -> the method.
+    make: (model, options, networks from elsewhere if it takes them) -> the method.
     words: options -> what tells its runs on one dataset and network apart, for the names of run directories.
     small: options, by name, with which a step takes a moment.
-    takes_pretrained: whether its networks may be pretrained ones.
+    networks: what networks from elsewhere are to it: "pretrained", which its sets are for; "experts", which it only
+        learns from, its sets being for networks drawn at random; "" where it takes none.
     """
 
     options: type
     make: Callable[..., Method]
     words: Callable[[Any], tuple[str, ...]]
     small: Mapping[str, Any]
-    takes_pretrained: bool = False
+    networks: str = ""
 
 
 def _unrolled_words(options: UnrolledOptions) -> tuple[str, ...]:
@@ -79,7 +80,9 @@ def _set_words(options: Any) -> tuple[str, ...]:
 
 
 METHODS: Mapping[str, NamedMethod] = {
-    "unrolled": NamedMethod(UnrolledOptions, unrolled, _unrolled_words, {"num_inits": 1, "batch_size": 64}, True),
+    "unrolled": NamedMethod(
+        UnrolledOptions, unrolled, _unrolled_words, {"num_inits": 1, "batch_size": 64}, "pretrained"
+    ),
     "distribution_matching": NamedMethod(
         DistributionMatchingOptions, distribution_matching, _distribution_words, {"num_inits": 1, "batch_size": 16}
     ),
@@ -88,6 +91,7 @@ METHODS: Mapping[str, NamedMethod] = {
         gradient_matching,
         _gradient_words,
         {"num_inits": 1, "batch_size": 16, "inner_epochs": 1, "num_training_images": 64},
+        "experts",
     ),
     "graph_condensation": NamedMethod(
         GraphCondensationOptions, graph_condensation, _graph_words, {"inner_steps": 1, "hidden": 8}
@@ -112,16 +116,29 @@ def name_of(options: MethodOptions) -> str:
     return next(name for name, method in METHODS.items() if type(options) is method.options)
 
 
-def make_method(model: Model, options: MethodOptions, pretrained: Pretrained | None = None) -> Method:
+def make_method(
+    model: Model, options: MethodOptions, pretrained: Pretrained | None = None, experts: Pretrained | None = None
+) -> Method:
     """The method with these options.
 
-    Raises what the method raises; OptionError for `pretrained` networks if it always starts from scratch.
+    pretrained: networks that its sets are to be for. experts: networks that it learns from.
+    Raises what the method raises; OptionError for networks that it doesn't take.
     """
     name = name_of(options)
-    method = METHODS[name]
-    if pretrained is None:
-        return method.make(model, options)
-    if not method.takes_pretrained:
-        able = ", ".join(other for other, its in METHODS.items() if its.takes_pretrained)
-        raise OptionError(f"{name} starts from networks drawn at random: leave out --pretrained, or use {able}.")
-    return method.make(model, options, pretrained=pretrained)
+    method, given = METHODS[name], {"pretrained": pretrained, "experts": experts}
+    given = {role: networks for role, networks in given.items() if networks is not None}
+    for role in given:
+        if role != method.networks:
+            raise OptionError(_other_role(name, role))
+    return method.make(model, options, **given)
+
+
+def _other_role(name: str, role: str) -> str:
+    """What is wrong with networks of this role, in a sentence."""
+    own = METHODS[name].networks
+    able = ", ".join(other for other, its in METHODS.items() if its.networks == role)
+    if own == "experts":
+        return f"{name} learns from networks, and its sets are for others, drawn at random: say --experts."
+    if own == "pretrained":
+        return f"{name} makes sets for the networks that it learns from: say --pretrained, or use {able}."
+    return f"{name} starts from networks drawn at random: leave out --{role}, or use {able}."

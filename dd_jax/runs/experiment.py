@@ -9,6 +9,7 @@ import numpy as np
 
 from dd_jax import models
 from dd_jax.data import load_dataset
+from dd_jax.errors import OptionError
 from dd_jax.evaluation import Evaluation
 from dd_jax.inner import network_range
 from dd_jax.methods import METHODS, Method, MethodOptions, UnrolledOptions, make_method, name_of
@@ -50,6 +51,9 @@ class Experiment:
     pretrained: str | None = None
     """Networks to start from in place of random weights: a file that `dd-jax pretrain` made, the name of one of its
     presets (the file is made where it is missing), or torchvision's weights of an AlexNet (with --model alexnet)."""
+    experts: str | None = None
+    """Networks to learn from, while the set is for networks drawn at random: a file or a preset, as for pretrained
+    ones."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Of the networks' products and activations: "tf32" and "bf16" are for GPUs, faster and rougher."""
     method: MethodOptions = dataclasses.field(default_factory=UnrolledOptions)
@@ -97,8 +101,8 @@ def run_experiment(experiment: Experiment) -> Report:
         be_deterministic()
     if isinstance(experiment.method, UnrolledOptions):
         protocol_of(experiment.method)  # a mistake is told before networks are trained for it
-    data, model, pretrained = load(**source(experiment))
-    method = make_method(model, experiment.method, pretrained)
+    data, model, pretrained, experts = load(**source(experiment))
+    method = make_method(model, experiment.method, pretrained, experts)
     if pretrained is not None:
         network_range(pretrained, method.protocol, "held_out")  # or it would fail at the end
     out = experiment.out or default_out(experiment)
@@ -159,7 +163,8 @@ def draw(run: Run, report: Report) -> None:
 def source(experiment: Experiment) -> dict[str, Any]:
     """What `load` makes the experiment's data, network and pretrained networks from; recorded with a run."""
     names = ("dataset", "model", "image_size", "channels", "zca", "precision", "pretrained")
-    return {name: getattr(experiment, name) for name in names}
+    experts = {} if experiment.experts is None else {"experts": experiment.experts}  # as runs from before had none
+    return {**{name: getattr(experiment, name) for name in names}, **experts}
 
 
 def load(
@@ -170,13 +175,17 @@ def load(
     zca: bool = False,
     precision: str = "float32",
     pretrained: str | Path | None = None,
+    experts: str | Path | None = None,
     make: bool = True,
-) -> tuple[Dataset, Model, Pretrained | None]:
-    """The data, the network and the pretrained networks that their names in an experiment mean.
+) -> tuple[Dataset, Model, Pretrained | None, Pretrained | None]:
+    """The data, the network, the pretrained networks and the experts that their names in an experiment mean.
 
-    make: whether to train pretrained networks that are missing.
+    make: whether to train networks that are missing.
     """
-    path = None if pretrained is None else networks_file(str(pretrained), make)
+    if pretrained is not None and experts is not None:
+        raise OptionError("A set is for pretrained networks, or learnt from experts: give one of the two.")
+    given = pretrained or experts
+    path = None if given is None else networks_file(str(given), make)
     about = None if path is None else read_about(path)
     if about is not None:
         height, width, depth = about["image_shape"]
@@ -192,7 +201,8 @@ def load(
         name, settings = parse_model(model)
     made = models.make(name, data, **settings)
     networks = None if path is None else load_pretrained(path, made)
-    return data, models.with_precision(made, precision), networks
+    both = (networks, None) if experts is None else (None, networks)
+    return data, models.with_precision(made, precision), *both
 
 
 def keep_networks(path: Path, pretrained: Pretrained, protocol: Protocol) -> None:
@@ -218,6 +228,8 @@ def default_out(experiment: Experiment) -> str:
     network = (experiment.model or DEFAULT_MODEL).partition(":")[0]
     if experiment.pretrained is not None:
         network = f"from-{Path(experiment.pretrained).stem}"
+    if experiment.experts is not None:
+        network = f"experts-{Path(experiment.experts).stem}"
     words = METHODS[name_of(experiment.method)].words(experiment.method)
     return str(Path("runs") / "-".join([file_name(experiment.dataset), network, *words]))
 

@@ -255,5 +255,5 @@ def smoke(experiment: Experiment) -> Experiment:
     """The same experiment in small: a few outer steps and networks, to see that everything works."""
     method = dataclasses.replace(experiment.method, **METHODS[name_of(experiment.method)].small)
     counts: dict[str, Any] = {"num_outer_steps": 4, "eval_every": 4, "num_eval_nets": 1, "num_nets": 1}
-    pretrained = smoke_networks(experiment.pretrained)
-    return dataclasses.replace(experiment, method=method, pretrained=pretrained, baselines=False, **counts)
+    counts |= {name: smoke_networks(getattr(experiment, name)) for name in ("pretrained", "experts")}
+    return dataclasses.replace(experiment, method=method, baselines=False, **counts)

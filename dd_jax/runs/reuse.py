@@ -39,7 +39,10 @@ def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained
         raise DataError(f"The run in {path} was made from arrays in memory: evaluate it with dd_jax.evaluate instead.")
     kept = path / NETWORKS
     networks = {"pretrained": kept} if kept.is_file() else {}
-    data, model, pretrained = load(**{**made_from, **networks}, make=False)
+    experts = made_from.get("experts")
+    if experts is not None and made_from["model"] is not None:
+        made_from = {**made_from, "experts": None}  # nothing that was learnt from is needed any more
+    data, model, pretrained, _ = load(**{**made_from, **networks}, make=False)
     if data.fingerprint != fingerprint:
         raise DataError(
             f"The dataset {data.name!r} is no longer the one that {path} was distilled from "
@@ -123,9 +126,9 @@ def with_notes(measure: Callable[[], Result]) -> Result:
 
 def _recorded(path: Path) -> tuple[dict[str, Any], str]:
     """What `load` makes the run in `path` from, empty if that was arrays, and the fingerprint of its dataset."""
-    config, known = read_config(path)["config"], source(Experiment())
+    config, known = read_config(path)["config"], source(Experiment(experts=""))
     made_from, dataset = config.get("source", {}), config.get("dataset")
-    named = ("dataset", "model", "precision", "pretrained")
+    named = ("dataset", "model", "precision", "pretrained", "experts")
     if (
         not (isinstance(made_from, dict) and isinstance(dataset, dict) and "fingerprint" in dataset)
         or not set(made_from) <= set(known)

@@ -237,9 +237,11 @@ def test_early_epochs_train_networks_on_real_images_before_their_first_match(mod
 def test_networks_may_be_drawn_from_a_pool(model, tiny, tmp_path):
     quick = dd.Training(epochs=1, batch_size=16)
     pool = dd.pretrain(model, tiny, num_nets=2, num_held_out=1, training=quick, out=tmp_path / "nets.safetensors")
-    method = gradient_matching(model, images_per_class=1, batch_size=8, num_inits=2, pretrained=pool)
-    assert method.hyperparameters["pretrained"] == pool.fingerprint
+    method = gradient_matching(model, images_per_class=1, batch_size=8, num_inits=2, experts=pool)
+    assert method.hyperparameters["experts"] == pool.fingerprint
     assert method.pretrained is None, "the set is for networks from scratch"
+    with pytest.raises(OptionError, match="say experts in place of pretrained"):
+        gradient_matching(model, pretrained=pool)
     found, _ = states(method, tiny, 4)
     known = np.asarray(jax.tree.leaves(networks_of(pool, Protocol(), "train"))[-1])
     for state in found[1:]:
