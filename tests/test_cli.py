@@ -16,7 +16,7 @@ from dd_jax.errors import OptionError
 from dd_jax.methods import GradientMatchingOptions, UnrolledOptions
 from dd_jax.models import parse_model
 from dd_jax.runs import networks
-from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment, default_out
+from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment, default_out, load
 from dd_jax.runs.networks import PRETRAININGS
 from dd_jax.runs.presets import PRESETS, preset, smoke
 
@@ -308,10 +308,11 @@ def test_sets_that_are_learnt_from_experts_are_judged_from_random_starts(nets, t
             "unrolled makes sets for the networks that it learns from: say --pretrained, or use g",
         ),
         (["--method", "distribution-matching", "--experts"], "leave out --experts, or use gradient_matching"),
-        (["--pretrained", str(nets), "--experts"], "give one of the two"),
     ):
         assert main(["distill", "--model", "mlp:hidden=(16,)", "--smoke", *more, str(nets)]) == 2
         assert words in capsys.readouterr().err
+    with pytest.raises(OptionError, match="give one of the two"):
+        load("digits", pretrained=nets, experts=nets)
 
 
 def test_scripts_take_the_same_options(tmp_path):

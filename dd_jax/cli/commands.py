@@ -67,12 +67,11 @@ def distill(argv: Sequence[str], default: Experiment | None = None) -> None:
 
 def estimate(argv: Sequence[str]) -> None:
     """dd-jax estimate: memory and time of an experiment, from its compiled outer step and a few seconds of them."""
-    from dd_jax.runs.experiment import load, source
+    from dd_jax.runs.experiment import load_method
 
     what = "Say what an experiment needs in memory and time, without doing it."
     experiment = parse_experiment(argv, "dd-jax estimate", what)
-    data, model, pretrained, experts = load(**source(experiment), make=False)
-    method = dd_jax.methods.make_method(model, experiment.method, pretrained, experts)
+    method, data, _ = load_method(experiment, make=False)
     steps = experiment.num_outer_steps
     print(dd_jax.estimate(method, data, num_steps=steps, devices=experiment.devices))
 
@@ -180,7 +179,7 @@ def baselines(argv: Sequence[str]) -> None:
     """dd-jax baselines: real images in the shape of an experiment's distilled set."""
     import jax
 
-    from dd_jax.runs.experiment import load, source
+    from dd_jax.runs.experiment import load_method
     from dd_jax.runs.judging import baseline_row, print_table
 
     names, argv = take_option(argv, "--names")
@@ -189,14 +188,13 @@ def baselines(argv: Sequence[str]) -> None:
         f"Beyond the usual ones there are {', '.join(dd_jax.evaluation.CORESETS)}."
     )
     experiment = parse_experiment(argv, "dd-jax baselines", what)
-    data, model, pretrained, experts = load(**source(experiment))
-    method = dd_jax.methods.make_method(model, experiment.method, pretrained, experts)
+    method, data, pretrained = load_method(experiment)
     template = method.distilled(method.init(jax.random.key(experiment.seed), data, 1))
     chosen = None if names is None else [name.strip() for name in names.split(",")]
     options: dict[str, Any] = {"names": chosen, "num_nets": experiment.num_nets, "pretrained": pretrained}
-    measured = dd_jax.baselines(template, model, data, **options)
+    measured = dd_jax.baselines(template, method.model, data, **options)
     print_table(
-        f"Baselines on {data.name}, {template.num_examples} {template.unit}s, {model.name}",
+        f"Baselines on {data.name}, {template.num_examples} {template.unit}s, {method.model.name}",
         [baseline_row(*item) for item in measured.items()],
     )
 

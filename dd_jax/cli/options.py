@@ -1,5 +1,6 @@
 """The words of a command line: options of experiments, presets, and those that join several processes."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +25,11 @@ def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experim
         f"{', '.join(METHODS)}, with the defaults of its smallest preset. The options and defaults below are those of "
         "what is named beside --help. --smoke makes the experiment tiny."
     )
-    flat = tyro.conf.OmitArgPrefixes[tyro.conf.AvoidSubcommands[Experiment]]
-    experiment = parse(flat, argv, prog, start, description)
+    kind = type(start.method)
+    typed = dataclasses.make_dataclass("Experiment", [("method", kind, dataclasses.field(default=start.method))],
+                                       bases=(Experiment,), frozen=True)  # fmt: skip
+    flat = tyro.conf.OmitArgPrefixes[tyro.conf.AvoidSubcommands[typed]]  # type: ignore[valid-type]
+    experiment = Experiment(**vars(parse(flat, argv, prog, typed(**vars(start)), description)))
     return smoke(experiment) if small else experiment
 
 

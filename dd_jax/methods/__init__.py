@@ -1,6 +1,6 @@
 """Distillation methods, one file each: factories that return a `Method` of pure functions."""
 
-from dd_jax.methods.base import Method
+from dd_jax.methods.base import Method, MethodSpec
 from dd_jax.methods.distribution_matching import DistributionMatchingOptions, distribution_matching
 from dd_jax.methods.frepo import FrepoOptions, frepo
 from dd_jax.methods.gradient_matching import GradientMatchingOptions, gradient_matching
@@ -10,8 +10,8 @@ from dd_jax.methods.kernel_inducing_points import (
     kernel_inducing_points,
     solve_labels,
 )
-from dd_jax.methods.named import METHODS, MethodOptions, NamedMethod, make_method, method_named, name_of
 from dd_jax.methods.outer import outer_adam, outer_lamb, outer_sgd
+from dd_jax.methods.registry import METHODS, MethodOptions, check_networks, make_method, method_named, name_of
 from dd_jax.methods.unrolled import UnrolledOptions, protocol_of, unrolled
 
 __all__ = [
@@ -23,8 +23,9 @@ __all__ = [
     "KernelInducingPointsOptions",
     "Method",
     "MethodOptions",
-    "NamedMethod",
+    "MethodSpec",
     "UnrolledOptions",
+    "check_networks",
     "distribution_matching",
     "frepo",
     "gradient_matching",

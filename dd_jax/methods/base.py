@@ -78,6 +78,25 @@ class Method(NamedTuple):
     protocol: Protocol = Protocol()
 
 
+class MethodSpec(NamedTuple):
+    """A method as experiments and the command line know it; each method's file has its own.
+
+    options: its dataclass of hyper-parameters.
+    make: (model, options, networks from elsewhere if it takes them) -> the method.
+    words: options -> what tells its runs on one dataset and network apart, for the names of run directories.
+    small: options, by name, with which a step takes a moment.
+    networks: what networks from elsewhere are to it: "pretrained", which its sets are for; "experts", which it only
+        learns from, its sets being for networks drawn at random; "" where it takes none.
+    """
+
+    name: str
+    options: type
+    make: Callable[..., Method]
+    words: Callable[[Any], tuple[str, ...]]
+    small: Mapping[str, Any]
+    networks: str = ""
+
+
 class Roles(NamedTuple):
     """Options that a compiled step does not depend on.
 

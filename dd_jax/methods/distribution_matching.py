@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from dd_jax.inner import by_class, class_batches, each_class, mean_over, siamese
 from dd_jax.inner.losses import Apply, chunk_size
-from dd_jax.methods.base import Method, StepFn, compiled_step, with_overrides
+from dd_jax.methods.base import Method, MethodSpec, StepFn, compiled_step, with_overrides
 from dd_jax.methods.drawing import check_drawing, runs_mapped
 from dd_jax.methods.matching import (
     MATCHING_ROLES,
@@ -21,6 +21,7 @@ from dd_jax.methods.matching import (
     images_of,
     set_by_class,
     set_protocol,
+    set_words,
     summary_of,
     useful_devices,
 )
@@ -165,3 +166,11 @@ def mean_features(
     size = chunk_size(len(images), math.prod(images.shape[1:]))
     chunks = images.reshape(-1, size, *images.shape[1:])
     return lax.map(lambda chunk: features(params, chunk).mean(0), chunks).mean(0)
+
+
+def _words(options: DistributionMatchingOptions) -> tuple[str, ...]:
+    return ("dm", *set_words(options))
+
+
+_SMALL = {"num_inits": 1, "batch_size": 16}
+SPEC = MethodSpec("distribution_matching", DistributionMatchingOptions, distribution_matching, _words, _SMALL)

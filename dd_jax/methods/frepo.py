@@ -22,7 +22,7 @@ from dd_jax.inner import (
     ridge_loss,
     trainer,
 )
-from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.drawing import minibatch
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_lamb, slower_steps
 from dd_jax.models import Model
@@ -226,3 +226,10 @@ def _check(model: Model, options: FrepoOptions) -> None:
     for name, known in (("learn", LEARN), ("augment", SMOOTH_AUGMENTS)):
         if getattr(options, name) not in known:
             raise unknown_name(name, getattr(options, name), known)
+
+
+def _words(options: FrepoOptions) -> tuple[str, ...]:
+    return "frepo", f"ipc{options.images_per_class}"
+
+
+SPEC = MethodSpec("frepo", FrepoOptions, frepo, _words, {"batch_size": 64, "pool_size": 2, "max_updates": 10})

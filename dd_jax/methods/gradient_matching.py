@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError
 from dd_jax.inner import by_class, class_batches, distance_named, draw_networks, mean_over, networks_of
-from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.drawing import runs_mapped
 from dd_jax.methods.gradient_matching_options import GradientMatchingOptions, check_options, with_loops
 from dd_jax.methods.matched_gradients import MatchingLoss, class_wise, collective
@@ -23,6 +23,7 @@ from dd_jax.methods.matching import (
     images_of,
     set_by_class,
     set_protocol,
+    set_words,
     summary_of,
     useful_devices,
 )
@@ -256,3 +257,16 @@ def _matching_loss(model: Model, options: GradientMatchingOptions) -> Callable[[
         return lambda *args: lax.cond(warm, by_classes, in_one, *args)
 
     return loss_of
+
+
+def _words(options: GradientMatchingOptions) -> tuple[str, ...]:
+    name = "dsa" if options.augment.startswith("dsa") else "dc"
+    if options.train_on == "real":
+        name = "idc"
+    if options.collective:
+        name = {"dc": "dcc", "dsa": "dsac"}.get(name, f"{name}-collective")
+    return (name, *set_words(options))
+
+
+_SMALL = {"num_inits": 1, "batch_size": 16, "inner_epochs": 1, "num_training_images": 64}
+SPEC = MethodSpec("gradient_matching", GradientMatchingOptions, gradient_matching, _words, _SMALL, "experts")

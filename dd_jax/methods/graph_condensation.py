@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from dd_jax.errors import DataError, OptionError, check_at_least, unknown_name
 from dd_jax.inner import batch_loss, by_class, distance_named, draw_network, each_class
 from dd_jax.inner.losses import Apply
-from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, slower
 from dd_jax.models import Model, propagated, sgc
 from dd_jax.synthetic import GraphSet, Synthetic, graph_set
@@ -327,3 +327,12 @@ def _check(options: GraphCondensationOptions) -> None:
         raise OptionError(f"inner_learning_rate must be positive and finite, but is {options.inner_learning_rate}.")
     if options.learner not in LEARNERS:
         raise unknown_name("learner", options.learner, LEARNERS)
+
+
+def _words(options: GraphCondensationOptions) -> tuple[str, ...]:
+    name = "doscond" if options.one_step else "gcond"
+    return (name if options.structure else f"{name}-x", f"npc{options.nodes_per_class}")
+
+
+_SMALL = {"inner_steps": 1, "hidden": 8}
+SPEC = MethodSpec("graph_condensation", GraphCondensationOptions, graph_condensation, _words, _SMALL)

@@ -22,7 +22,7 @@ from dd_jax.inner import (
     mean_over,
     ridge_loss,
 )
-from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, slower_steps
 from dd_jax.models import KernelFn, Model
 from dd_jax.synthetic import Synthetic, pixels_of
@@ -226,3 +226,12 @@ def _check(model: Model, options: KernelInducingPointsOptions) -> KernelFn:
     if options.dtype == "float64" and jnp.result_type(float) != jnp.float64:
         raise OptionError('dtype "float64" needs JAX to have it: set JAX_ENABLE_X64=1, or take "float32".')
     return model.kernel
+
+
+def _words(options: KernelInducingPointsOptions) -> tuple[str, ...]:
+    name = {"images": "kip-images", "labels": "kip-labels", "both": "kip"}[options.learn]
+    return name, f"ipc{options.images_per_class}"
+
+
+_SMALL = {"batch_size": 100}
+SPEC = MethodSpec("kernel_inducing_points", KernelInducingPointsOptions, kernel_inducing_points, _words, _SMALL)

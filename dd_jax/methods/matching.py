@@ -107,3 +107,9 @@ def summary_of(options: MatchingOptions, model: Model) -> str:
     if options.factor == 1:
         return f"{stored} images"
     return f"{stored} images that become {stored * num_formed(options.factor, options.formation)}"
+
+
+def set_words(options: MatchingOptions) -> tuple[str, ...]:
+    """What tells sets of one method apart, for the names of run directories."""
+    factor = () if options.factor == 1 else (f"factor{options.factor}",)
+    return (f"ipc{options.images_per_class}", *factor)

@@ -24,7 +24,7 @@ from dd_jax.inner import (
     networks_of,
     unroll,
 )
-from dd_jax.methods.base import Method, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.drawing import check_drawing, minibatch, runs_mapped
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, slower_steps, smooth
 from dd_jax.models import Model, check_attack, check_pretrained
@@ -367,3 +367,11 @@ def _check(options: UnrolledOptions) -> None:
         raise unknown_name("attack_labels", options.attack_labels, ATTACK_LABELS)
     if (options.attack_class is None) != (options.target_class is None):
         raise OptionError("attack_class and target_class belong together: give both, or neither.")
+
+
+def _words(options: UnrolledOptions) -> tuple[str, ...]:
+    attack = () if options.attack_class is None else (f"attack-{options.attack_class}-{options.target_class}",)
+    return (options.init, *attack)
+
+
+SPEC = MethodSpec("unrolled", UnrolledOptions, unrolled, _words, {"num_inits": 1, "batch_size": 64}, "pretrained")

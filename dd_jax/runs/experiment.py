@@ -12,7 +12,7 @@ from dd_jax.data import load_dataset
 from dd_jax.errors import OptionError
 from dd_jax.evaluation import Evaluation
 from dd_jax.inner import network_range
-from dd_jax.methods import METHODS, Method, MethodOptions, UnrolledOptions, make_method, name_of
+from dd_jax.methods import METHODS, Method, MethodOptions, UnrolledOptions, check_networks, make_method, name_of
 from dd_jax.methods.unrolled import protocol_of
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_provenance, save_distilled
@@ -99,10 +99,7 @@ def run_experiment(experiment: Experiment) -> Report:
     """
     if experiment.deterministic:
         be_deterministic()
-    if isinstance(experiment.method, UnrolledOptions):
-        protocol_of(experiment.method)  # a mistake is told before networks are trained for it
-    data, model, pretrained, experts = load(**source(experiment))
-    method = make_method(model, experiment.method, pretrained, experts)
+    method, data, pretrained = load_method(experiment)
     if pretrained is not None:
         network_range(pretrained, method.protocol, "held_out")  # or it would fail at the end
     out = experiment.out or default_out(experiment)
@@ -124,7 +121,7 @@ def run_experiment(experiment: Experiment) -> Report:
     if pretrained is not None:
         on_first(lambda: keep_networks(Path(out) / NETWORKS, pretrained, run.distilled.protocol))
     names = None if experiment.baselines else ()
-    rows = judge(run.distilled, model, data, experiment.num_nets, names, pretrained)
+    rows = judge(run.distilled, method.model, data, experiment.num_nets, names, pretrained)
     report = Report(run, rows[0].evaluation, rows)
     on_first(lambda: leave(run, report))
     return report
@@ -165,6 +162,19 @@ def source(experiment: Experiment) -> dict[str, Any]:
     names = ("dataset", "model", "image_size", "channels", "zca", "precision", "pretrained")
     experts = {} if experiment.experts is None else {"experts": experiment.experts}  # as runs from before had none
     return {**{name: getattr(experiment, name) for name in names}, **experts}
+
+
+def load_method(experiment: Experiment, make: bool = True) -> tuple[Method, Dataset, Pretrained | None]:
+    """The method of an experiment, its data, and the networks that its sets are for, if these are pretrained.
+
+    make: whether to train networks that are missing. Raises what `load` and the method raise; a mistake in the options
+    is told before networks are trained for it.
+    """
+    if isinstance(experiment.method, UnrolledOptions):
+        protocol_of(experiment.method)
+    check_networks(experiment.method, *(n for n in ("pretrained", "experts") if getattr(experiment, n) is not None))
+    data, model, pretrained, experts = load(**source(experiment), make=make)
+    return make_method(model, experiment.method, pretrained, experts), data, pretrained
 
 
 def load(

@@ -242,7 +242,8 @@ def of_method(name: str, experiment: Experiment | None = None) -> Experiment:
     """
     wanted = method_named(name)
     if experiment is None:
-        return next(one for one in PRESETS.values() if type(one.method) is wanted.options)
+        presets = (one for one in PRESETS.values() if type(one.method) is wanted.options)
+        return next(presets, Experiment(method=wanted.options()))
     if type(experiment.method) is not wanted.options:
         raise OptionError(
             f"The experiment is one of the method {name_of(experiment.method)}, not of {name}: leave out --method, or "

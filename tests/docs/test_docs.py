@@ -15,7 +15,7 @@ from blocks import blocks as little_graph
 import dd_jax as dd
 from dd_jax.cli import COMMANDS, options
 from dd_jax.data import load_dataset
-from dd_jax.methods.named import METHODS
+from dd_jax.methods.registry import METHODS
 from dd_jax.models import mlp
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,68 @@
+"""The methods by name, for experiments and the command line."""
+
+from importlib import import_module
+from typing import Any, TypeAlias
+
+from dd_jax.errors import OptionError, unknown_name
+from dd_jax.methods.base import Method, MethodSpec
+from dd_jax.models import Model
+from dd_jax.types import Pretrained
+
+MethodOptions: TypeAlias = Any  # the options of one of the methods, a dataclass
+
+# Each is a file here with a `SPEC`; a new method adds its own.
+_FILES = (
+    "unrolled",
+    "distribution_matching",
+    "gradient_matching",
+    "graph_condensation",
+    "kernel_inducing_points",
+    "frepo",
+)
+METHODS: dict[str, MethodSpec] = {name: import_module(f"dd_jax.methods.{name}").SPEC for name in _FILES}
+
+
+def method_named(name: str) -> MethodSpec:
+    """The method called `name`, with - or _ between its words; OptionError for an unknown one."""
+    plain = name.replace("-", "_")
+    if plain not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    return METHODS[plain]
+
+
+def name_of(options: MethodOptions) -> str:
+    """The name of the method that these are the options of."""
+    return next(name for name, method in METHODS.items() if type(options) is method.options)
+
+
+def make_method(
+    model: Model, options: MethodOptions, pretrained: Pretrained | None = None, experts: Pretrained | None = None
+) -> Method:
+    """The method with these options.
+
+    pretrained: networks that its sets are to be for. experts: networks that it learns from.
+    Raises what the method raises; OptionError for networks that it doesn't take.
+    """
+    given = {"pretrained": pretrained, "experts": experts}
+    given = {role: networks for role, networks in given.items() if networks is not None}
+    check_networks(options, *given)
+    return METHODS[name_of(options)].make(model, options, **given)
+
+
+def check_networks(options: MethodOptions, *roles: str) -> None:
+    """OptionError for networks from elsewhere in a role that they don't have in the method with these options."""
+    name = name_of(options)
+    for role in roles:
+        if role != METHODS[name].networks:
+            raise OptionError(_other_role(name, role))
+
+
+def _other_role(name: str, role: str) -> str:
+    """What is wrong with networks of this role, in a sentence."""
+    own = METHODS[name].networks
+    able = ", ".join(other for other, its in METHODS.items() if its.networks == role)
+    if own == "experts":
+        return f"{name} learns from networks, and its sets are for others, drawn at random: say --experts."
+    if own == "pretrained":
+        return f"{name} makes sets for the networks that it learns from: say --pretrained, or use {able}."
+    return f"{name} starts from networks drawn at random: leave out --{role}, or use {able}."
