@@ -405,6 +405,14 @@ def test_networks_of_a_preset_are_made_where_they_are_missing(tmp_path, monkeypa
     assert "Did you mean 'digits-mlp'" in capsys.readouterr().err
 
 
+def test_what_is_said_beside_smoke_holds(tmp_path):
+    argv = ["--smoke", "--num-outer-steps", "7", "--num-epochs", "3", "--model", "mlp:hidden=(16,)"]
+    assert main(["distill", *argv, "--out", str(tmp_path)]) == 0
+    config = json.loads((tmp_path / "config.json").read_text())["config"]
+    assert (config["num_outer_steps"], config["method"]["num_epochs"], config["method"]["num_inits"]) == (7, 3, 1)
+    assert smoke(smoke(PRESETS["mnist-attack"])) == smoke(PRESETS["mnist-attack"])
+
+
 def test_a_table_goes_on_after_what_fails(tmp_path, capsys):
     there = PRESETS["digits"]
     table = {"gone": dataclasses.replace(there, dataset=f"npz:{tmp_path}/none.npz"), "here": there}

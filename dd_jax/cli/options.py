@@ -13,13 +13,14 @@ from dd_jax.runs.experiment import Experiment
 def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experiment | None = None) -> Experiment:
     """The experiment that the options describe, over a preset or `default`."""
     from dd_jax.methods import METHODS
-    from dd_jax.runs.presets import PRESETS, of_method, preset, smoke
+    from dd_jax.runs.presets import PRESETS, of_method, preset, smoke, with_few_networks
 
     name, argv = take_option(argv, "--preset")
     method, argv = take_option(argv, "--method")
     small, argv = take_flag(argv, "--smoke")
     named = preset(name) if name else default
     start = named or preset("digits") if method is None else of_method(method, named)
+    start = smoke(start) if small else start  # what is said beside it holds
     description = (
         f"{what}\n\n--preset NAME starts from the defaults of {', '.join(PRESETS)}. --method NAME takes a method, of "
         f"{', '.join(METHODS)}, with the defaults of its smallest preset. The options and defaults below are those of "
@@ -30,7 +31,7 @@ def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experim
                                        bases=(Experiment,), frozen=True)  # fmt: skip
     flat = tyro.conf.OmitArgPrefixes[tyro.conf.AvoidSubcommands[typed]]  # type: ignore[valid-type]
     experiment = Experiment(**vars(parse(flat, argv, prog, typed(**vars(start)), description)))
-    return smoke(experiment) if small else experiment
+    return with_few_networks(experiment) if small else experiment
 
 
 def parse(kind: Any, argv: Sequence[str], prog: str, default: Any = None, description: str | None = None) -> Any:

@@ -256,5 +256,10 @@ def smoke(experiment: Experiment) -> Experiment:
     """The same experiment in small: a few outer steps and networks, to see that everything works."""
     method = dataclasses.replace(experiment.method, **METHODS[name_of(experiment.method)].small)
     counts: dict[str, Any] = {"num_outer_steps": 4, "eval_every": 4, "num_eval_nets": 1, "num_nets": 1}
-    counts |= {name: smoke_networks(getattr(experiment, name)) for name in ("pretrained", "experts")}
-    return dataclasses.replace(experiment, method=method, baselines=False, **counts)
+    return with_few_networks(dataclasses.replace(experiment, method=method, baselines=False, **counts))
+
+
+def with_few_networks(experiment: Experiment) -> Experiment:
+    """The same experiment with a few networks in place of those of a preset of networks."""
+    few = {name: smoke_networks(getattr(experiment, name)) for name in ("pretrained", "experts")}
+    return dataclasses.replace(experiment, pretrained=few["pretrained"], experts=few["experts"])
