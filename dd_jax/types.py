@@ -226,6 +226,15 @@ class DistilledData:
     protocol: Protocol = dataclasses.field(default=Protocol(), metadata={"static": True})
     parameterisation: Parameterisation = dataclasses.field(default=PLAIN, metadata={"static": True})
 
+    def __new__(cls, *args: Any, **fields: Any) -> "DistilledData":
+        """Say what fields that were there once have become."""
+        if {"images", "adjacency"} & set(fields):
+            raise TypeError(
+                'The images of a distilled set are made of what was learnt: say learnt={"images": ...} or, of a graph, '
+                'learnt={"features": ..., "adjacency": ...}.'
+            )
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         if isinstance(self.learnt, jax.Array | np.ndarray):
             raise TypeError(

@@ -1,5 +1,8 @@
 """Sets of plain images, out of arrays and out of other sets."""
 
+import dataclasses
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +61,15 @@ def test_arrays_that_do_not_fit_together_are_explained(images, labels, options, 
 def test_one_array_in_place_of_learnt_ones_is_explained():
     with pytest.raises(TypeError, match="distilled_from_arrays"):
         dd.DistilledData(jnp.zeros((1, 2, 4, 4, 1)), jnp.zeros((1, 2), jnp.int32), jnp.ones(1))
+
+
+def test_what_images_have_become_is_said(digits_mlp):
+    made = dd.distilled_from_arrays(IMAGES, LABELS)
+    with pytest.raises(TypeError, match=r'say learnt=\{"images": \.\.\.\}'):
+        dataclasses.replace(made, images=made.images)
+    again = pickle.loads(pickle.dumps(made))
+    np.testing.assert_array_equal(again.images, made.images)
+    assert dataclasses.replace(made, learnt={"images": made.images + 1}).images.max() == 1
 
 
 def test_several_images_of_a_stored_one_become_plain_ones():
