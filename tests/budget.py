@@ -18,7 +18,7 @@ import pytest
 BUDGETS = Path(__file__).with_name("budgets.json")
 REPORT = Path(__file__).parents[1] / ".cache" / "test-seconds.json"
 ALLOWED = 2.0  # times its budget
-LEAST = 20.0  # seconds that any file may take: what it shares with others it may be the first to compile
+BESIDES = 15.0  # seconds: what it shares with others it may be the first to compile
 SLOW = 1.0  # seconds that make a test slow
 _REFERENCE = 0.09  # processor seconds of the calibration loop on the machine that the budgets are for
 
@@ -97,7 +97,9 @@ class _Keeper:
                 self.tests[report.nodeid] = tuple(value)
 
     def pytest_sessionfinish(self, session, exitstatus):
-        speed = _REFERENCE / calibration()
+        speed = min(
+            1.0, _REFERENCE / calibration()
+        )  # a faster machine is not held to more: the loop is short, and jumps
         files: dict[str, float] = defaultdict(float)
         for name, (processor, _) in self.tests.items():
             files[name.partition("::")[0]] += processor * speed
@@ -113,7 +115,7 @@ class _Keeper:
         self.over = {
             name: (spent, budgets[name])
             for name, spent in files.items()
-            if name in budgets and spent > max(LEAST, ALLOWED * budgets[name])
+            if name in budgets and spent > ALLOWED * budgets[name] + BESIDES
         }
         if self.over and exitstatus == 0 and not os.environ.get("DD_JAX_NO_BUDGETS"):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
