@@ -248,6 +248,11 @@ class DistilledData:
         return self.parameterisation.decode(self.learnt)
 
     @property
+    def shape_of_images(self) -> Any:
+        """What has the shape of `images`, without making them."""
+        return jax.eval_shape(self.parameterisation.decode, dict(self.learnt))
+
+    @property
     def arrays(self) -> dict[str, jax.Array]:
         """All that is stored, by name."""
         return {**self.learnt, "labels": self.labels, "step_sizes": self.step_sizes}

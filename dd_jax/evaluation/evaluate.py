@@ -64,7 +64,7 @@ def evaluate(
     """
     if num_nets < 1 or (num_epochs is not None and num_epochs < 0):
         raise OptionError(f"num_nets must be at least 1 and num_epochs at least 0; found {num_nets} and {num_epochs}.")
-    check_fits(model, distilled.images, dataset.num_classes, "distilled set")
+    check_fits(model, distilled.shape_of_images, dataset.num_classes, "distilled set")
     training = training_of(protocol, distilled, num_epochs)
     _warn(distilled, training is not None)
     own = distilled.protocol
@@ -122,7 +122,7 @@ def train_on(
     Raises DataError if the network was built for other images or classes, or has to be given; OptionError for an
     unknown protocol.
     """
-    check_fits(model, distilled.images, len(distilled.class_names) or model.num_classes, "distilled set")
+    check_fits(model, distilled.shape_of_images, len(distilled.class_names) or model.num_classes, "distilled set")
     training = training_of(protocol, distilled, num_epochs)
     _warn(distilled, training is not None)
     if params is None:

@@ -35,7 +35,6 @@ SCHEMA_VERSION = 2
 _JSON = "distilled.json"
 _SEAL = "content_sha256"
 _TRANSFORM = "transform/"  # prefix of the transform's arrays in the npz
-_BESIDES = ("labels", "step_sizes", "pixels")  # what was learnt, in the npz
 _PLAIN_VALUES = (str, int, float, bool, type(None))  # that settings may have
 _FLOATS = (np.float16, np.float32, np.float64)
 _SEEDS = range(-(2**63), 2**63)  # that JAX takes
@@ -177,7 +176,7 @@ def _pixels(distilled: DistilledData) -> np.ndarray:
 
 
 def _learnt(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    others = (*_BESIDES, *_INTEGERS)
+    others = (*_INTEGERS, "step_sizes")
     return {name: array for name, array in arrays.items() if name not in others and not name.startswith(_TRANSFORM)}
 
 

@@ -6,7 +6,7 @@ from dd_jax.synthetic.graph import GRAPH, GraphSet, adjacency_of, graph_set
 from dd_jax.synthetic.initial import class_means, initial_images, kmeans_centres, sample_per_class
 from dd_jax.synthetic.labelled_pixels import LabelledPixels, labelled_pixels, pixels_of
 from dd_jax.synthetic.multi_formation import MULTI_FORMATION, MultiFormation, multi_formation, num_formed
-from dd_jax.synthetic.order import ORDERS, batch_of_step, batches_of_steps
+from dd_jax.synthetic.order import ORDERS, batch_of_step
 from dd_jax.synthetic.pixels import Pixels, pixels
 from dd_jax.synthetic.plain import as_plain, distilled_from_arrays
 from dd_jax.synthetic.select import cover, herd, nearest_to_centres
@@ -29,7 +29,6 @@ __all__ = [
     "adjacency_of",
     "as_plain",
     "batch_of_step",
-    "batches_of_steps",
     "class_means",
     "cover",
     "distilled_from_arrays",

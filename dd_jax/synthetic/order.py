@@ -1,7 +1,6 @@
 """Which images of a distilled set make up the batch of an inner step."""
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
@@ -22,8 +21,3 @@ def batch_of_step(images: jax.Array, labels: Labels, order: str, key: jax.Array,
     shuffled = jax.random.permutation(jax.random.fold_in(key, t // num_batches), num_batches * size)
     mine = lax.dynamic_slice_in_dim(shuffled, (t % num_batches) * size, size)
     return Batch(images.reshape(-1, *images.shape[2:])[mine], labels.reshape(-1, *labels.shape[2:])[mine])
-
-
-def batches_of_steps(images: jax.Array, labels: Labels, order: str, key: jax.Array, steps: Int[Array, " t"]) -> Batch:
-    """The batches of several inner steps, with a leading axis for these."""
-    return jax.vmap(lambda t: batch_of_step(images, labels, order, key, t))(jnp.asarray(steps))

@@ -14,7 +14,7 @@ from dd_jax.errors import DataError, OptionError
 from dd_jax.evaluation.coresets import SetShape, as_distilled, random_images
 from dd_jax.evaluation.protocols import misuse, training_of
 from dd_jax.inner import fit, gradient_descent, unroll
-from dd_jax.synthetic import batches_of_steps
+from dd_jax.synthetic import batch_of_step
 from dd_jax.types import Batch, Protocol
 
 QUICK = dd.Training(epochs=5, batch_size=16, learning_rate=0.1, optimiser="sgd", drop_last=False)
@@ -27,6 +27,10 @@ def distilled(digits) -> dd.DistilledData:
     found = as_distilled(images, SetShape(2, 3, 2), 0.3, Protocol())
     sizes = jnp.linspace(0.5, 0.1, 6)
     return dataclasses.replace(found, step_sizes=sizes, transform=digits.transform, class_names=digits.class_names)
+
+
+def batches_of_steps(images, labels, order, key, steps):
+    return jax.vmap(lambda t: batch_of_step(images, labels, order, key, t))(steps)
 
 
 def with_protocol(distilled, **changes):

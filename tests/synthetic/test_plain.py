@@ -77,6 +77,7 @@ def test_several_images_of_a_stored_one_become_plain_ones():
     form = Parameterisation.of(MULTI_FORMATION, formation="single", factor=2)
     labels = jnp.repeat(jnp.arange(2, dtype=jnp.int32), 4)[None]
     made = dd.DistilledData({"stored": stored}, labels, jnp.ones(1), parameterisation=form)
+    assert made.shape_of_images.shape == made.images.shape
     plain = as_plain(made)
     assert plain.parameterisation == PLAIN
     np.testing.assert_array_equal(plain.images, made.images)
