@@ -32,14 +32,16 @@ from dd_jax.runs import (
     estimate,
     export,
     load_distilled,
+    load_experts,
     load_pretrained,
     pretrain,
+    pretrain_experts,
     save_distilled,
     use_cores,
 )
 from dd_jax.runs import write_report as report
 from dd_jax.synthetic import distilled_from_arrays
-from dd_jax.types import Batch, Dataset, DistilledData, Edges, Nodes, Pretrained, Protocol, Transform
+from dd_jax.types import Batch, Dataset, DistilledData, Edges, Experts, Nodes, Pretrained, Protocol, Transform
 
 __version__ = "0.1.0"
 
@@ -54,6 +56,7 @@ __all__ = [
     "Edges",
     "Estimate",
     "Evaluation",
+    "Experts",
     "Exported",
     "Nodes",
     "OptionError",
@@ -79,10 +82,12 @@ __all__ = [
     "graph_from_arrays",
     "load_dataset",
     "load_distilled",
+    "load_experts",
     "load_pretrained",
     "methods",
     "models",
     "pretrain",
+    "pretrain_experts",
     "report",
     "save_distilled",
     "storage_bytes",

@@ -5,7 +5,7 @@ All of them hold arrays and names only. What can be done with them lives on the 
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -175,6 +175,36 @@ class Pretrained:
     accuracies: Mapping[str, Float[np.ndarray, " nets"]]
     read: Callable[[str, int, int], Networks]
     num_selection: int
+    training: Mapping[str, Any]
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Experts:
+    """Networks as they were all along their training on real data: what trajectory matching learns from.
+
+    name: what they were trained on and are, e.g. "mnist-mlp".
+    model, settings: the architecture, as for `dd_jax.models.make`; image_shape (H, W, C) and num_classes it is for.
+    dataset: fingerprint of the dataset that they were trained on.
+    accuracies: (N, S), of each of N networks at each of its S snapshots, on `split` of that dataset.
+    epochs: (S,) passes through the real images before each snapshot; the first is 0, the untrained network.
+    read: (network, numbers of its snapshots) -> params with a leading axis over these, float32. Nothing else is read
+        from the disk.
+    num_bytes: of all of them on the disk. training: how they were trained, as plain values.
+    fingerprint: a hash of the weights.
+    """
+
+    name: str
+    model: str
+    settings: Mapping[str, Any]
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    dataset: str
+    accuracies: Float[np.ndarray, "nets snapshots"]
+    split: str
+    epochs: Float[np.ndarray, " snapshots"]
+    read: Callable[[int, Sequence[int]], Networks]
+    num_bytes: int
     training: Mapping[str, Any]
     fingerprint: str
 

@@ -47,7 +47,7 @@ HOMES = {
     "matplotlib": ("dd_jax/figures/", "dd_jax/runs/export/sheets.py"),
     "rich": ("dd_jax/runs/progress.py",),
     "tensorboardX": ("dd_jax/runs/board.py",),
-    "safetensors": ("dd_jax/runs/weights.py", "dd_jax/runs/pretrained.py"),
+    "safetensors": ("dd_jax/runs/weights.py", "dd_jax/runs/pretrained.py", "dd_jax/runs/expert_files.py"),
     "sklearn": ("dd_jax/data/", "dd_jax/synthetic/", "dd_jax/evaluation/"),
     "torch": (
         "dd_jax/runs/export/train_torch.py",

@@ -42,6 +42,7 @@ from dd_jax.inner.ridge import (
     ridge_weights,
 )
 from dd_jax.inner.rules import Rule, adam, gradient_descent, momentum
+from dd_jax.inner.snapshots import check_every, pass_with_snapshots
 from dd_jax.inner.unroll import Looks, Window, unroll, unroll_with_looks
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "batch_loss",
     "by_class",
     "centred",
+    "check_every",
     "check_regulariser",
     "choose_remat",
     "chunked_loss",
@@ -97,6 +99,7 @@ __all__ = [
     "networks_of",
     "on_each",
     "on_one",
+    "pass_with_snapshots",
     "pretrained_init",
     "random_init",
     "rate_unit",

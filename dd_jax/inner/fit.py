@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -142,6 +142,27 @@ def trainer(
     Raises OptionError for settings out of range.
     Source: the released code of Wang et al. 2018, mode "train" (Adam with b1 0.5, batches of 1,024, halving steps).
     """
+    prepare = passes(apply, training, unit, transform)
+    optimiser = _optimiser(training)
+
+    def init(params: Params) -> FitState:
+        return FitState(params, optimiser.init(params), jnp.int32(0), params if training.average else None)
+
+    def epoch(key: jax.Array, state: FitState, images: Batch) -> FitState:
+        step, carry, given = prepare(key, state, images)
+        (params, moments, average), _ = lax.scan(step, carry, given)
+        return FitState(params, moments, state.epoch + 1, average)
+
+    return Trainer(init, epoch)
+
+
+def passes(
+    apply: Apply, training: Training, unit: Float[Array, ""] | None = None, transform: Transform | None = None
+) -> Callable[[jax.Array, FitState, Batch], tuple[Callable[[Any, Any], tuple[Any, None]], Any, Any]]:
+    """As `trainer`: (key, state, images) -> one pass as what `lax.scan` takes: a step, its carry, minibatches.
+
+    The carry is (parameters, the optimiser's moments, their average or None); the minibatches have a leading axis.
+    """
     _check(training)
     assert training.learning_rate is not None
     if training.relative and unit is None:
@@ -159,10 +180,7 @@ def trainer(
         halvings = jnp.floor(epochs_done / training.decay_epochs) if training.schedule == "step" else 0.0
         return jnp.float32(base_rate) * 0.5**halvings
 
-    def init(params: Params) -> FitState:
-        return FitState(params, optimiser.init(params), jnp.int32(0), params if training.average else None)
-
-    def epoch(key: jax.Array, state: FitState, images: Batch) -> FitState:
+    def prepare(key: jax.Array, state: FitState, images: Batch) -> tuple[Any, Any, Any]:
         total = images.labels.shape[0]
         size, count = min(training.batch_size, total), steps_per_epoch(training, total)
         whole = count * size <= total
@@ -190,11 +208,9 @@ def trainer(
             )
             return (params, moments, average), None
 
-        carry = state.params, state.moments, state.average
-        (params, moments, average), _ = lax.scan(step, carry, (jnp.arange(count), order))
-        return FitState(params, moments, state.epoch + 1, average)
+        return step, (state.params, state.moments, state.average), (jnp.arange(count), order)
 
-    return Trainer(init, epoch)
+    return prepare
 
 
 def fit(

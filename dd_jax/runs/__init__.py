@@ -2,6 +2,8 @@
 
 from dd_jax.runs.artefact import load_distilled, load_provenance, save_distilled
 from dd_jax.runs.estimates import Estimate, estimate
+from dd_jax.runs.expert_files import load_experts
+from dd_jax.runs.experts import EXPERT_TRAINING, pretrain_experts
 from dd_jax.runs.export import Exported, export
 from dd_jax.runs.loop import Run, RunInterrupted, distill
 from dd_jax.runs.pretrain import pretrain
@@ -10,6 +12,7 @@ from dd_jax.runs.report import write_report
 from dd_jax.runs.runtime import use_cores
 
 __all__ = [
+    "EXPERT_TRAINING",
     "Estimate",
     "Exported",
     "Run",
@@ -18,9 +21,11 @@ __all__ = [
     "estimate",
     "export",
     "load_distilled",
+    "load_experts",
     "load_pretrained",
     "load_provenance",
     "pretrain",
+    "pretrain_experts",
     "save_distilled",
     "save_pretrained",
     "use_cores",

@@ -66,7 +66,7 @@ def pretrain(
     if num_nets < 1 or num_held_out < 0:
         raise OptionError(f"num_nets must be at least 1 and num_held_out at least 0; found {num_nets}, {num_held_out}.")
     check_fits(model, data.train, data.num_classes)
-    _check_known(model)
+    check_known(model)
     trainer(model.apply, training)  # raises what is wrong with its settings
     out = Path(out).expanduser().absolute()
     config = plain(
@@ -99,7 +99,7 @@ def pretrain(
                 jobs = missing[start : start + crew.size]
                 networks, accuracies = crew.train(jobs, stop, folder)
                 singles = [jax.tree.map(lambda leaf, i=i: leaf[i], networks) for i in range(len(jobs))]
-                diverged = [job for job, params in zip(jobs, singles, strict=True) if not _finite(params)]
+                diverged = [job for job, params in zip(jobs, singles, strict=True) if not is_finite(params)]
                 for job, params, accuracy in zip(jobs, singles, accuracies, strict=False):
                     if job not in diverged:
                         _keep(_file(folder, *job), params, accuracy)
@@ -140,7 +140,7 @@ class _Crew:
         """The networks of `jobs` after training, and their accuracies on test; whatever fills the group comes after."""
         keys = jnp.stack([self._key(*jobs[min(i, len(jobs) - 1)]) for i in range(self.size)])
         keys = replicate(keys, self.mesh)
-        states = _begin(self.model.init, self.model.apply, self.training, self.mesh, self.numbers, keys)
+        states = start_training(self.model.init, self.model.apply, self.training, self.mesh, self.numbers, keys)
         given = self.numbers, self.real, self.transform
         for _ in range(self.epochs):
             if stop():
@@ -156,7 +156,7 @@ class _Crew:
 
 
 @functools.partial(quick_jit, static_argnums=(0, 1, 2, 3))
-def _begin(init, apply, training, mesh, numbers, keys):
+def start_training(init, apply, training, mesh, numbers, keys):
     def each(numbers, keys):
         first = trainer(apply, with_numbers(training, numbers)).init
         return map_over(lambda key: first(init(jax.random.fold_in(key, 0))), keys, None)
@@ -183,11 +183,11 @@ def num_selection(train: int) -> int:
     return min(10, train // 10) if train >= 20 else 0
 
 
-def _finite(params: Params) -> bool:
+def is_finite(params: Params) -> bool:
     return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
-def _check_known(model: Model) -> None:
+def check_known(model: Model) -> None:
     """Raise DataError unless the file will be readable: it names a model of the library and its settings."""
     try:
         built = models.make(model.name, model, **models.architecture(model))

@@ -48,7 +48,7 @@ def save_pretrained(path: str | Path, networks: Mapping[str, Networks], pretrain
     tensors: dict[str, np.ndarray] = {}
     digest = hashlib.sha256()
     for part in PARTS:
-        for name, leaf in sorted(_named(networks[part]).items()):
+        for name, leaf in sorted(named(networks[part]).items()):
             tensors[f"{part}/{name}"] = np.ascontiguousarray(leaf, np.float32)
             if part == "train":
                 digest.update(name.encode())
@@ -91,7 +91,7 @@ def load_pretrained(path: str | Path, model: Model | None = None) -> Pretrained:
 
     def read(part: str, first: int, last: int) -> Networks:
         first, last = (min(end, len(accuracies[part])) for end in (first, last))
-        leaves = [_tensor(path, f"{part}/{name}", first, last) for name in _named(template)]
+        leaves = [_tensor(path, f"{part}/{name}", first, last) for name in named(template)]
         if not all(np.isfinite(leaf).all() for leaf in leaves):
             raise DataError(f"{path} holds weights that are not finite. Make it anew with dd-jax pretrain.")
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
@@ -218,7 +218,7 @@ def _check_tensors(
     expected = {
         f"{part}/{name}": [len(accuracies[part]), *leaf.shape]
         for part in PARTS
-        for name, leaf in _named(template).items()
+        for name, leaf in named(template).items()
     } | {f"{part}.accuracy": [len(accuracies[part])] for part in PARTS}
     for name, shape in expected.items():
         if name not in found:
@@ -258,7 +258,7 @@ def _from_torchvision(path: Path, model: Model | None) -> Pretrained:
     )
 
 
-def _named(params: Params) -> dict[str, Any]:
+def named(params: Params) -> dict[str, Any]:
     """The leaves of nested dicts by their path, "Conv_0/kernel", in the order of the tree."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     return {"/".join(str(key.key) for key in keys): leaf for keys, leaf in leaves}
