@@ -28,8 +28,11 @@ PROTOCOLS: Mapping[str, Training | Regression] = {
     # Zhao & Bilen 2021 and 2023 (DM); 20 networks. Digits aren't mirrored.
     "dsa": _DSA,
     "dsa-digits": dataclasses.replace(_DSA, augment="dsa_no_flip"),
-    # Cazenavette et al. 2022, and its followers TESLA and DATM (5 networks): at the learnt step size.
+    # Cazenavette et al. 2022, and its followers TESLA and DATM (5 networks): at the learnt step size. Digits
+    # aren't mirrored, and sets that are learnt without augmentation are trained on without.
     "mtt": dataclasses.replace(_DSA, learning_rate=None),
+    "mtt-digits": dataclasses.replace(_DSA, learning_rate=None, augment="dsa_no_flip"),
+    "mtt-plain": dataclasses.replace(_DSA, learning_rate=None, augment="none"),
     # Kim et al. 2022. Digits, as in the released code for several images out of one, are neither mirrored nor mixed.
     "idc": dataclasses.replace(
         _DC, epochs=1000, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="crop_flip", cutmix=True

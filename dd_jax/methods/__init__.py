@@ -12,6 +12,7 @@ from dd_jax.methods.kernel_inducing_points import (
 )
 from dd_jax.methods.outer import outer_adam, outer_lamb, outer_sgd
 from dd_jax.methods.registry import METHODS, MethodOptions, check_networks, make_method, method_named, name_of
+from dd_jax.methods.trajectory_matching import TrajectoryMatchingOptions, trajectory_matching
 from dd_jax.methods.unrolled import UnrolledOptions, protocol_of, unrolled
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Method",
     "MethodOptions",
     "MethodSpec",
+    "TrajectoryMatchingOptions",
     "UnrolledOptions",
     "check_networks",
     "distribution_matching",
@@ -39,5 +41,6 @@ __all__ = [
     "outer_sgd",
     "protocol_of",
     "solve_labels",
+    "trajectory_matching",
     "unrolled",
 ]

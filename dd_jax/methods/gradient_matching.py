@@ -30,7 +30,7 @@ from dd_jax.methods.matching import (
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, slower_steps
 from dd_jax.models import Model, check_pretrained
 from dd_jax.synthetic import SoftLabelled, Synthetic, soft_labels
-from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Networks, Params, Pretrained, Protocol
+from dd_jax.types import Batch, Dataset, DistilledData, Experts, Learnable, Networks, Params, Pretrained, Protocol
 
 _BASE_COUNT = 10  # images of each class that Kim et al. give their learning rate for
 
@@ -61,7 +61,7 @@ def gradient_matching(
     model: Model,
     options: GradientMatchingOptions | None = None,
     *,
-    experts: Pretrained | None = None,
+    experts: Pretrained | Experts | None = None,
     **overrides: Any,
 ) -> Method:
     """Learn images whose gradients, in networks that are being trained, are those of real images of their class.
@@ -83,6 +83,11 @@ def gradient_matching(
         )
     opts = with_loops(with_overrides(options or GradientMatchingOptions(), overrides))
     check_options(model, opts)
+    if isinstance(experts, Experts):
+        raise OptionError(
+            f"gradient_matching learns from networks as they are, and {experts.name} are networks all along their "
+            "training: give what dd_jax.load_pretrained(file) reads, or use trajectory_matching."
+        )
     if experts is not None:
         check_pretrained(experts, model)
     synthetic, optimiser = _images(model, opts), _image_steps(model, opts)

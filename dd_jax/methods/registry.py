@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.methods.base import Method, MethodSpec
 from dd_jax.models import Model
-from dd_jax.types import Pretrained
+from dd_jax.types import Experts, Pretrained
 
 MethodOptions: TypeAlias = Any  # the options of one of the methods, a dataclass
 
@@ -15,6 +15,7 @@ _FILES = (
     "unrolled",
     "distribution_matching",
     "gradient_matching",
+    "trajectory_matching",
     "graph_condensation",
     "kernel_inducing_points",
     "frepo",
@@ -36,11 +37,15 @@ def name_of(options: MethodOptions) -> str:
 
 
 def make_method(
-    model: Model, options: MethodOptions, pretrained: Pretrained | None = None, experts: Pretrained | None = None
+    model: Model,
+    options: MethodOptions,
+    pretrained: Pretrained | None = None,
+    experts: Pretrained | Experts | None = None,
 ) -> Method:
     """The method with these options.
 
-    pretrained: networks that its sets are to be for. experts: networks that it learns from.
+    pretrained: networks that its sets are to be for. experts: networks that it learns from, at the end
+    of their training or all along it.
     Raises what the method raises; OptionError for networks that it doesn't take.
     """
     given = {"pretrained": pretrained, "experts": experts}

@@ -39,7 +39,7 @@ from dd_jax.models.own import from_flax, from_functions
 from dd_jax.models.resnet import resnet18
 from dd_jax.models.sgc import sgc
 from dd_jax.models.vgg import vgg11
-from dd_jax.types import Batch, Pretrained
+from dd_jax.types import Batch, Experts, Pretrained
 
 MODELS: Mapping[str, Callable[..., Model]] = {
     "alexcifarnet": alexcifarnet,
@@ -104,7 +104,7 @@ def check_fits(model: Model, images: Any, num_classes: int, what: str = "dataset
         )
 
 
-def check_pretrained(pretrained: Pretrained, model: Model) -> None:
+def check_pretrained(pretrained: Pretrained | Experts, model: Model) -> None:
     """Raise DataError unless the pretrained networks are of the architecture `model`, with weights of its shapes.
 
     Their images may have another size where that makes no difference to the weights (LeNet at 28 and 32 pixels).

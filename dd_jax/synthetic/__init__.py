@@ -12,6 +12,7 @@ from dd_jax.synthetic.plain import as_plain, distilled_from_arrays
 from dd_jax.synthetic.select import cover, herd, nearest_to_centres
 from dd_jax.synthetic.soft_labels import SoftLabelled, soft_labels
 from dd_jax.synthetic.step_batches import StepBatches, step_batches
+from dd_jax.synthetic.step_sized import StepSized, raw_rate, step_sized
 
 # Kinds of distilled sets that can be read from a disk; a new one adds its own.
 PARAMETERISATIONS: dict[str, Kind] = {kind.name: kind for kind in (PLAIN.kind, MULTI_FORMATION, GRAPH)}
@@ -25,6 +26,7 @@ __all__ = [
     "Pixels",
     "SoftLabelled",
     "StepBatches",
+    "StepSized",
     "Synthetic",
     "adjacency_of",
     "as_plain",
@@ -42,7 +44,9 @@ __all__ = [
     "num_formed",
     "pixels",
     "pixels_of",
+    "raw_rate",
     "sample_per_class",
     "soft_labels",
     "step_batches",
+    "step_sized",
 ]

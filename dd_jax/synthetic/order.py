@@ -1,6 +1,7 @@
 """Which images of a distilled set make up the batch of an inner step."""
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
@@ -21,3 +22,15 @@ def batch_of_step(images: jax.Array, labels: Labels, order: str, key: jax.Array,
     shuffled = jax.random.permutation(jax.random.fold_in(key, t // num_batches), num_batches * size)
     mine = lax.dynamic_slice_in_dim(shuffled, (t % num_batches) * size, size)
     return Batch(images.reshape(-1, *images.shape[2:])[mine], labels.reshape(-1, *labels.shape[2:])[mine])
+
+
+def minibatch_of_step(total: int, size: int, key: jax.Array, t: Int[Array, ""]) -> Int[Array, " size"]:
+    """Which of `total` images make up minibatch t: in passes of total // size minibatches, each in an order of its own.
+
+    What doesn't fill a last minibatch is left out of its pass. A minibatch of all images has them in their own order.
+    """
+    if size == total:
+        return jnp.arange(total)
+    per_pass = total // size
+    order = jax.random.permutation(jax.random.fold_in(key, t // per_pass), total)
+    return lax.dynamic_slice_in_dim(order, (t % per_pass) * size, size)

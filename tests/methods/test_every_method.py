@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cut_runs import cut_and_whole
 from steps import one_step
+from trajectories import random_experts
 
 import dd_jax as dd
 from dd_jax.methods import METHODS, Method, make_method
@@ -26,6 +27,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "gradient_matching": {
         "batch_size": 8, "num_matches": 2, "inner_epochs": 1, "learn_labels": True,
         "inner_batch_size": 1, "inner_momentum": 0.5, "inner_weight_decay": 0.1, "schedule": "step",
+    },
+    "trajectory_matching": {
+        "num_inner_steps": 2, "batch_size": 2, "expert_epochs": 1, "max_start": 2, "first_max_start": 1,
+        "augment": "none", "learn_labels": True, "max_loss": 3.0, "clip_norm": 0.01, "schedule": "step",
+        "remat": "steps", "protocol": "dc",
     },
     "distribution_matching": {"batch_size": 8, "augment": "none", "schedule": "step"},
     "kernel_inducing_points": {"batch_size": 30, "schedule": "step"},
@@ -50,8 +56,13 @@ def graph():
     return dd.graph_from_arrays(features, edges, labels, **parts)
 
 
+@pytest.fixture(scope="module")
+def experts(tiny):
+    return random_experts(dd.models.mlp(tiny, hidden=(5,)), tiny)
+
+
 @pytest.fixture
-def build(tiny, graph):
+def build(tiny, graph, experts):
     """(name, options) -> (a method made of freshly built parts, its data)."""
 
     def built(name: str, **options: Any) -> tuple[Method, dd.Dataset]:
@@ -61,7 +72,8 @@ def build(tiny, graph):
             model = dd.models.infinite_mlp(data)
         else:
             model = dd.models.gcn(data, hidden=4) if data is graph else dd.models.mlp(data, hidden=(5,))
-        return make_method(model, METHODS[name].options(**{**SMALL[name], **options})), data
+        learnt_from = experts if name == "trajectory_matching" else None
+        return make_method(model, METHODS[name].options(**{**SMALL[name], **options}), experts=learnt_from), data
 
     return built
 
@@ -169,11 +181,15 @@ def test_two_options_that_change_the_program_give_two(name, build):
 OUTSIDE: dict[str, tuple[str, ...]] = {
     "unrolled": ("init_images", "init_step_size", "init_step_decay", "attack_weight", "remat", "attack_labels"),
     "gradient_matching": ("init_images", "protocol"),
+    "trajectory_matching": (
+        "init_images", "init_labels", "expert_epochs", "min_start", "max_start", "first_max_start", "growth_steps",
+        "protocol", "remat",
+    ),
     "distribution_matching": ("init_images", "protocol"),
     "kernel_inducing_points": ("init_images", "init_labels", "protocol"),
     "frepo": ("init_images", "protocol"),
     "graph_condensation": ("protocol",),
-}
+}  # fmt: skip
 
 
 @every

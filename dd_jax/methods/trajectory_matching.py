@@ -1,0 +1,281 @@
+"""Trajectory matching: images on which training goes where it went on real data (Cazenavette et al. 2022)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from dd_jax.inner import augment, choose_remat, gradient_descent, mean_over, unroll
+from dd_jax.inner.first_order import first_order_value_and_gradient
+from dd_jax.inner.trajectories import trajectory_distance
+from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.drawing import runs_mapped
+from dd_jax.methods.expert_windows import ExpertWindows, check_dataset, check_experts, expert_windows
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, slower_steps
+from dd_jax.methods.trajectory_options import TrajectoryMatchingOptions, check_options, protocol_for
+from dd_jax.models import Model
+from dd_jax.synthetic import SoftLabelled, StepSized, Synthetic, pixels, raw_rate, soft_labels, step_sized
+from dd_jax.synthetic.order import minibatch_of_step
+from dd_jax.types import Batch, Dataset, DistilledData, Experts, Learnable, Params, Pretrained
+
+_WINDOW = 64  # outer steps whose starts and targets are in memory at the same time
+
+
+class TrajectoryMatchingState(NamedTuple):
+    """learnable: images, labels if they are learnt, the raw step size; outer: the optimiser's state."""
+
+    learnable: StepSized
+    outer: OuterState
+
+
+class TrajectoryMatchingInfo(NamedTuple):
+    """loss: normalised distance from the experts' weights, 1 where the inner steps lead nowhere; mean over the starts.
+
+    hypergradient_norm: global norm of its gradient. step_size: of the inner steps, after this outer step.
+    start: mean number of the snapshots started from. updated: 1, or 0 where the loss was above `max_loss`.
+    """
+
+    loss: Float[Array, ""]
+    hypergradient_norm: Float[Array, ""]
+    step_size: Float[Array, ""]
+    start: Float[Array, ""]
+    updated: Float[Array, ""]
+
+
+class TrajectoryArrays(NamedTuple):
+    """What a step reads. experts: starts and targets of some outer steps, which are gone through again and again."""
+
+    experts: ExpertWindows
+
+
+def trajectory_matching(
+    model: Model,
+    options: TrajectoryMatchingOptions | None = None,
+    *,
+    experts: Experts | Pretrained | None = None,
+    **overrides: Any,
+) -> Method:
+    """Learn images and a step size on which N steps of training lead to where M epochs on real data led experts.
+
+    min over (x, eta) of E_s |theta_N - theta*_{s+M}|^2 / |theta*_s - theta*_{s+M}|^2,
+    theta_0 = theta*_s, theta_{i+1} = theta_i - eta grad l(theta_i; A(x_i), y_i)
+
+    theta*: an expert's snapshots; x_i: a minibatch of the shuffled set; A: `augment`, drawn in every inner step. The
+    gradient is exact, by reverse-mode differentiation through all N steps, or with gradient="first_order" the
+    approximation of TESLA, see `dd_jax.inner.first_order`.
+    experts: as `dd_jax.load_experts` reads them, of the same architecture, trained on the dataset that is distilled.
+    options: hyper-parameters; overrides: single ones by name, e.g. trajectory_matching(model, experts=e, max_start=5).
+    Raises OptionError for options out of range, unknown names, missing experts or too few of their snapshots; DataError
+    for experts of another architecture and, at the start of a run, for such as were trained on another dataset.
+    Source: Cazenavette et al. 2022, *Dataset Distillation by Matching Training Trajectories*, algorithm 1; Cui et al.
+    2023 (first_order); Guo et al. 2024 (first_max_start, max_loss, learn_labels with init_labels="expert").
+    """
+    opts = with_overrides(options or TrajectoryMatchingOptions(), overrides)
+    total = model.num_classes * opts.images_per_class
+    check_options(opts, total)
+    check_experts(experts, model, opts)
+    assert isinstance(experts, Experts)
+    synthetic, optimiser, protocol = images_of(model, opts), _optimiser(opts), protocol_for(opts)
+
+    def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> TrajectoryMatchingState:
+        learnable = synthetic.init(key, dataset)
+        if opts.init_labels == "expert":
+            learnable = _answered(model, experts, learnable)
+        return TrajectoryMatchingState(learnable, optimiser.init(learnable, num_outer_steps))
+
+    def distilled(state: TrajectoryMatchingState) -> DistilledData:
+        return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
+
+    def arrays(dataset: Dataset) -> TrajectoryArrays:
+        check_dataset(experts, dataset)
+        read = expert_windows(experts, opts, _WINDOW)
+        return TrajectoryArrays(jax.tree.map(jnp.asarray, read(0, 0)))
+
+    static = dataclasses.replace(opts, remat=_remat(model, opts))
+    step, given = compiled_step(_step, model, static, _ROLES, arrays)
+    return Method(
+        "trajectory_matching",
+        init,
+        step,
+        distilled,
+        model,
+        {**dataclasses.asdict(opts), "experts": experts.fingerprint},
+        lambda available: min(available, opts.num_inits),
+        given,
+        slower=slower_steps,
+        summary=f"{total} images, {opts.num_inner_steps} inner steps to where {len(experts.accuracies)} experts "
+        f"{experts.name} were {opts.expert_epochs} snapshots later",
+        protocol=protocol,
+    )
+
+
+_ROLES = Roles(
+    numbers={
+        "learning_rate": None,
+        "label_learning_rate": None,
+        "step_size_learning_rate": None,
+        "init_step_size": None,
+        "momentum": None,
+        "clip_norm": None,
+        "decay_every": None,
+        "max_loss": None,
+    },
+    outside=(
+        "init_images", "init_labels", "expert_epochs", "min_start", "max_start", "first_max_start", "growth_steps",
+        "protocol",
+    ),
+)  # fmt: skip
+
+
+def _step(model: Model, opts: TrajectoryMatchingOptions) -> StepFn:
+    synthetic, optimiser = images_of(model, opts), _optimiser(opts)
+    at_once = None if runs_mapped(opts.over_inits) else opts.num_inits
+    gradient_of = trajectory_gradient(model, synthetic, opts)
+    shares = _shares(opts)
+
+    def step(
+        key: jax.Array, state: TrajectoryMatchingState, arrays: TrajectoryArrays
+    ) -> tuple[TrajectoryMatchingState, TrajectoryMatchingInfo]:
+        experts = arrays.experts
+        mine = jax.tree.map(lambda leaf: leaf[state.outer.step % leaf.shape[0]], experts)
+
+        def one(item: Any, part: jax.Array | int, parts: int) -> tuple[jax.Array, Learnable]:
+            return gradient_of(state.learnable, *item)
+
+        keys = jax.random.split(key, opts.num_inits)
+        loss, hypergradient = mean_over(one, (keys, mine.start, mine.target), 1, at_once)
+        norm = optax.global_norm(hypergradient)
+        learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable, shares)
+        updated = jnp.bool(True) if opts.max_loss is None else ~(loss > opts.max_loss)
+        if opts.max_loss is not None:
+            before = state.learnable, state.outer._replace(step=outer.step)
+            learnable, outer = jax.tree.map(lambda a, b: jnp.where(updated, a, b), (learnable, outer), before)
+        learnable = synthetic.project(learnable)
+        number = mine.number.mean(dtype=jnp.float32)
+        info = TrajectoryMatchingInfo(loss, norm, learnable.step_size, number, updated.astype(jnp.float32))
+        return TrajectoryMatchingState(learnable, outer), info
+
+    return step
+
+
+def trajectory_gradient(
+    model: Model, synthetic: Synthetic, options: TrajectoryMatchingOptions
+) -> Callable[[Learnable, jax.Array, Params, Params], tuple[Float[Array, ""], Learnable]]:
+    """The function (learnable, key, start, target) -> the loss of one window with its gradient.
+
+    synthetic: a set whose learnable has a `step_size`. With options.gradient "first_order" the gradient is that of
+    `first_order_value_and_gradient`, and not the loss's.
+    """
+    if options.gradient == "exact":
+        return jax.value_and_grad(trajectory_loss(model, synthetic, options))
+    batches = inner_batches(synthetic, options)
+
+    def value_and_gradient(
+        learnable: Learnable, key: jax.Array, start: Params, target: Params
+    ) -> tuple[jax.Array, Learnable]:
+        def batch_of(learnable: Learnable, t: jax.Array) -> Batch:
+            return batches(learnable, key, t)
+
+        def distance(params: Params) -> jax.Array:
+            return trajectory_distance(params, start, target, options.distance == "layers")
+
+        found = first_order_value_and_gradient(
+            model.apply, start, options.num_inner_steps, batch_of, lambda learnable: learnable.step_size, distance
+        )
+        return found(learnable)
+
+    return value_and_gradient
+
+
+def trajectory_loss(
+    model: Model, synthetic: Synthetic, options: TrajectoryMatchingOptions
+) -> Callable[[Learnable, jax.Array, Params, Params], Float[Array, ""]]:
+    """The function (learnable, key, start, target) -> |theta_N - theta*|^2 / |theta_0 - theta*|^2 of one window.
+
+    Source: Cazenavette et al. 2022, equation 2.
+    """
+    assert options.remat != "auto"
+    batch_of, remat = inner_batches(synthetic, options), options.remat
+
+    def loss(learnable: Learnable, key: jax.Array, start: Params, target: Params) -> jax.Array:
+        steps = jnp.arange(options.num_inner_steps)
+        rule = gradient_descent(jnp.broadcast_to(learnable.step_size, steps.shape))
+        after = unroll(model.apply, start, steps, rule, batch_of=lambda t: batch_of(learnable, key, t), remat=remat)
+        return trajectory_distance(after, start, target, options.distance == "layers")
+
+    return loss
+
+
+def inner_batches(
+    synthetic: Synthetic, options: TrajectoryMatchingOptions
+) -> Callable[[Learnable, jax.Array, jax.Array], Batch]:
+    """The function (learnable, key, t) -> the minibatch of inner step t, changed by `augment`."""
+
+    def batch_of(learnable: Learnable, key: jax.Array, t: jax.Array) -> Batch:
+        order_key, draw_key, change_key = jax.random.split(key, 3)
+        whole = synthetic.batch(learnable, jax.random.fold_in(draw_key, t), t)
+        total = whole.labels.shape[0]
+        chosen = minibatch_of_step(total, options.batch_size or total, order_key, t)
+        keys = jax.random.split(jax.random.fold_in(change_key, t), len(chosen))
+        return Batch(augment(keys, whole.images[chosen], options.augment), whole.labels[chosen])
+
+    return batch_of
+
+
+def images_of(model: Model, options: TrajectoryMatchingOptions) -> Synthetic:
+    """The set that is learnt: images, with learnt labels if these are asked for, and a step size."""
+    synthetic = pixels(model.num_classes, options.images_per_class, options.init_images)
+    if options.learn_labels:
+        synthetic = soft_labels(synthetic, model.num_classes)
+    return step_sized(synthetic, options.init_step_size)
+
+
+def _optimiser(options: TrajectoryMatchingOptions) -> OuterOptimiser:
+    return outer_sgd(
+        options.learning_rate,
+        momentum=options.momentum,
+        clip_norm=options.clip_norm,
+        schedule=options.schedule,
+        decay_every=options.decay_every,
+    )
+
+
+def _shares(options: TrajectoryMatchingOptions) -> StepSized:
+    """The learning rates of labels and raw step size, as shares of that of the images."""
+    images: Any = jnp.float32(1.0)
+    if options.learn_labels:
+        images = SoftLabelled(images, jnp.float32(options.label_learning_rate / options.learning_rate))
+    of_step = raw_rate(options.step_size_learning_rate, options.init_step_size) / options.learning_rate
+    return StepSized(images, jnp.asarray(of_step, jnp.float32))
+
+
+def _answered(model: Model, experts: Experts, learnable: StepSized) -> StepSized:
+    """With the answers of the first expert, at its end, as labels."""
+    last = jax.tree.map(lambda leaf: leaf[0], experts.read(0, [len(experts.epochs) - 1]))
+    logits = jax.jit(model.apply)(last, learnable.learnable.learnable.images)
+    return learnable._replace(learnable=learnable.learnable._replace(label_logits=logits))
+
+
+def _remat(model: Model, options: TrajectoryMatchingOptions) -> Any:
+    """What the reverse pass keeps, in place of "auto"."""
+    if options.remat != "auto":
+        return options.remat
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    size = options.batch_size or model.num_classes * options.images_per_class
+    batch = jax.eval_shape(lambda: Batch(jnp.zeros((size, *model.image_shape)), jnp.zeros(size, jnp.int32)))
+    nets = 1 if runs_mapped(options.over_inits) else options.num_inits
+    return choose_remat(model.apply, params, batch, options.num_inner_steps, nets)
+
+
+def _words(options: TrajectoryMatchingOptions) -> tuple[str, ...]:
+    name = "mtt" if options.gradient == "exact" else "tesla"
+    return (name, f"ipc{options.images_per_class}")
+
+
+_SMALL = {"num_inner_steps": 2, "batch_size": None, "expert_epochs": 1, "min_start": 0, "max_start": 1,
+          "first_max_start": None}  # fmt: skip
+SPEC = MethodSpec("trajectory_matching", TrajectoryMatchingOptions, trajectory_matching, _words, _SMALL, "experts")

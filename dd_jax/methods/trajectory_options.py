@@ -1,0 +1,133 @@
+"""The options of trajectory matching, and what they mean for experts, sets and protocols."""
+
+import dataclasses
+from typing import Any, Literal
+
+from dd_jax.errors import OptionError, check_at_least, unknown_name
+from dd_jax.inner import REMATS, SMOOTH_AUGMENTS
+from dd_jax.methods.drawing import OVER_INITS
+from dd_jax.types import Protocol
+
+GRADIENTS = ("exact", "first_order")
+DISTANCES = ("whole", "layers")
+INIT_LABELS = ("certain", "expert")
+AUTO_REMATS = ("auto", *REMATS)
+
+_PROTOCOLS = {"dsa": "mtt", "dsa_no_flip": "mtt-digits"}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrajectoryMatchingOptions:
+    """Hyper-parameters of `trajectory_matching`."""
+
+    images_per_class: int = 1
+    """Images of each class."""
+    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
+    """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
+    training images."""
+    num_inner_steps: int = 20
+    """N, gradient steps on the set in an outer step."""
+    batch_size: int | None = None
+    """Images of the set in an inner step, in passes through the shuffled set; None: all of them."""
+    expert_epochs: int = 2
+    """M, snapshots from where the inner steps start to the one that they are to reach: epochs on real data, unless the
+    experts were kept more often."""
+    min_start: int = 0
+    """First snapshot of the experts that inner steps may start from."""
+    max_start: int = 20
+    """Snapshot before which they start: starts are drawn from min_start to max_start - 1."""
+    first_max_start: int | None = None
+    """What max_start begins with, if it grows over the run (DATM); None: it doesn't."""
+    growth_steps: int = 1000
+    """Outer steps over which max_start grows from `first_max_start`."""
+    distance: Literal["whole", "layers"] = "whole"
+    """What is matched: all the weights as one vector, or the mean over layers, each with a scale of its own."""
+    gradient: Literal["exact", "first_order"] = "exact"
+    """"exact", through all inner steps; "first_order" (TESLA): an approximation whose memory doesn't grow with them."""
+    max_loss: float | None = None
+    """Loss above which an outer step changes nothing (DATM: 1); None: every step counts."""
+    augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "dsa"
+    """Random change to the images in every inner step; "dsa_no_flip" for digits."""
+    learn_labels: bool = False
+    """Learn with each image how probable every class is, in place of a hard label."""
+    init_labels: Literal["certain", "expert"] = "certain"
+    """What learnt labels start as: 90 % for the class of the image, or what an expert at its end says of it (DATM)."""
+    num_inits: int = 1
+    """Starts in an outer step, each with an expert and a snapshot of its own."""
+    learning_rate: float = 1000.0
+    """Outer learning rate of the images, in units of model space."""
+    label_learning_rate: float = 5.0
+    """Outer learning rate of the labels' logits, if they are learnt."""
+    step_size_learning_rate: float = 1e-5
+    """Outer learning rate of the step size where it starts; its steps grow and shrink with its square, so that it stays
+    positive."""
+    init_step_size: float = 0.01
+    """What the step size starts as."""
+    momentum: float = 0.5
+    """Momentum of the outer gradient descent."""
+    clip_norm: float | None = None
+    """Global norm that the hypergradient is clipped to, or None."""
+    schedule: Literal["cosine", "step", "constant"] = "constant"
+    """Schedule of the outer learning rates: "cosine" (to zero over the run), "step" (halved now and then) or
+    "constant"."""
+    decay_every: int = 2400
+    """Outer steps between two halvings of the schedule "step"."""
+    remat: Literal["auto", "none", "steps", "nested"] = "auto"
+    """What the exact reverse pass keeps: "none" (nothing is computed again), "steps" (each step's parameters),
+    "nested" (of sqrt(N) steps only) or "auto" (by the device and its memory)."""
+    protocol: str | None = None
+    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "mtt" where `augment` is
+    "dsa", "mtt-digits" without mirrors, else "mtt-plain"."""
+    over_inits: Literal["auto", "vmap", "map"] = "auto"
+    """How starts are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
+
+
+def protocol_for(options: TrajectoryMatchingOptions) -> Protocol:
+    """How a set that is learnt with these options is to be used."""
+    return Protocol(options.protocol or _PROTOCOLS.get(options.augment, "mtt-plain"), order="random")
+
+
+def check_options(options: TrajectoryMatchingOptions, num_images: int) -> None:
+    """OptionError for options that are out of range or unknown, for a set of so many images."""
+    check_at_least(1, options, "num_inner_steps", "expert_epochs", "num_inits", "growth_steps")
+    check_at_least(0, options, "min_start")
+    if options.batch_size is not None and not 1 <= options.batch_size <= num_images:
+        raise OptionError(
+            f"batch_size should be from 1 to the {num_images} images of the set, or None, but is {options.batch_size}."
+        )
+    first = options.max_start if options.first_max_start is None else options.first_max_start
+    if not options.min_start < first <= options.max_start:
+        between = "" if options.first_max_start is None else f" first_max_start ({first}), which is at most"
+        raise OptionError(
+            f"min_start ({options.min_start}) should be below{between} max_start ({options.max_start}): starts are "
+            "drawn from min_start to max_start - 1."
+        )
+    for name in ("label_learning_rate", "step_size_learning_rate", "max_loss"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise OptionError(f"{name} must be positive and finite, but is {value}.")
+    known: dict[str, Any] = {
+        "distance": DISTANCES,
+        "gradient": GRADIENTS,
+        "init_labels": INIT_LABELS,
+        "augment": SMOOTH_AUGMENTS,
+        "remat": AUTO_REMATS,
+        "over_inits": OVER_INITS,
+    }
+    for name, names in known.items():
+        if getattr(options, name) not in names:
+            raise unknown_name(name, getattr(options, name), names)
+    if options.init_labels == "expert" and not options.learn_labels:
+        raise OptionError('init_labels="expert" is for labels that are learnt: set learn_labels, or leave it out.')
+
+
+def last_start(options: TrajectoryMatchingOptions, step: int) -> int:
+    """The snapshot before which outer step `step` starts.
+
+    Source: Guo et al. 2024, *Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching* (DATM),
+    section 3.3 and the released code (a linear rise).
+    """
+    if options.first_max_start is None:
+        return options.max_start
+    more = (options.max_start - options.first_max_start) * step // options.growth_steps
+    return min(options.first_max_start + more, options.max_start)
