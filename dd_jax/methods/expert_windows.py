@@ -7,9 +7,13 @@ import jax
 import numpy as np
 
 from dd_jax.errors import DataError, OptionError
+from dd_jax.methods.base import Given
 from dd_jax.methods.trajectory_options import TrajectoryMatchingOptions, last_start
 from dd_jax.models import Model, check_pretrained
-from dd_jax.types import Dataset, Experts, Networks, Pretrained
+from dd_jax.types import Dataset, Experts, Feed, Networks, Pretrained
+
+_WINDOW_BYTES = 2**28  # of starts and targets that are in memory, and of those that are read ahead
+_MOST_STEPS = 256
 
 
 class ExpertWindows(NamedTuple):
@@ -49,6 +53,18 @@ def expert_windows(
         return ExpertWindows(start, target, np.stack(numbers))
 
     return read
+
+
+def expert_feed(experts: Experts, model: Model, options: TrajectoryMatchingOptions) -> Feed:
+    """Windows of starts and targets, read from the disk a good many outer steps at a time."""
+    one = jax.eval_shape(model.init, jax.random.key(0))
+    pair = 2 * options.num_inits * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(one))
+    window = max(1, min(_MOST_STEPS, _WINDOW_BYTES // pair))
+    return Feed(window, expert_windows(experts, options, window), _with_experts)
+
+
+def _with_experts(given: Given, experts: ExpertWindows) -> Given:
+    return given._replace(arrays=given.arrays._replace(experts=experts))
 
 
 def check_experts(experts: Experts | Pretrained | None, model: Model, options: TrajectoryMatchingOptions) -> None:

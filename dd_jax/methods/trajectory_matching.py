@@ -14,15 +14,13 @@ from dd_jax.inner.first_order import first_order_value_and_gradient
 from dd_jax.inner.trajectories import trajectory_distance
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.drawing import runs_mapped
-from dd_jax.methods.expert_windows import ExpertWindows, check_dataset, check_experts, expert_windows
+from dd_jax.methods.expert_windows import ExpertWindows, check_dataset, check_experts, expert_feed
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, slower_steps
 from dd_jax.methods.trajectory_options import TrajectoryMatchingOptions, check_options, protocol_for
 from dd_jax.models import Model
 from dd_jax.synthetic import SoftLabelled, StepSized, Synthetic, pixels, raw_rate, soft_labels, step_sized
 from dd_jax.synthetic.order import minibatch_of_step
 from dd_jax.types import Batch, Dataset, DistilledData, Experts, Learnable, Params, Pretrained
-
-_WINDOW = 64  # outer steps whose starts and targets are in memory at the same time
 
 
 class TrajectoryMatchingState(NamedTuple):
@@ -47,9 +45,9 @@ class TrajectoryMatchingInfo(NamedTuple):
 
 
 class TrajectoryArrays(NamedTuple):
-    """What a step reads. experts: starts and targets of some outer steps, which are gone through again and again."""
+    """What a step reads. experts: starts and targets of the outer steps of a window, which the method's feed reads."""
 
-    experts: ExpertWindows
+    experts: ExpertWindows | None = None
 
 
 def trajectory_matching(
@@ -92,8 +90,7 @@ def trajectory_matching(
 
     def arrays(dataset: Dataset) -> TrajectoryArrays:
         check_dataset(experts, dataset)
-        read = expert_windows(experts, opts, _WINDOW)
-        return TrajectoryArrays(jax.tree.map(jnp.asarray, read(0, 0)))
+        return TrajectoryArrays()
 
     static = dataclasses.replace(opts, remat=_remat(model, opts))
     step, given = compiled_step(_step, model, static, _ROLES, arrays)
@@ -106,6 +103,7 @@ def trajectory_matching(
         {**dataclasses.asdict(opts), "experts": experts.fingerprint},
         lambda available: min(available, opts.num_inits),
         given,
+        feed=expert_feed(experts, model, opts),
         slower=slower_steps,
         summary=f"{total} images, {opts.num_inner_steps} inner steps to where {len(experts.accuracies)} experts "
         f"{experts.name} were {opts.expert_epochs} snapshots later",
@@ -140,8 +138,8 @@ def _step(model: Model, opts: TrajectoryMatchingOptions) -> StepFn:
     def step(
         key: jax.Array, state: TrajectoryMatchingState, arrays: TrajectoryArrays
     ) -> tuple[TrajectoryMatchingState, TrajectoryMatchingInfo]:
-        experts = arrays.experts
-        mine = jax.tree.map(lambda leaf: leaf[state.outer.step % leaf.shape[0]], experts)
+        assert arrays.experts is not None
+        mine = jax.tree.map(lambda leaf: leaf[state.outer.step % leaf.shape[0]], arrays.experts)
 
         def one(item: Any, part: jax.Array | int, parts: int) -> tuple[jax.Array, Learnable]:
             return gradient_of(state.learnable, *item)

@@ -83,6 +83,8 @@ def pretrain_experts(
     """
     if jax.process_count() > 1:
         raise OptionError("Experts are trained by one process; it uses all devices of its machine.")
+    if dataset.stream is not None:
+        raise OptionError("Experts are trained on images that are all in memory: leave out resident_images.")
     training = in_epochs(training or EXPERT_TRAINING, len(dataset.train.labels))
     _check(model, dataset, num_experts, training, every, dtype)
     out = Path(out).expanduser().absolute()

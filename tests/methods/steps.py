@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 
@@ -16,3 +17,9 @@ def one_step(step, key, state, arrays):
 def all_steps(step, keys, state, arrays):
     """The state after a step for each key, and what is told of them, stacked."""
     return lax.scan(lambda state, key: step(key, state, arrays), state, keys)
+
+
+def arrays_of(method, data, seed=0, window=0):
+    """The arrays that the steps of one window read."""
+    arrays, feed = method.arrays(data), method.feed
+    return arrays if feed is None else feed.join(arrays, jax.tree.map(jnp.asarray, feed.read(seed, window)))

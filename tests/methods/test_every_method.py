@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cut_runs import cut_and_whole
-from steps import one_step
+from steps import arrays_of, one_step
 from trajectories import random_experts
 
 import dd_jax as dd
@@ -196,7 +196,7 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
 def test_the_options_outside_of_a_step_make_no_difference_to_it(name, build):
     """Or another value would be lost: what is traced without the key is the same."""
     method, data = build(name)
-    state, arrays = method.init(jax.random.key(0), data, 3), method.arrays(data)
+    state, arrays = method.init(jax.random.key(0), data, 3), arrays_of(method, data)
 
     def program(options: Any) -> str:
         make, model, _, _, *rest = method.step.values
@@ -215,7 +215,7 @@ def test_the_options_outside_of_a_step_make_no_difference_to_it(name, build):
 def test_every_number_reaches_the_program(name, build):
     """Each of the numbers that enter as arguments changes what three steps lead to, in the same program."""
     method, data = build(name)
-    given, programs = method.arrays(data), one_step._cache_size()
+    given, programs = arrays_of(method, data), one_step._cache_size()
     start = method.init(jax.random.key(0), data, 3)
 
     def after(numbers: Any) -> list[np.ndarray]:
@@ -248,7 +248,7 @@ def test_a_number_that_enters_gives_what_one_that_is_compiled_in_gives(name, bui
     make, model, _, _, *rest = method.step.values
     resolved = {"remat": "steps"} if name == "unrolled" else {}
     options = METHODS[name].options(**{**SMALL[name], **resolved})
-    state, given = under_way(method.init(jax.random.key(0), data, 3)), method.arrays(data)
+    state, given = under_way(method.init(jax.random.key(0), data, 3)), arrays_of(method, data)
     found = one_step(method.step, jax.random.key(1), state, given)
     expected = jax.jit(make(model, options, *rest))(jax.random.key(1), state, given.arrays)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -277,7 +277,7 @@ def test_a_run_that_is_cut_off_resumes_to_the_same_bits_and_is_told_from_others(
 @every
 def test_slower_is_half_the_way(name, build):
     method, data = build(name)
-    state, arrays = method.init(jax.random.key(0), data, 3), method.arrays(data)
+    state, arrays = method.init(jax.random.key(0), data, 3), arrays_of(method, data)
     assert method.slower is not None
     moves = []
     for start in (state, method.slower(state, 0.5)):

@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
-from steps import all_steps, one_step
+from cut_runs import cut_and_whole
+from steps import all_steps, arrays_of, one_step
 from trajectories import experts_of, random_experts, trained_experts
 
 import dd_jax as dd
 from dd_jax.errors import DataError, OptionError
 from dd_jax.inner.trajectories import trajectory_distance
 from dd_jax.methods import TrajectoryMatchingOptions, gradient_matching, trajectory_matching
+from dd_jax.methods import expert_windows as module
 from dd_jax.methods.expert_windows import expert_windows
 from dd_jax.methods.trajectory_matching import images_of, inner_batches, trajectory_gradient, trajectory_loss
 from dd_jax.methods.trajectory_options import last_start
@@ -109,7 +111,7 @@ def test_a_step_by_hand(model, tiny, experts):
     """Inner steps, distance, a step of the images, and of the step size in the units that its rate is said in."""
     options = {**SMALL, "num_inner_steps": 2, "step_size_learning_rate": 1e-5}
     method = trajectory_matching(model, experts=experts, **options)
-    state, arrays = method.init(jax.random.key(0), tiny, 5), method.arrays(tiny)
+    state, arrays = method.init(jax.random.key(0), tiny, 5), arrays_of(method, tiny)
     after, info = one_step(method.step, jax.random.key(1), state, arrays)
     start, target = (jax.tree.map(lambda leaf: leaf[0, 0], part) for part in arrays.arrays.experts[:2])
     labels = jnp.arange(3)
@@ -138,7 +140,7 @@ def test_the_step_size_stays_positive_where_it_would_not_by_itself(model, tiny, 
     """It starts much too large, and its own step of descent would take it below zero."""
     given = {**SMALL, "init_step_size": 2.0, "step_size_learning_rate": 0.02}
     method = trajectory_matching(model, experts=experts, **given)
-    state, arrays = method.init(jax.random.key(0), tiny, 20), method.arrays(tiny)
+    state, arrays = method.init(jax.random.key(0), tiny, 20), arrays_of(method, tiny)
     np.testing.assert_allclose(state.learnable.step_size, 2.0, rtol=1e-5)
     pair = jax.tree.map(lambda leaf: leaf[0, 0], arrays.arrays.experts)
     gradient_of = jax.jit(trajectory_gradient(model, images_of(model, OPTIONS), OPTIONS))
@@ -151,7 +153,7 @@ def test_the_step_size_stays_positive_where_it_would_not_by_itself(model, tiny, 
 
 def test_a_step_above_the_threshold_changes_nothing_but_the_count(model, tiny, experts):
     method = trajectory_matching(model, experts=experts, **SMALL, max_loss=1e-3)
-    state, arrays = method.init(jax.random.key(0), tiny, 5), method.arrays(tiny)
+    state, arrays = method.init(jax.random.key(0), tiny, 5), arrays_of(method, tiny)
     after, info = one_step(method.step, jax.random.key(1), state, arrays)
     assert info.loss > 1e-3
     assert info.updated == 0
@@ -207,6 +209,25 @@ def test_the_range_of_starts_grows_where_asked_for():
     assert last_start(dataclasses.replace(options, first_max_start=None), 0) == 20
 
 
+def test_a_run_reads_the_starts_of_its_steps_and_goes_on_with_them_where_it_was_cut(
+    model, tiny, experts, tmp_path, monkeypatch
+):
+    """In windows of three steps, cut after the fourth; the range of starts grows over the run."""
+    monkeypatch.setattr(module, "_MOST_STEPS", 3)
+    given = {"first_max_start": 1, "growth_steps": 8, "num_inits": 2, "protocol": "dc"}
+    method = trajectory_matching(model, experts=experts, **SMALL, **given)
+    assert method.feed.window == 3
+    options = {"num_steps": 9, "seed": 5, "eval_every": 4, "num_eval_nets": 1, "show_progress": False}
+    cut, whole = cut_and_whole(method, tiny, tmp_path, 4, **options)
+    for field, array in whole.distilled.arrays.items():
+        np.testing.assert_array_equal(cut.distilled.arrays[field], array)
+    found = [row["start"] for row in whole.history if "start" in row]
+    expected = expert_windows(experts, dataclasses.replace(OPTIONS, **given), 9)(5, 0).number.mean(1)
+    np.testing.assert_allclose(found, expected)
+    assert found[0] == 0
+    assert max(found) > 0.5
+
+
 def test_learnt_labels_start_as_an_experts_answers_where_asked_for(model, tiny, experts):
     given = {**SMALL, "learn_labels": True}
     method = trajectory_matching(model, experts=experts, **given, init_labels="expert")
@@ -217,14 +238,14 @@ def test_learnt_labels_start_as_an_experts_answers_where_asked_for(model, tiny, 
     certain = trajectory_matching(model, experts=experts, **given)
     labels = certain.distilled(certain.init(jax.random.key(0), tiny, 5)).labels[0]
     np.testing.assert_allclose(labels[jnp.arange(3), jnp.arange(3)], 0.9, rtol=1e-5)
-    after, _ = one_step(method.step, jax.random.key(1), state, method.arrays(tiny))
+    after, _ = one_step(method.step, jax.random.key(1), state, arrays_of(method, tiny))
     assert np.abs(after.learnable.learnable.label_logits - state.learnable.learnable.label_logits).max() > 0
 
 
 def test_several_starts_are_averaged(model, tiny, experts):
     options = {**SMALL, "num_inits": 3}
     method = trajectory_matching(model, experts=experts, **options)
-    state, arrays = method.init(jax.random.key(0), tiny, 5), method.arrays(tiny)
+    state, arrays = method.init(jax.random.key(0), tiny, 5), arrays_of(method, tiny)
     state = state._replace(outer=state.outer._replace(step=jnp.int32(1)))
     _, info = one_step(method.step, jax.random.key(1), state, arrays)
     loss = jax.jit(trajectory_loss(model, images_of(model, OPTIONS), OPTIONS))
@@ -236,7 +257,7 @@ def test_several_starts_are_averaged(model, tiny, experts):
 
 def accuracy(method, dataset, num_steps):
     """Accuracy of the set on test before and after so many steps, and the losses."""
-    state, arrays = method.init(jax.random.key(0), dataset, num_steps), method.arrays(dataset)
+    state, arrays = method.init(jax.random.key(0), dataset, num_steps), arrays_of(method, dataset)
     keys = jax.random.split(jax.random.key(1), num_steps)
     training = dd.Training(epochs=100, batch_size=256, learning_rate=0.1, schedule="constant", optimiser="sgd",
                            drop_last=False)  # fmt: skip
