@@ -77,16 +77,22 @@ def estimate(argv: Sequence[str]) -> None:
 
 
 def pretrain(argv: Sequence[str]) -> None:
-    """dd-jax pretrain: many networks on a dataset, in one file."""
+    """dd-jax pretrain: many networks on a dataset, in one file, or all along their training in a folder."""
     from dd_jax.runs.networks import PRETRAININGS, Pretraining, pretraining, run_pretraining
 
     name, argv = take_option(argv, "--preset")
     description = (
-        "Train many networks, and keep them in one file for `dd-jax distill --pretrained FILE`.\n\n"
+        "Train many networks, and keep them in one file for `dd-jax distill --pretrained FILE` or, with --snapshots, "
+        "as they were all along their training, in a folder for `dd-jax distill --experts FOLDER`.\n\n"
         f"--preset NAME starts from the defaults of {', '.join(PRETRAININGS)}."
     )
     start = pretraining(name) if name else Pretraining()
     made = run_pretraining(parse(tyro.conf.OmitArgPrefixes[Pretraining], argv, "dd-jax pretrain", start, description))
+    if isinstance(made, dd_jax.Experts):
+        along = (f"{100 * mean:.1f}" for mean in made.accuracies.mean(0))
+        count = f"n={len(made.accuracies)} networks, {made.num_bytes:,} bytes"
+        print(f"at each snapshot: {', '.join(along)} % on {made.split} ({count})")
+        return
     for part, accuracies in made.accuracies.items():
         if len(accuracies):
             print(f"{part.replace('_', '-')}: {dd_jax.evaluation.in_percent(accuracies)} on test (n={len(accuracies)})")
@@ -137,7 +143,7 @@ class Train:
     """Network, with settings after a colon, such as "convnet:width=32"; None: the one that it was distilled for."""
     protocol: str | None = None
     """"as-distilled" (the learnt steps), or from scratch with shuffled minibatches as in the papers: "dc", "dsa",
-    "dsa-digits" (without mirrors), "mtt", "idc", "rtp"; None: the set's own."""
+    "dsa-digits" (without mirrors), "mtt", "mtt-digits", "idc", "rtp"; None: the set's own."""
     dataset: str | None = None
     """What to test on, in place of what it was distilled from; needed for a set from elsewhere."""
     num_nets: int = 5
@@ -243,21 +249,25 @@ def info(argv: Sequence[str]) -> None:
     from dd_jax.data import describe
     from dd_jax.runs import load_provenance
     from dd_jax.runs.directory import provenance
+    from dd_jax.runs.expert_files import INDEX, describe_experts
     from dd_jax.runs.networks import PRETRAININGS
     from dd_jax.runs.presets import PRESETS
     from dd_jax.runs.pretrained import describe_networks
 
     @dataclasses.dataclass(frozen=True)
     class Info:
-        """What a dataset, a run directory or a file of networks holds; without any: versions, devices and presets."""
+        """What a dataset, a run directory, networks or experts are; without any: versions, devices and presets."""
 
         what: Annotated[str, tyro.conf.Positional] = ""
-        """Name of a dataset (see `dd-jax distill --help`), a run directory, or a file of pretrained networks."""
+        """Name of a dataset (see `dd-jax distill --help`), a run directory, a file of pretrained networks, or a folder
+        of experts."""
 
     what = parse(Info, argv, "dd-jax info").what
     if not what:
         known = {"presets": list(PRESETS), "pretrain": list(PRETRAININGS), "models": list(dd_jax.models.MODELS)}
         _print_tree({**provenance(), **known})
+    elif (Path(what) / INDEX).is_file():
+        _print_tree(describe_experts(what))
     elif Path(what).is_dir():
         _print_tree(load_provenance(what))
     elif Path(what).is_file():

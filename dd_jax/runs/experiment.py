@@ -18,17 +18,18 @@ from dd_jax.methods.unrolled import protocol_of
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_provenance, save_distilled
 from dd_jax.runs.directory import provenance
+from dd_jax.runs.expert_files import read_index
 from dd_jax.runs.files import disk_errors, write_json
 from dd_jax.runs.guard import MAX_ROLLBACKS
 from dd_jax.runs.judging import Row, judge, plain_rows
 from dd_jax.runs.loop import Run, distill
-from dd_jax.runs.networks import file_name, networks_file
+from dd_jax.runs.networks import file_name, load_networks, networks_file
 from dd_jax.runs.pretrained import load_pretrained, read_about, save_pretrained
 from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note
 from dd_jax.runs.report import write_report
 from dd_jax.runs.runtime import be_deterministic
-from dd_jax.types import Dataset, Pretrained, Protocol
+from dd_jax.types import Dataset, Experts, Pretrained, Protocol
 
 DEFAULT_MODEL = "mlp:hidden=(64,)"
 NETWORKS = "networks.safetensors"  # in a run directory: what is needed to judge it again
@@ -57,7 +58,7 @@ class Experiment:
     presets (the file is made where it is missing), or torchvision's weights of an AlexNet (with --model alexnet)."""
     experts: str | None = None
     """Networks to learn from, while the set is for networks drawn at random: a file or a preset, as for pretrained
-    ones."""
+    ones; of trajectory matching a folder that `dd-jax pretrain --snapshots` made, or one of its presets."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Of the networks' products and activations: "tf32" and "bf16" are for GPUs, faster and rougher."""
     method: MethodOptions = dataclasses.field(default_factory=UnrolledOptions)
@@ -193,7 +194,7 @@ def load(
     experts: str | Path | None = None,
     resident_images: int | None = None,
     make: bool = True,
-) -> tuple[Dataset, Model, Pretrained | None, Pretrained | None]:
+) -> tuple[Dataset, Model, Pretrained | None, Pretrained | Experts | None]:
     """The data, the network, the pretrained networks and the experts that their names in an experiment mean.
 
     make: whether to train networks that are missing.
@@ -202,7 +203,8 @@ def load(
         raise OptionError("A set is for pretrained networks, or learnt from experts: give one of the two.")
     given = pretrained or experts
     path = None if given is None else networks_file(str(given), make)
-    about = None if path is None else read_about(path)
+    of_experts = experts is not None and path is not None and path.is_dir()
+    about = None if path is None else read_index(path) if of_experts else read_about(path)
     if about is not None:
         height, width, depth = about["image_shape"]
         size: ImageSize = image_size or (height, width)
@@ -215,9 +217,9 @@ def load(
     else:
         name, settings = parse_model(model)
     made = models.make(name, data, **settings)
-    networks = None if path is None else load_pretrained(path, made)
-    both = (networks, None) if experts is None else (None, networks)
-    return data, models.with_precision(made, precision), *both
+    own = load_pretrained(path, made) if path is not None and experts is None else None
+    learnt_from = load_networks(path, made) if path is not None and experts is not None else None
+    return data, models.with_precision(made, precision), own, learnt_from
 
 
 def keep_networks(path: Path, pretrained: Pretrained, protocol: Protocol) -> None:

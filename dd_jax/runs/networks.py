@@ -9,21 +9,23 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 
 from dd_jax import models
 from dd_jax.data import load_dataset
-from dd_jax.errors import DataError, RunError, unknown_name
+from dd_jax.errors import DataError, OptionError, RunError, unknown_name
 from dd_jax.inner import Training
-from dd_jax.models import parse_model
+from dd_jax.models import Model, parse_model
 from dd_jax.runs.directory import refuse_difference
+from dd_jax.runs.expert_files import INDEX, load_experts, read_index
+from dd_jax.runs.experts import EXPERT_TRAINING, pretrain_experts
 from dd_jax.runs.files import plain
 from dd_jax.runs.pretrain import pretrain, training_record
 from dd_jax.runs.pretrained import load_pretrained
 from dd_jax.runs.progress import note
-from dd_jax.types import Pretrained
+from dd_jax.types import Experts, Pretrained
 
 FOLDER = Path("nets")
 
@@ -40,18 +42,28 @@ class Pretraining:
     """Resize the images to this side while reading."""
     channels: Literal[1, 3] | None = None
     """Make the images grey (1) or colour (3)."""
+    zca: bool = False
+    """Whiten the images by ZCA, in place of standardising them."""
     model: str = "lenet"
     """Network, with settings after a colon."""
     num_nets: int = 200
     """Networks to distil with."""
     num_held_out: int = 20
-    """Others, to judge on."""
+    """Others, to judge on; none with --snapshots."""
+    snapshots: bool = False
+    """Keep each network as it was before its training and after every epoch, in a folder: the experts of
+    `trajectory-matching`."""
+    every: int | None = None
+    """With --snapshots: gradient steps between two of them, a divisor of those of an epoch; None: an epoch."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """With --snapshots: how weights are stored; "bfloat16" takes half the room, and rounds them."""
     training: Training = dataclasses.field(default_factory=Training)
     """How they are trained."""
     seed: int = 0
     """Of their weights and minibatches."""
     out: str | None = None
-    """File; the same command with the same file continues, or adds networks. None: nets/DATASET-MODEL.safetensors."""
+    """File, or folder with --snapshots; the same command with the same one continues, or adds networks. None:
+    nets/DATASET-MODEL.safetensors, or nets/DATASET-MODEL-experts."""
     devices: int | None = None
     """Devices that train networks at the same time; None: all there are."""
 
@@ -66,6 +78,37 @@ _USPS = Pretraining("usps", image_size=28, num_nets=100, training=Training(epoch
 _SVHN = Pretraining("svhn", training=Training(epochs=5))
 _CIFAR10 = Pretraining("cifar10", model="alexcifarnet", training=Training(epochs=15, augment="crop_flip"))
 
+# Experts of trajectory matching: many networks all along their training. Those of the papers are those of the released
+# code of Cazenavette et al. 2022.
+_EXPERTS_DIGITS = Pretraining(
+    "digits",
+    model="mlp:hidden=(64,)",
+    num_nets=10,
+    snapshots=True,
+    training=dataclasses.replace(EXPERT_TRAINING, epochs=8, batch_size=32, learning_rate=0.1, augment="none"),
+)
+_EXPERTS_MNIST = dataclasses.replace(
+    _EXPERTS_DIGITS,
+    dataset="mnist",
+    model="mlp:hidden=(64,64)",
+    training=dataclasses.replace(EXPERT_TRAINING, epochs=8, learning_rate=0.05, augment="none"),
+)
+_EXPERTS_CIFAR10 = Pretraining(
+    "cifar10",
+    model="convnet:width=32,depth=3",
+    num_nets=4,
+    snapshots=True,
+    training=dataclasses.replace(EXPERT_TRAINING, epochs=6),
+)
+_CONVNET3, _CONVNET4, _CONVNET5 = (f"convnet:width=128,depth={depth}" for depth in (3, 4, 5))
+
+
+def _experts_paper(dataset: str, model: str = _CONVNET3, zca: bool = False, size: int | None = None) -> Pretraining:
+    return Pretraining(
+        dataset, image_size=size, model=model, zca=zca, num_nets=100, snapshots=True, training=EXPERT_TRAINING
+    )
+
+
 PRETRAININGS: Mapping[str, Pretraining] = {
     "digits-mlp": _DIGITS,
     "mnist-lenet": Pretraining(),
@@ -76,6 +119,16 @@ PRETRAININGS: Mapping[str, Pretraining] = {
     "usps-lenet-paper": _paper(_USPS, 130, 40, 2e-4),
     "svhn-lenet-paper": _paper(_SVHN, 65, 20, 2e-4),
     "cifar10-alexcifarnet-paper": _paper(_CIFAR10, 50, 7, 1e-3),
+    "digits-experts": _EXPERTS_DIGITS,
+    "mnist-experts": _EXPERTS_MNIST,
+    "cifar10-experts": _EXPERTS_CIFAR10,
+    "cifar10-experts-paper": _experts_paper("cifar10"),
+    "cifar10-zca-experts-paper": _experts_paper("cifar10", zca=True),
+    "cifar100-experts-paper": _experts_paper("cifar100"),
+    "cifar100-zca-experts-paper": _experts_paper("cifar100", zca=True),
+    "tiny-imagenet-experts-paper": _experts_paper("folder:tiny-imagenet", _CONVNET4, size=64),
+    "imagenette-experts-paper": _experts_paper("imagenette/320px", _CONVNET5, size=128),
+    "squawk-experts-paper": _experts_paper("folder:imagesquawk", _CONVNET5, size=256),
 }
 
 
@@ -84,7 +137,8 @@ def pretraining(name: str) -> Pretraining:
     known = name.removesuffix(_SMOKE)
     if known not in PRETRAININGS:
         raise unknown_name("preset of networks", known, PRETRAININGS)
-    wanted = dataclasses.replace(PRETRAININGS[known], out=str(FOLDER / f"{name}.safetensors"))
+    ending = "" if PRETRAININGS[known].snapshots else ".safetensors"
+    wanted = dataclasses.replace(PRETRAININGS[known], out=str(FOLDER / f"{name}{ending}"))
     if known == name:
         return wanted
     training = dataclasses.replace(wanted.training, epochs=1)
@@ -96,34 +150,38 @@ def smoke_networks(networks: str | None) -> str | None:
     return f"{networks}{_SMOKE}" if networks in PRETRAININGS else networks
 
 
-def run_pretraining(wanted: Pretraining) -> Pretrained:
-    """Train the networks, or what is left of them, and keep them in their file.
+def run_pretraining(wanted: Pretraining) -> Pretrained | Experts:
+    """Train the networks, or what is left of them, and keep them in their file, or in their folder.
 
-    Raises what `load_dataset` and `pretrain` raise.
+    Raises what `load_dataset`, `pretrain` and `pretrain_experts` raise; OptionError for options of snapshots alone.
     """
+    if not wanted.snapshots and (wanted.every, wanted.dtype) != (None, "float32"):
+        raise OptionError("--every and --dtype are for experts: say --snapshots, or leave them out.")
     name, settings = parse_model(wanted.model)
-    data = load_dataset(wanted.dataset, image_size=wanted.image_size, channels=wanted.channels)
+    data = load_dataset(wanted.dataset, image_size=wanted.image_size, channels=wanted.channels, zca=wanted.zca)
     model = models.make(name, data, **settings)
-    out = wanted.out or str(FOLDER / f"{file_name(wanted.dataset)}-{name}.safetensors")
+    stem = str(FOLDER / f"{file_name(wanted.dataset)}-{name}")
+    out = wanted.out or (f"{stem}-experts" if wanted.snapshots else f"{stem}.safetensors")
+    held_out = "" if wanted.snapshots else f" + {wanted.num_held_out}"
     note(
-        f"Training {wanted.num_nets} + {wanted.num_held_out} networks {model.name} ({models.num_params(model):,} "
-        f"parameters each) for {wanted.training.epochs} epochs on {len(data.train.labels):,} images of {data.name}, "
-        f"into {out}"
+        f"Training {wanted.num_nets}{held_out} networks {model.name} ({models.num_params(model):,} parameters each) "
+        f"for {wanted.training.epochs} epochs on {len(data.train.labels):,} images of {data.name}, into {out}"
     )
-    return pretrain(
-        model,
-        data,
-        num_nets=wanted.num_nets,
-        num_held_out=wanted.num_held_out,
-        training=wanted.training,
-        seed=wanted.seed,
-        out=out,
-        devices=wanted.devices,
-    )
+    given: dict[str, Any] = {"training": wanted.training, "seed": wanted.seed, "out": out, "devices": wanted.devices}
+    if wanted.snapshots:
+        return pretrain_experts(
+            model, data, num_experts=wanted.num_nets, every=wanted.every, dtype=wanted.dtype, **given
+        )
+    return pretrain(model, data, num_nets=wanted.num_nets, num_held_out=wanted.num_held_out, **given)
+
+
+def load_networks(path: Path, model: Model | None = None) -> Pretrained | Experts:
+    """What a file of networks, or a folder of experts, holds; raises what reading either raises."""
+    return load_experts(path) if path.is_dir() else load_pretrained(path, model)
 
 
 def networks_file(networks: str, make: bool = True) -> Path:
-    """The file that `networks` means: its path, or that of a preset's networks, which are made where they are missing.
+    """The file, or folder of experts, that `networks` means: its path, or that of a preset, made where it is missing.
 
     make: whether to make them.
     Raises what `run_pretraining` raises; RunError if a preset's file holds other networks, or too few; DataError if
@@ -138,8 +196,8 @@ def networks_file(networks: str, make: bool = True) -> Path:
         raise unknown_name("file or preset of pretrained networks", networks, PRETRAININGS)
     wanted = pretraining(networks)
     made = Path(str(wanted.out))
-    if made.is_file():
-        _refuse_others(made, wanted)
+    if made.is_file() or (made / INDEX).is_file():
+        _refuse_others(made, wanted, make)
     elif make and jax.process_count() == 1:
         note(f"The networks {networks} are not there yet: making them.")
         run_pretraining(wanted)
@@ -154,9 +212,15 @@ def file_name(dataset: str) -> str:
     return Path(rest).stem if kind in ("folder", "npz", "usps") and rest else re.sub(r"[:/]", "-", dataset)
 
 
-def _refuse_others(file: Path, wanted: Pretraining) -> None:
-    """Raise RunError unless `file` holds the networks of a preset, and as many, so that a name means one thing."""
-    found = load_pretrained(file)
+def _refuse_others(file: Path, wanted: Pretraining, make: bool) -> None:
+    """Raise RunError unless `file` holds the networks of a preset, and as many, so that a name means one thing.
+
+    make: whether experts that are missing, as their training was cut short, may be trained here.
+    """
+    if wanted.snapshots and make and len(read_index(file)["experts"]) < wanted.num_nets:
+        note(f"The experts {file.name} are not complete yet: training the others.")
+        run_pretraining(wanted)
+    found = load_networks(file)
     name, settings = parse_model(wanted.model)
     there = training_record(found.training.get("training", {}))
     there |= {"seed": found.training.get("seed"), "model": found.model}
@@ -164,13 +228,14 @@ def _refuse_others(file: Path, wanted: Pretraining) -> None:
     there["dataset"], asked["dataset"] = found.training.get("dataset", {}).get("name"), wanted.dataset
     there |= {key: found.settings.get(key) for key in settings}
     asked |= plain(settings)
-    few = [part for part, count in (("train", wanted.num_nets), ("held_out", wanted.num_held_out))
-           if len(found.accuracies[part]) < count]  # fmt: skip
     remedy = "Move it away, or name the file itself, to use what is in it."
     refuse_difference(there, asked, f"{file} holds other networks than the preset of that name", remedy)
-    if few:
+    if isinstance(found, Experts):
+        has, needs = [len(found.accuracies)], [wanted.num_nets]
+    else:
+        has, needs = [len(a) for a in found.accuracies.values()], [wanted.num_nets, wanted.num_held_out]
+    if any(there < wanted for there, wanted in zip(has, needs, strict=True)):
         raise RunError(
-            f"{file} has {len(found.accuracies['train'])} + {len(found.accuracies['held_out'])} networks, the preset "
-            f"{wanted.num_nets} + {wanted.num_held_out}. Train the others with dd-jax pretrain --preset {file.stem}, "
-            "or name the file itself, to use what is in it."
+            f"{file} has {' + '.join(map(str, has))} networks, the preset {' + '.join(map(str, needs))}. Train the "
+            f"others with dd-jax pretrain --preset {file.stem}, or name the file itself, to use what is in it."
         )

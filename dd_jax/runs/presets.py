@@ -25,6 +25,7 @@ from dd_jax.runs.experiment import Experiment
 from dd_jax.runs.kernel_presets import KERNEL_PRESETS
 from dd_jax.runs.matching_presets import MATCHING_PRESETS
 from dd_jax.runs.networks import smoke_networks
+from dd_jax.runs.trajectory_presets import TRAJECTORY_PRESETS
 
 _FIXED: dict[str, Any] = {"num_steps": 1, "num_epochs": 3, "init": "fixed", "num_inits": 1}
 _RANDOM: dict[str, Any] = {"num_steps": 10, "num_epochs": 3, "init": "random"}
@@ -196,6 +197,7 @@ PRESETS: Mapping[str, Experiment] = {
     "citeseer-gcond-x": Experiment("citeseer", method=GraphCondensationOptions(structure=False), **_GRAPH_X),
     **MATCHING_PRESETS,
     **KERNEL_PRESETS,
+    **TRAJECTORY_PRESETS,
     "mnist-fixed-init": _with(_MNIST, **_FIXED, **_OURS_FIXED, num_outer_steps=80_000),
     "mnist-random-init": _with(_MNIST, **_RANDOM, **_OURS_RANDOM, num_outer_steps=5_000, num_eval_nets=50),
     "cifar10-fixed-init": _with(_CIFAR10, **_FIXED | {"num_steps": 10}, **_OURS_FIXED | {"init_step_size": 0.02}),

@@ -135,7 +135,7 @@ def networks_table() -> str:
                 p.dataset,
                 f"`{p.model}`",
                 f"{p.num_nets:,}",
-                str(p.num_held_out),
+                "all along" if p.snapshots else str(p.num_held_out),
                 str(p.training.epochs),
             ]
             for name, p in PRETRAININGS.items()

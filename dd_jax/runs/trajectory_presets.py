@@ -1,0 +1,127 @@
+"""Experiments of trajectory matching: reduced ones for two cores, and the papers'.
+
+The papers' are those of Cazenavette et al. 2022 (*Dataset Distillation by Matching Training Trajectories*, table 1, with
+the settings that DC-BENCH runs it with) and of Cui et al. 2023 (TESLA: the same with the gradient to first order). What
+differs from them: 10 % of the training images are kept apart to choose by, in place of the best look at test; the step
+size is kept positive; an epoch of the experts on CIFAR-10 has 176 minibatches, and not 196. Tiny ImageNet is read
+from class folders, "folder:tiny-imagenet".
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from dd_jax.errors import unknown_name
+from dd_jax.methods import TrajectoryMatchingOptions
+from dd_jax.runs.experiment import Experiment
+
+TRAJECTORY_METHODS = ("mtt", "tesla")
+
+_PAPER_STEPS = 10_000  # the published runs; the released code's default is 5,000
+_PAPER_NETS = 5
+
+
+class _Cell(NamedTuple):
+    """A row of the published settings. images: of each class; batch_size: None for all images of the set."""
+
+    dataset: str
+    images: int
+    zca: bool
+    inner_steps: int
+    expert_epochs: int
+    max_start: int
+    learning_rate: float
+    step_size_rate: float
+    step_size: float
+    batch_size: int | None = None
+
+
+_CELLS = {
+    "cifar10-ipc1": _Cell("cifar10", 1, True, 50, 2, 2, 100, 1e-7, 0.01),
+    "cifar10-ipc10": _Cell("cifar10", 10, True, 30, 2, 20, 100, 1e-5, 0.001),
+    "cifar10-ipc50": _Cell("cifar10", 50, False, 30, 2, 40, 1000, 1e-5, 0.001),
+    "cifar100-ipc1": _Cell("cifar100", 1, True, 20, 3, 20, 1000, 1e-5, 0.01),
+    "cifar100-ipc10": _Cell("cifar100", 10, False, 20, 2, 20, 1000, 1e-5, 0.01),
+    "cifar100-ipc50": _Cell("cifar100", 50, True, 80, 2, 40, 1000, 1e-5, 0.01, 125),
+    "tiny-imagenet-ipc1": _Cell("tiny-imagenet", 1, False, 10, 2, 10, 10_000, 1e-4, 0.01),
+    "tiny-imagenet-ipc10": _Cell("tiny-imagenet", 10, False, 20, 2, 40, 10_000, 1e-4, 0.01, 200),
+    "tiny-imagenet-ipc50": _Cell("tiny-imagenet", 50, False, 20, 2, 40, 10_000, 1e-4, 0.01, 300),
+    "imagenette-ipc1": _Cell("imagenette", 1, False, 20, 2, 10, 1000, 1e-6, 0.01),
+}
+# How each dataset is read, and the depth of the ConvNet that is for it.
+_DATASETS: dict[str, tuple[dict[str, Any], int]] = {
+    "cifar10": ({"dataset": "cifar10"}, 3),
+    "cifar100": ({"dataset": "cifar100"}, 3),
+    "tiny-imagenet": ({"dataset": "folder:tiny-imagenet", "image_size": 64, "channels": 3}, 4),
+    "imagenette": ({"dataset": "imagenette/320px", "image_size": 128, "channels": 3}, 5),
+}
+
+_SMALL_DATASETS: dict[str, dict[str, Any]] = {
+    "digits": {"dataset": "digits", "model": "mlp:hidden=(64,)", "experts": "digits-experts"},
+    "mnist": {"dataset": "mnist", "model": "mlp:hidden=(64,64)", "experts": "mnist-experts"},
+    "cifar10": {"dataset": "cifar10", "model": "convnet:width=32,depth=3", "experts": "cifar10-experts"},
+}
+
+
+def trajectory_cells(method: str = "mtt", paper: bool = False) -> dict[str, Experiment]:
+    """All the experiments of "mtt" or "tesla", by DATASET-ipcCOUNT; OptionError for another method."""
+    if method not in TRAJECTORY_METHODS:
+        raise unknown_name("method", method, TRAJECTORY_METHODS)
+    gradient: Any = "exact" if method == "mtt" else "first_order"
+    if paper:
+        return {name: _paper(cell, gradient) for name, cell in _CELLS.items()}
+    return {
+        f"{dataset}-ipc{count}": _small(dataset, count, gradient) for dataset in _SMALL_DATASETS for count in (1, 10)
+    }
+
+
+def _paper(cell: _Cell, gradient: Any) -> Experiment:
+    read, depth = _DATASETS[cell.dataset]
+    options = TrajectoryMatchingOptions(
+        images_per_class=cell.images,
+        num_inner_steps=cell.inner_steps,
+        batch_size=cell.batch_size,
+        expert_epochs=cell.expert_epochs,
+        max_start=cell.max_start,
+        learning_rate=cell.learning_rate,
+        step_size_learning_rate=cell.step_size_rate,
+        init_step_size=cell.step_size,
+        gradient=gradient,
+    )
+    return Experiment(
+        **read,
+        zca=cell.zca,
+        model=f"convnet:width=128,depth={depth}",
+        experts=f"{cell.dataset}{'-zca' if cell.zca else ''}-experts-paper",
+        method=options,
+        num_outer_steps=_PAPER_STEPS,
+        num_eval_nets=1,
+        num_nets=_PAPER_NETS,
+    )
+
+
+def _small(dataset: str, count: int, gradient: Any) -> Experiment:
+    """Few experts, of few epochs, and images without augmentation: an MLP learns digits from them in a minute."""
+    options = TrajectoryMatchingOptions(
+        images_per_class=count,
+        num_inner_steps=20,
+        expert_epochs=2,
+        max_start=5 if dataset != "cifar10" else 4,
+        augment="dsa" if dataset == "cifar10" else "none",
+        learning_rate=10.0 if dataset == "digits" else 100.0,
+        init_step_size=0.1 if dataset == "digits" else 0.02,
+        step_size_learning_rate=1e-3 if dataset == "digits" else 1e-5,
+        gradient=gradient,
+        protocol="mtt" if dataset == "cifar10" else "mtt-plain",
+    )
+    return Experiment(**_SMALL_DATASETS[dataset], method=options, num_outer_steps=400, num_eval_nets=2, eval_every=200,
+                      num_nets=10)  # fmt: skip
+
+
+TRAJECTORY_PRESETS: Mapping[str, Experiment] = {
+    **{
+        f"{dataset}-{method}": trajectory_cells(method)[f"{dataset}-ipc{count}"]
+        for method in TRAJECTORY_METHODS
+        for dataset, count in (("digits", 1), ("mnist", 10), ("cifar10", 1))
+    },
+    **{f"cifar10-{method}-paper": trajectory_cells(method, True)["cifar10-ipc10"] for method in TRAJECTORY_METHODS},
+}

@@ -1,0 +1,20 @@
+"""Trajectory matching (MTT): images on which training goes where it went on real data; TESLA with --gradient.
+
+Paper:     Cazenavette et al. 2022, *Dataset Distillation by Matching Training Trajectories*, table 1
+           at 1 / 10 / 50 images of each class, ConvNet of depth 3 and width 128 (Tiny ImageNet: depth 4):
+           CIFAR-10 46.3 +- 0.8 / 65.3 +- 0.7 / 71.6 +- 0.2, CIFAR-100 24.3 / 40.1 / 47.7, Tiny ImageNet 8.8 / 23.2 /
+           28.0; ImageNette 47.7 with one image of each class of 128 pixels
+Command:   python experiments/mtt.py mnist-ipc10             also digits and cifar10, ipc1; experts are made first
+           python experiments/mtt.py cifar10-ipc10 --paper           the paper's settings, for a GPU; 6.5 GB of experts
+           python experiments/mtt.py mnist-ipc10 --gradient first-order          TESLA's gradient
+Options:   those of dd-jax distill; --smoke to see it run
+Result:    RESULT
+"""
+
+import sys
+
+from dd_jax.cli import run_table
+from dd_jax.runs.trajectory_presets import trajectory_cells
+
+if __name__ == "__main__":
+    sys.exit(run_table(trajectory_cells(), paper=trajectory_cells(paper=True)))
