@@ -14,7 +14,7 @@ from dd_jax.types import Batch, Learnable, Params
 def first_order_value_and_gradient(
     apply: Apply,
     params: Params,
-    num_steps: int,
+    num_inner_steps: int,
     batch_of: Callable[[Learnable, jax.Array], Batch],
     step_size_of: Callable[[Learnable], jax.Array],
     distance: Callable[[Params], jax.Array],
@@ -31,7 +31,7 @@ def first_order_value_and_gradient(
     and the released code.
     """
     loss_of = batch_loss(apply, loss)
-    steps = jnp.arange(num_steps)
+    steps = jnp.arange(num_inner_steps)
 
     def value_and_gradient(learnable: Learnable) -> tuple[jax.Array, Learnable]:
         size = step_size_of(learnable)

@@ -28,9 +28,9 @@ class ExpertWindows(NamedTuple):
 
 
 def expert_windows(
-    experts: Experts, options: TrajectoryMatchingOptions, num_steps: int
+    experts: Experts, options: TrajectoryMatchingOptions, num_outer_steps: int
 ) -> Callable[[int, int], ExpertWindows]:
-    """(seed, window) -> what the outer steps window * num_steps, ... start from and are to reach.
+    """(seed, window) -> what the outer steps window * num_outer_steps, ... start from and are to reach.
 
     For each start of each step one expert and one snapshot are drawn, by the number of the step, so that a step finds
     the same ones however many steps a window has.
@@ -40,7 +40,7 @@ def expert_windows(
 
     def read(seed: int, window: int) -> ExpertWindows:
         pieces, numbers = [], []
-        for step in range(window * num_steps, (window + 1) * num_steps):
+        for step in range(window * num_outer_steps, (window + 1) * num_outer_steps):
             generator = np.random.default_rng([seed, step])
             drawn = generator.integers(count, size=options.num_inits)
             starts = generator.integers(options.min_start, last_start(options, step), size=options.num_inits)

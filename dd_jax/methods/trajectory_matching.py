@@ -13,9 +13,9 @@ from dd_jax.inner import augment, choose_remat, gradient_descent, mean_over, unr
 from dd_jax.inner.first_order import first_order_value_and_gradient
 from dd_jax.inner.trajectories import trajectory_distance
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
-from dd_jax.methods.drawing import runs_mapped
 from dd_jax.methods.expert_windows import ExpertWindows, check_dataset, check_experts, expert_feed
-from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, slower_steps
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
+from dd_jax.methods.sampling import runs_mapped
 from dd_jax.methods.trajectory_options import TrajectoryMatchingOptions, check_options, protocol_for
 from dd_jax.models import Model
 from dd_jax.synthetic import SoftLabelled, StepSized, Synthetic, pixels, raw_rate, soft_labels, step_sized
@@ -104,7 +104,7 @@ def trajectory_matching(
         lambda available: min(available, opts.num_inits),
         given,
         feed=expert_feed(experts, model, opts),
-        slower=slower_steps,
+        scale_learning_rate=scale_outer_learning_rate,
         summary=f"{total} images, {opts.num_inner_steps} inner steps to where {len(experts.accuracies)} experts "
         f"{experts.name} were {opts.expert_epochs} snapshots later",
         protocol=protocol,

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from dd_jax.errors import OptionError, check_at_least, unknown_name
 from dd_jax.inner import REMATS, SMOOTH_AUGMENTS
-from dd_jax.methods.drawing import OVER_INITS
+from dd_jax.methods.sampling import OVER_INITS
 from dd_jax.types import Protocol
 
 GRADIENTS = ("exact", "first_order")

@@ -1,9 +1,9 @@
 """Experiments of trajectory matching: reduced ones for two cores, and the papers'.
 
-The papers' are those of Cazenavette et al. 2022 (*Dataset Distillation by Matching Training Trajectories*, table 1, with
-the settings that DC-BENCH runs it with) and of Cui et al. 2023 (TESLA: the same with the gradient to first order). What
-differs from them: 10 % of the training images are kept apart to choose by, in place of the best look at test; the step
-size is kept positive; an epoch of the experts on CIFAR-10 has 176 minibatches, and not 196. Tiny ImageNet is read
+The papers' are those of Cazenavette et al. 2022 (*Dataset Distillation by Matching Training Trajectories*, table 1,
+with the settings that DC-BENCH runs it with) and of Cui et al. 2023 (TESLA: the same with the gradient to first order).
+What differs from them: 10 % of the training images are kept apart to choose by, in place of the best look at test; the
+step size is kept positive; an epoch of the experts on CIFAR-10 has 176 minibatches, and not 196. Tiny ImageNet is read
 from class folders, "folder:tiny-imagenet".
 """
 

@@ -217,7 +217,7 @@ def test_a_run_reads_the_starts_of_its_steps_and_goes_on_with_them_where_it_was_
     given = {"first_max_start": 1, "growth_steps": 8, "num_inits": 2, "protocol": "dc"}
     method = trajectory_matching(model, experts=experts, **SMALL, **given)
     assert method.feed.window == 3
-    options = {"num_steps": 9, "seed": 5, "eval_every": 4, "num_eval_nets": 1, "show_progress": False}
+    options = {"num_outer_steps": 9, "seed": 5, "eval_every": 4, "num_eval_nets": 1, "show_progress": False}
     cut, whole = cut_and_whole(method, tiny, tmp_path, 4, **options)
     for field, array in whole.distilled.arrays.items():
         np.testing.assert_array_equal(cut.distilled.arrays[field], array)
