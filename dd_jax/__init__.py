@@ -37,6 +37,7 @@ from dd_jax.runs import (
     pretrain,
     pretrain_experts,
     save_distilled,
+    save_tiles,
     use_cores,
 )
 from dd_jax.runs import write_report as report
@@ -90,6 +91,7 @@ __all__ = [
     "pretrain_experts",
     "report",
     "save_distilled",
+    "save_tiles",
     "storage_bytes",
     "to_model",
     "to_pixels",

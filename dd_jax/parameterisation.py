@@ -53,7 +53,8 @@ class Kind:
     has_steps: whether networks may be trained by learnt steps, and not from scratch alone.
     compare_all: whether networks that are trained on all the real examples are among the baselines.
     layout: what its arrays are, as (name, words), for who has nothing but these.
-    pictures: None where the images are shown as such.
+    pictures: None where the images are shown as such. shown: the set whose images stand for this one's there, where its
+        own are only parts of what was learnt; None for itself.
     of_examples: how given examples become a set, real ones to compare with, or its own in a form that needs nothing to
         be read; None for plain images.
     """
@@ -68,6 +69,7 @@ class Kind:
     layout: tuple[tuple[str, str], ...] = ()
     pictures: Pictures | None = None
     of_examples: OfExamplesFn | None = None
+    shown: Callable[["DistilledData"], "DistilledData"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -46,6 +46,8 @@ def sheet_of(distilled: DistilledData, max_rows: int = MAX_ROWS, max_columns: in
     the column of the largest. The contrast of every image is stretched on its own, so that what it
     consists of can be seen: brightnesses can't be compared between images.
     """
+    shown_as = distilled.parameterisation.kind.shown
+    distilled = distilled if shown_as is None else shown_as(distilled)
     labels = np.asarray(distilled.labels)
     classes = labels.argmax(-1) if labels.ndim == 3 else labels
     num_classes = len(distilled.class_names) or int(classes.max()) + 1

@@ -117,7 +117,7 @@ def _step(model: Model, opts: DistributionMatchingOptions) -> StepFn:
             keys = jax.random.split(change_key, model.num_classes)[mine]
 
             def objective(learnable: Learnable) -> jax.Array:
-                images = whole(learnable).images[mine]
+                images = whole(learnable, jax.random.fold_in(change_key, model.num_classes)).images[mine]
                 # The mean over the parts is the sum over all classes.
                 return parts * feature_distance(model.features, params, images, batches, keys, opts.augment)
 

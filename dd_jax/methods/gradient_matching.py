@@ -223,7 +223,7 @@ def _gradient(model: Model, options: GradientMatchingOptions, synthetic: Synthet
         keys = jax.random.split(change_key, model.num_classes)[classes]
 
         def objective(learnable: Learnable) -> jax.Array:
-            mine = jax.tree.map(lambda leaf: leaf[classes], whole(learnable))
+            mine = jax.tree.map(lambda leaf: leaf[classes], whole(learnable, jax.random.fold_in(key, 2)))
             return loss_of(matches)(params, some(jax.random.fold_in(key, 1), mine, classes), real, keys)
 
         return jax.value_and_grad(objective)(learnable)

@@ -5,8 +5,13 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
+from dd_jax.errors import OptionError
 from dd_jax.inner import ByClass
 from dd_jax.methods.base import Roles
+from dd_jax.methods.canvases import as_asked, canvas_words, check_canvas_options
 from dd_jax.models import Model
 from dd_jax.synthetic import Synthetic, multi_formation, num_formed, pixels
 from dd_jax.types import Batch, Networks, Protocol, Transform
@@ -27,6 +32,11 @@ class MatchingOptions:
     init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
     """What the images start as: noise, real training images, the class mean plus noise, k-means
     centres, or herded training images."""
+    canvas_size: int = 1
+    """Each image is a canvas so many times as high and as wide, without edges, of which networks see random crops; 1:
+    plain images."""
+    canvas_samples: int = 1
+    """Crops of each canvas that networks see at a time."""
     clamp: bool = False
     """Keep the stored images in the range of pixels, from black to white."""
     num_inits: int = 1
@@ -68,20 +78,26 @@ def images_of(model: Model, options: MatchingOptions) -> Synthetic:
     """Plain pixels, or several images out of each stored one; OptionError for settings out of range."""
     kept: dict[str, Any] = {"init_images": options.init_images, "clamp": options.clamp}
     num_formed(options.factor, options.formation)
+    check_canvas_options(options)
     if options.factor == 1:
-        return pixels(model.num_classes, options.images_per_class, **kept)
+        plain = pixels(model.num_classes, options.images_per_class, **kept)
+        return as_asked(plain, model, options)
+    if options.canvas_size != 1:
+        raise OptionError("A canvas is cropped, and not tiled: use factor=1 with canvas_size.")
     return multi_formation(
         model.num_classes, options.images_per_class, options.factor, formation=options.formation, **kept
     )
 
 
-def set_by_class(synthetic: Synthetic, num_classes: int) -> Callable[[Any], Batch]:
-    """Learnable -> the set as images (K, M, H, W, C) with labels (K, M) or (K, M, classes)."""
+def set_by_class(synthetic: Synthetic, num_classes: int) -> Callable[[Any, jax.Array], Batch]:
+    """(learnable, key) -> the set as images (K, M, H, W, C) with labels (K, M) or (K, M, classes).
 
-    def whole(learnable: Any) -> Batch:
-        decoded = synthetic.decode(learnable)
-        shaped = [leaf[0].reshape(num_classes, -1, *leaf.shape[2:]) for leaf in (decoded.images, decoded.labels)]
-        return Batch(*shaped)
+    key: of what is random in the images, if anything is.
+    """
+
+    def whole(learnable: Any, key: jax.Array) -> Batch:
+        batch = synthetic.batch(learnable, key, jnp.int32(0))
+        return Batch(*(leaf.reshape(num_classes, -1, *leaf.shape[1:]) for leaf in batch))
 
     return whole
 
@@ -104,6 +120,8 @@ def set_protocol(change: str, name: str | None = None) -> Protocol:
 def summary_of(options: MatchingOptions, model: Model) -> str:
     """How many images a set has, and out of how many stored ones."""
     stored = options.images_per_class * model.num_classes
+    if options.canvas_size > 1:
+        return f"{stored} {canvas_words(model, options)}"
     if options.factor == 1:
         return f"{stored} images"
     return f"{stored} images that become {stored * num_formed(options.factor, options.formation)}"
@@ -112,4 +130,5 @@ def summary_of(options: MatchingOptions, model: Model) -> str:
 def set_words(options: MatchingOptions) -> tuple[str, ...]:
     """What tells sets of one method apart, for the names of run directories."""
     factor = () if options.factor == 1 else (f"factor{options.factor}",)
-    return (f"ipc{options.images_per_class}", *factor)
+    canvas = () if options.canvas_size == 1 else (f"canvas{options.canvas_size}",)
+    return (f"ipc{options.images_per_class}", *factor, *canvas)

@@ -13,6 +13,7 @@ from dd_jax.inner import augment, choose_remat, gradient_descent, mean_over, unr
 from dd_jax.inner.first_order import first_order_value_and_gradient
 from dd_jax.inner.trajectories import trajectory_distance
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.canvases import as_asked, canvas_words, check_canvas_options
 from dd_jax.methods.expert_windows import ExpertWindows, check_dataset, check_experts, expert_feed
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
 from dd_jax.methods.sampling import runs_mapped
@@ -74,7 +75,8 @@ def trajectory_matching(
     """
     opts = with_overrides(options or TrajectoryMatchingOptions(), overrides)
     total = model.num_classes * opts.images_per_class
-    check_options(opts, total)
+    check_options(opts, total * opts.canvas_samples)
+    check_canvas_options(opts)
     check_experts(experts, model, opts)
     assert isinstance(experts, Experts)
     synthetic, optimiser, protocol = images_of(model, opts), _optimiser(opts), protocol_for(opts)
@@ -82,7 +84,8 @@ def trajectory_matching(
     def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> TrajectoryMatchingState:
         learnable = synthetic.init(key, dataset)
         if opts.init_labels == "expert":
-            learnable = _answered(model, experts, learnable)
+            images = synthetic.decode(learnable).images[0]
+            learnable = _answered(model, experts, learnable, images)
         return TrajectoryMatchingState(learnable, optimiser.init(learnable, num_outer_steps))
 
     def distilled(state: TrajectoryMatchingState) -> DistilledData:
@@ -105,8 +108,8 @@ def trajectory_matching(
         given,
         feed=expert_feed(experts, model, opts),
         scale_learning_rate=scale_outer_learning_rate,
-        summary=f"{total} images, {opts.num_inner_steps} inner steps to where {len(experts.accuracies)} experts "
-        f"{experts.name} were {opts.expert_epochs} snapshots later",
+        summary=f"{total} {canvas_words(model, opts)}, {opts.num_inner_steps} inner steps to where "
+        f"{len(experts.accuracies)} experts {experts.name} were {opts.expert_epochs} snapshots later",
         protocol=protocol,
     )
 
@@ -226,7 +229,7 @@ def inner_batches(
 
 def images_of(model: Model, options: TrajectoryMatchingOptions) -> Synthetic:
     """The set that is learnt: images, with learnt labels if these are asked for, and a step size."""
-    synthetic = pixels(model.num_classes, options.images_per_class, options.init_images)
+    synthetic = as_asked(pixels(model.num_classes, options.images_per_class, options.init_images), model, options)
     if options.learn_labels:
         synthetic = soft_labels(synthetic, model.num_classes)
     return step_sized(synthetic, options.init_step_size)
@@ -251,10 +254,10 @@ def _shares(options: TrajectoryMatchingOptions) -> StepSized:
     return StepSized(images, jnp.asarray(of_step, jnp.float32))
 
 
-def _answered(model: Model, experts: Experts, learnable: StepSized) -> StepSized:
+def _answered(model: Model, experts: Experts, learnable: StepSized, images: jax.Array) -> StepSized:
     """With the answers of the first expert, at its end, as labels."""
     last = jax.tree.map(lambda leaf: leaf[0], experts.read(0, [len(experts.epochs) - 1]))
-    logits = jax.jit(model.apply)(last, learnable.learnable.learnable.images)
+    logits = jax.jit(model.apply)(last, images)
     return learnable._replace(learnable=learnable.learnable._replace(label_logits=logits))
 
 
@@ -263,7 +266,7 @@ def _remat(model: Model, options: TrajectoryMatchingOptions) -> Any:
     if options.remat != "auto":
         return options.remat
     params = jax.eval_shape(model.init, jax.random.key(0))
-    size = options.batch_size or model.num_classes * options.images_per_class
+    size = options.batch_size or model.num_classes * options.images_per_class * options.canvas_samples
     batch = jax.eval_shape(lambda: Batch(jnp.zeros((size, *model.image_shape)), jnp.zeros(size, jnp.int32)))
     nets = 1 if runs_mapped(options.over_inits) else options.num_inits
     return choose_remat(model.apply, params, batch, options.num_inner_steps, nets)
@@ -271,7 +274,8 @@ def _remat(model: Model, options: TrajectoryMatchingOptions) -> Any:
 
 def _words(options: TrajectoryMatchingOptions) -> tuple[str, ...]:
     name = "mtt" if options.gradient == "exact" else "tesla"
-    return (name, f"ipc{options.images_per_class}")
+    canvas = () if options.canvas_size == 1 else (f"canvas{options.canvas_size}",)
+    return (name, f"ipc{options.images_per_class}", *canvas)
 
 
 _SMALL = {"num_inner_steps": 2, "batch_size": None, "expert_epochs": 1, "min_start": 0, "max_start": 1,

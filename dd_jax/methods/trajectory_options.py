@@ -25,6 +25,11 @@ class TrajectoryMatchingOptions:
     init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
     """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
     training images."""
+    canvas_size: int = 1
+    """Each image is a canvas so many times as high and as wide, without edges, of which networks see random crops
+    (Wearable ImageNet: 2); 1: plain images."""
+    canvas_samples: int = 1
+    """Crops of each canvas in the set that an inner step draws its minibatch from."""
     num_inner_steps: int = 20
     """N, gradient steps on the set in an outer step."""
     batch_size: int | None = None

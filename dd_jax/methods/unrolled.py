@@ -25,6 +25,7 @@ from dd_jax.inner import (
     unroll,
 )
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.canvases import as_asked, canvas_words
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, scale_outer_learning_rate, smooth
 from dd_jax.methods.sampling import check_sampling, minibatch, runs_mapped
 from dd_jax.models import Model, check_attack, check_pretrained
@@ -97,6 +98,11 @@ class UnrolledOptions:
     attack_weight: int = 1
     """How often each real image of the attacked class counts in the outer loss: more for more success, at the price of
     the other classes."""
+    canvas_size: int = 1
+    """Each image is a canvas so many times as high and as wide, without edges, of which networks see random crops; 1:
+    plain images."""
+    canvas_samples: int = 1
+    """Crops of each canvas that a batch has."""
     init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "kmeans"
     """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
     init_step_size: float = 0.15
@@ -251,7 +257,7 @@ def _step(model: Model, opts: UnrolledOptions, from_networks: bool) -> StepFn:
 
 
 def _images(model: Model, opts: UnrolledOptions) -> Synthetic:
-    return step_batches(
+    plain = step_batches(
         model.num_classes,
         opts.num_batches,
         opts.num_epochs,
@@ -262,6 +268,7 @@ def _images(model: Model, opts: UnrolledOptions) -> Synthetic:
         opts.order,
         _attack(opts) if opts.attack_labels == "target" else None,
     )
+    return as_asked(plain, model, opts)
 
 
 def _optimiser(opts: UnrolledOptions) -> OuterOptimiser:
@@ -334,7 +341,7 @@ def outer_loss(
 def inner_remat(model: Model, options: UnrolledOptions, nets: int) -> Remat:
     """The way of `choose_remat` for the unroll that these options ask for, `nets` at once."""
     params = jax.eval_shape(model.init, jax.random.key(0))
-    size = model.num_classes * options.images_per_class
+    size = model.num_classes * options.images_per_class * options.canvas_samples
     batch = jax.eval_shape(lambda: Batch(jnp.zeros((size, *model.image_shape)), jnp.zeros(size, jnp.int32)))
     return choose_remat(model.apply, params, batch, options.num_batches * options.num_epochs, nets)
 
@@ -347,7 +354,7 @@ def _summary(options: UnrolledOptions, model: Model, protocol: Protocol, pretrai
         start = f"{last - first} of {len(pretrained.accuracies['train'])} networks {pretrained.name}"
     if protocol.attack is not None:
         start += f", attack on class {protocol.attack[0]} (to be taken for {protocol.attack[1]})"
-    return f"{images} images, {options.num_batches * options.num_epochs} inner steps, {start}"
+    return f"{images} {canvas_words(model, options)}, {options.num_batches * options.num_epochs} inner steps, {start}"
 
 
 def _check(options: UnrolledOptions) -> None:

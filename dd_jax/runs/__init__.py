@@ -10,6 +10,7 @@ from dd_jax.runs.pretrain import pretrain
 from dd_jax.runs.pretrained import load_pretrained, save_pretrained
 from dd_jax.runs.report import write_report
 from dd_jax.runs.runtime import use_cores
+from dd_jax.runs.tiles import save_tiles
 
 __all__ = [
     "EXPERT_TRAINING",
@@ -28,6 +29,7 @@ __all__ = [
     "pretrain_experts",
     "save_distilled",
     "save_pretrained",
+    "save_tiles",
     "use_cores",
     "write_report",
 ]

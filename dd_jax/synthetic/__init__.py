@@ -2,6 +2,7 @@
 
 from dd_jax.parameterisation import PLAIN, Kind
 from dd_jax.synthetic.base import Synthetic
+from dd_jax.synthetic.canvas import CANVAS, canvases_of, on_canvas
 from dd_jax.synthetic.graph import GRAPH, GraphSet, adjacency_of, graph_set
 from dd_jax.synthetic.initial import class_means, initial_images, kmeans_centres, sample_per_class
 from dd_jax.synthetic.labelled_pixels import LabelledPixels, labelled_pixels, pixels_of
@@ -15,7 +16,7 @@ from dd_jax.synthetic.step_batches import StepBatches, step_batches
 from dd_jax.synthetic.step_sized import StepSized, raw_rate, step_sized
 
 # Kinds of distilled sets that can be read from a disk; a new one adds its own.
-PARAMETERISATIONS: dict[str, Kind] = {kind.name: kind for kind in (PLAIN.kind, MULTI_FORMATION, GRAPH)}
+PARAMETERISATIONS: dict[str, Kind] = {kind.name: kind for kind in (PLAIN.kind, MULTI_FORMATION, CANVAS, GRAPH)}
 
 __all__ = [
     "ORDERS",
@@ -31,6 +32,7 @@ __all__ = [
     "adjacency_of",
     "as_plain",
     "batch_of_step",
+    "canvases_of",
     "class_means",
     "cover",
     "distilled_from_arrays",
@@ -42,6 +44,7 @@ __all__ = [
     "multi_formation",
     "nearest_to_centres",
     "num_formed",
+    "on_canvas",
     "pixels",
     "pixels_of",
     "raw_rate",

@@ -39,7 +39,9 @@ def learnable_of(model, options, dtype=np.float32):
     """A generic point: images of noise, labels of noise if they are learnt, a step size."""
     draw = np.random.default_rng(1)
     count = model.num_classes * options.images_per_class
-    images = Pixels(jnp.asarray(draw.normal(size=(count, *model.image_shape)), dtype))
+    height, width, channels = model.image_shape
+    shape = (count, options.canvas_size * height, options.canvas_size * width, channels)
+    images = Pixels(jnp.asarray(draw.normal(size=shape), dtype))
     if options.learn_labels:
         images = SoftLabelled(images, jnp.asarray(draw.normal(size=(count, model.num_classes)), dtype))
     return images_of(model, options), StepSized(images, jnp.asarray(-1.0, dtype))
@@ -81,9 +83,10 @@ def test_the_loss_without_inner_steps_is_exactly_one(model, window):
     [
         {},
         {"learn_labels": True, "distance": "layers", "augment": "dsa", "batch_size": 2},
+        {"canvas_size": 2, "canvas_samples": 2, "remat": "none", "augment": "dsa", "batch_size": 4},
         {"remat": "none", "images_per_class": 2, "batch_size": 4, "augment": "flip_rotate"},
     ],
-    ids=["plain", "labels, layers and DSA", "minibatches"],
+    ids=["plain", "labels, layers and DSA", "canvases", "minibatches"],
 )
 def test_the_gradient_is_that_of_finite_differences(model, window, changes):
     """In images, labels and step size, each in a direction of its own."""

@@ -1,0 +1,33 @@
+"""The options that make canvases of images, in the methods that have them."""
+
+from typing import Any
+
+from dd_jax.errors import OptionError, check_at_least
+from dd_jax.models import Model
+from dd_jax.synthetic import Synthetic, on_canvas
+
+
+def as_asked(synthetic: Synthetic, model: Model, options: Any) -> Synthetic:
+    """`synthetic`, on canvases where the options `canvas_size` and `canvas_samples` ask for them."""
+    if options.canvas_size == 1:
+        return synthetic
+    return on_canvas(synthetic, model.image_shape, options.canvas_size, options.canvas_samples)
+
+
+def check_canvas_options(options: Any) -> None:
+    """OptionError for sizes and samples below one, or several samples of what is no canvas."""
+    check_at_least(1, options, "canvas_size", "canvas_samples")
+    if options.canvas_size == 1 and options.canvas_samples != 1:
+        raise OptionError(
+            f"canvas_samples are crops of a canvas: set canvas_size to 2 or more, or leave out canvas_samples (found "
+            f"{options.canvas_samples})."
+        )
+
+
+def canvas_words(model: Model, options: Any) -> str:
+    """What a set has so many of, in words: images, or canvases with their size."""
+    if options.canvas_size == 1:
+        return "images"
+    height, width, _ = model.image_shape
+    each = "" if options.canvas_samples == 1 else f", {options.canvas_samples} crops each"
+    return f"canvases of {options.canvas_size * height} x {options.canvas_size * width} pixels{each}"
