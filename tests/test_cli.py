@@ -184,6 +184,17 @@ def test_ctrl_c_checkpoints_and_the_same_command_continues(tmp_path):
     assert dd.load_distilled(tmp_path).num_batches == 1
 
 
+def experts_of(name, model):
+    """What a preset of experts makes, without weights."""
+    wanted = PRETRAININGS[name]
+    assert (wanted.snapshots, parse_model(wanted.model)) == (True, (model.name, parse_model(wanted.model)[1]))
+    per_epoch = 1 if wanted.every is None else 54_000 // wanted.training.batch_size // wanted.every
+    epochs = np.arange(1 + per_epoch * wanted.training.epochs) / per_epoch
+    accuracies = np.zeros((wanted.num_nets, len(epochs)), np.float32)
+    about = (name, model.name, dd.models.architecture(model), model.image_shape, model.num_classes, "", accuracies)
+    return dd.Experts(*about, "validation", epochs, lambda *_: None, 0, {}, "")
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid(name):
     experiment = preset(name)
@@ -193,7 +204,8 @@ def test_presets_are_valid(name):
     shape = (size, size, channels) if size and channels else shapes[experiment.dataset]
     model_name, settings = parse_model(experiment.model or DEFAULT_MODEL)
     model = dd.models.make(model_name, dd.models.Shapes(shape, 10), **settings)
-    method = dd.methods.make_method(model, experiment.method)
+    experts = experts_of(experiment.experts, model) if experiment.experts else None
+    method = dd.methods.make_method(model, experiment.method, experts=experts)
     assert method.name == dd.methods.name_of(experiment.method)
     assert method.summary.split()[0].isdigit()
     assert experiment.pretrained is None or experiment.pretrained in (*PRETRAININGS, "nets/alexnet-owt-7be5be79.pth")
@@ -240,9 +252,12 @@ def test_default_out_is_named_after_the_experiment():
 
 
 @pytest.mark.parametrize("name", dd.methods.METHODS)
-def test_every_method_has_a_small_preset_that_the_command_takes_it_from(name, tmp_path, capsys):
+def test_every_method_has_a_small_preset_that_the_command_takes_it_from(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path = tmp_path / "run"
     model = "infinite_mlp" if name == "kernel_inducing_points" else "mlp:hidden=(8,)"
-    argv = ["--method", name.replace("_", "-"), "--model", model, "--smoke"]
+    own = [] if name == "trajectory_matching" else ["--model", model]  # whose experts are of its preset's network
+    argv = ["--method", name.replace("_", "-"), *own, "--smoke"]
     assert main(["distill", *argv, "--out", str(tmp_path)]) == 0
     assert main(["report", str(tmp_path)]) == 0
     assert main(["export", str(tmp_path)]) == 0
@@ -307,7 +322,10 @@ def test_sets_that_are_learnt_from_experts_are_judged_from_random_starts(nets, t
             ["--experts"],
             "unrolled makes sets for the networks that it learns from: say --pretrained, or use g",
         ),
-        (["--method", "distribution-matching", "--experts"], "leave out --experts, or use gradient_matching"),
+        (
+            ["--method", "distribution-matching", "--experts"],
+            "leave out --experts, or use gradient_matching, trajectory_matching",
+        ),
     ):
         assert main(["distill", "--model", "mlp:hidden=(16,)", "--smoke", *more, str(nets)]) == 2
         assert words in capsys.readouterr().err

@@ -45,6 +45,9 @@ class Export:
     """Folder to write; an earlier export there is replaced. None for the folder "export" of the run."""
     formats: tuple[str, ...] = ()
     """Which of npz, sheet, images, torch and folder, apart by spaces; none for all that the set can have."""
+    tiles: int | None = None
+    """Also write every canvas, of a set that is learnt on canvases, three times three side by side, into the folder
+    "tiles" of the run: each pixel as so many times so many."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,6 +219,9 @@ def export(argv: Sequence[str]) -> None:
         else:
             count = f"{written.num_files} file{'s' if written.num_files > 1 else ''}, {written.num_bytes:,} bytes"
             print(f"{written.format}: {written.path} ({count}): {written.what}")
+    if options.tiles is not None:
+        files = on_first(lambda: dd_jax.save_tiles(options.run, scale=options.tiles)) or ()
+        print(f"tiles: {len(files)} pictures without seams in {options.run / 'tiles'}")
 
 
 def report(argv: Sequence[str]) -> None:

@@ -278,6 +278,5 @@ def _words(options: TrajectoryMatchingOptions) -> tuple[str, ...]:
     return (name, f"ipc{options.images_per_class}", *canvas)
 
 
-_SMALL = {"num_inner_steps": 2, "batch_size": None, "expert_epochs": 1, "min_start": 0, "max_start": 1,
-          "first_max_start": None}  # fmt: skip
+_SMALL = {"num_inner_steps": 2, "expert_epochs": 1, "max_start": 1}
 SPEC = MethodSpec("trajectory_matching", TrajectoryMatchingOptions, trajectory_matching, _words, _SMALL, "experts")

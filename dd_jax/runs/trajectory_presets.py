@@ -1,4 +1,4 @@
-"""Experiments of trajectory matching: reduced ones for two cores, and the papers'.
+"""Experiments of trajectory matching, on canvases too: reduced ones for two cores, and the papers'.
 
 The papers' are those of Cazenavette et al. 2022 (*Dataset Distillation by Matching Training Trajectories*, table 1,
 with the settings that DC-BENCH runs it with) and of Cui et al. 2023 (TESLA: the same with the gradient to first order).
@@ -7,6 +7,7 @@ step size is kept positive; an epoch of the experts on CIFAR-10 has 176 minibatc
 from class folders, "folder:tiny-imagenet".
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -61,6 +62,14 @@ _SMALL_DATASETS: dict[str, dict[str, Any]] = {
     "cifar10": {"dataset": "cifar10", "model": "convnet:width=32,depth=3", "experts": "cifar10-experts"},
 }
 
+_SMALL_OPTIONS: dict[str, dict[str, Any]] = {
+    "digits": {"max_start": 5, "augment": "none", "learning_rate": 10.0, "init_step_size": 0.1,
+               "step_size_learning_rate": 1e-3},
+    "mnist": {"max_start": 8, "augment": "none", "learning_rate": 100.0, "init_step_size": 0.02,
+              "step_size_learning_rate": 1e-4},
+    "cifar10": {"max_start": 4, "learning_rate": 100.0, "init_step_size": 0.02},
+}  # fmt: skip
+
 
 def trajectory_cells(method: str = "mtt", paper: bool = False) -> dict[str, Experiment]:
     """All the experiments of "mtt" or "tesla", by DATASET-ipcCOUNT; OptionError for another method."""
@@ -82,7 +91,7 @@ def _paper(cell: _Cell, gradient: Any) -> Experiment:
         batch_size=cell.batch_size,
         expert_epochs=cell.expert_epochs,
         max_start=cell.max_start,
-        learning_rate=cell.learning_rate,
+        learning_rate=float(cell.learning_rate),
         step_size_learning_rate=cell.step_size_rate,
         init_step_size=cell.step_size,
         gradient=gradient,
@@ -99,21 +108,46 @@ def _paper(cell: _Cell, gradient: Any) -> Experiment:
     )
 
 
-def _small(dataset: str, count: int, gradient: Any) -> Experiment:
-    """Few experts, of few epochs, and images without augmentation: an MLP learns digits from them in a minute."""
+def wearable_cells(paper: bool = False) -> dict[str, Experiment]:
+    """Canvases of 2 x 2 images (Wearable ImageNet), by DATASET-ipc1: digits, MNIST and CIFAR-10 in small.
+
+    paper: the command of the released code in their place, one canvas of 512 x 512 pixels for each of the ten classes
+        of a subset of ImageNet, in class folders at "folder:imagesquawk".
+    """
+    if not paper:
+        return {f"{dataset}-ipc1": _on_canvas(_small(dataset, 1, "exact"), 4) for dataset in _SMALL_DATASETS}
     options = TrajectoryMatchingOptions(
-        images_per_class=count,
         num_inner_steps=20,
         expert_epochs=2,
-        max_start=5 if dataset != "cifar10" else 4,
-        augment="dsa" if dataset == "cifar10" else "none",
-        learning_rate=10.0 if dataset == "digits" else 100.0,
-        init_step_size=0.1 if dataset == "digits" else 0.02,
-        step_size_learning_rate=1e-3 if dataset == "digits" else 1e-5,
-        gradient=gradient,
-        protocol="mtt" if dataset == "cifar10" else "mtt-plain",
+        max_start=10,
+        learning_rate=1000.0,
+        step_size_learning_rate=1e-6,
+        init_step_size=0.01,
     )
-    return Experiment(**_SMALL_DATASETS[dataset], method=options, num_outer_steps=400, num_eval_nets=2, eval_every=200,
+    squawk = Experiment(
+        dataset="folder:imagesquawk",
+        image_size=256,
+        channels=3,
+        model="convnet:width=128,depth=5",
+        experts="squawk-experts-paper",
+        method=options,
+        num_outer_steps=_PAPER_STEPS,
+        num_eval_nets=1,
+        num_nets=_PAPER_NETS,
+    )
+    return {"squawk-ipc1": _on_canvas(squawk, 1)}
+
+
+def _on_canvas(experiment: Experiment, samples: int) -> Experiment:
+    """From noise, as real images side by side have seams that take long to go."""
+    method = dataclasses.replace(experiment.method, canvas_size=2, canvas_samples=samples, init_images="noise")
+    return dataclasses.replace(experiment, method=method)
+
+
+def _small(dataset: str, count: int, gradient: Any) -> Experiment:
+    """Few experts of few epochs: an MLP learns digits from them in a minute."""
+    options = TrajectoryMatchingOptions(images_per_class=count, gradient=gradient, **_SMALL_OPTIONS[dataset])
+    return Experiment(**_SMALL_DATASETS[dataset], method=options, num_outer_steps=400, num_eval_nets=2, eval_every=100,
                       num_nets=10)  # fmt: skip
 
 
@@ -123,5 +157,6 @@ TRAJECTORY_PRESETS: Mapping[str, Experiment] = {
         for method in TRAJECTORY_METHODS
         for dataset, count in (("digits", 1), ("mnist", 10), ("cifar10", 1))
     },
+    **{f"{dataset}-wearable": wearable_cells()[f"{dataset}-ipc1"] for dataset in ("digits", "mnist", "cifar10")},
     **{f"cifar10-{method}-paper": trajectory_cells(method, True)["cifar10-ipc10"] for method in TRAJECTORY_METHODS},
 }

@@ -89,6 +89,12 @@ def pretrain_in_small(*args: Any, **kwargs: Any) -> Any:
     return in_small(dd.runs.pretrain, num_nets=3, num_held_out=2)(*args, **kwargs)
 
 
+def experts_in_small(*args: Any, **kwargs: Any) -> Any:
+    training = dd.Training(epochs=1, optimiser="sgd", learning_rate=0.1, momentum=0.0)
+    kwargs = {**kwargs, "training": training, "show_progress": False}
+    return in_small(dd.runs.pretrain_experts, num_experts=2)(*args, **kwargs)
+
+
 def mlp_in_small(data: Any, *, hidden: tuple[int, ...] = (8, 8), **settings: Any) -> Any:
     return mlp(data, hidden=tuple(min(units, 8) for units in hidden), **settings)
 
@@ -105,7 +111,7 @@ SMALL_METHODS["unrolled"] |= {"num_batches": 2, "num_epochs": 2}
 
 # Pages with programs that no other page has.
 SLOW_PAGES = {"protocols", "scores", "network", "pretrained", "frepo", "gradient_matching", "graph_condensation",
-              "kernel_inducing_points"}  # fmt: skip
+              "kernel_inducing_points", "trajectory_matching"}  # fmt: skip
 
 
 def page_of(path: Path) -> Any:
@@ -122,6 +128,7 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(dd, "evaluate", evaluate_in_small)
     monkeypatch.setattr(dd, "baselines", baselines_in_small)
     monkeypatch.setattr(dd, "pretrain", pretrain_in_small)
+    monkeypatch.setattr(dd, "pretrain_experts", experts_in_small)
     monkeypatch.setattr(dd, "estimate", in_small(dd.estimate, num_outer_steps=2))
     monkeypatch.setattr(dd, "load_dataset", load_in_small)
     monkeypatch.setattr(dd.models, "mlp", mlp_in_small)
