@@ -16,6 +16,7 @@ FLOORS = {
     "errors": 0,
     "values": 0,
     "parameterisation": 0,
+    "outcomes": 1,
     "data": 1,
     "models": 1,
     "inner": 2,

@@ -53,6 +53,17 @@ def _train(dataset: Dataset) -> Batch:
     return dataset.train
 
 
+class Advice(NamedTuple):
+    """What a user may change where a run can't go on: words that follow "Try".
+
+    diverged: where its loss is no longer finite, or validation accuracy has collapsed. memory: where an outer step
+    doesn't fit into memory, one thing each.
+    """
+
+    diverged: str = "a smaller learning_rate"
+    memory: tuple[str, ...] = ()
+
+
 class Method(NamedTuple):
     """A distillation method as pure functions, with what is needed to record and repeat it.
 
@@ -62,6 +73,7 @@ class Method(NamedTuple):
     slower: how a run that diverged goes on from an earlier state; None where that isn't possible.
     summary: what it is about to do, in a few words, e.g. "100 images, 30 inner steps, random init".
     protocol: how its sets are to be used.
+    shown: the numbers of its infos that are shown while it runs. advice: what to change where a run can't go on.
     """
 
     name: str
@@ -76,6 +88,8 @@ class Method(NamedTuple):
     slower: Slower | None = None
     summary: str = ""
     protocol: Protocol = Protocol()
+    shown: tuple[str, ...] = ("loss",)
+    advice: Advice = Advice()
 
 
 class MethodSpec(NamedTuple):

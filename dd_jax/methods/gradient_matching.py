@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError
 from dd_jax.inner import by_class, class_batches, distance_named, draw_networks, mean_over, networks_of
-from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
-from dd_jax.methods.drawing import runs_mapped
+from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.drawing import less_drawing, runs_mapped
 from dd_jax.methods.gradient_matching_options import GradientMatchingOptions, check_options, with_loops
 from dd_jax.methods.matched_gradients import MatchingLoss, class_wise, collective
 from dd_jax.methods.matched_networks import matched_networks
@@ -123,6 +123,7 @@ def gradient_matching(
         slower=slower_steps,
         summary=summary,
         protocol=protocol,
+        advice=Advice("a smaller learning_rate" + (" or label_learning_rate" * opts.learn_labels), less_drawing(opts)),
     )
 
 
