@@ -23,7 +23,8 @@ from dd_jax.inner import (
     networks_of,
 )
 from dd_jax.models import Model, check_fits, check_pretrained
-from dd_jax.types import Batch, Dataset, DistilledData, Networks, Params, Pretrained
+from dd_jax.outcomes import outcome_of
+from dd_jax.types import Batch, Dataset, DistilledData, Networks, Params, Pretrained, Protocol
 
 
 def evaluate(
@@ -79,7 +80,7 @@ def evaluate(
         distilled = dataclasses.replace(distilled, transform=dataset.transform)
     course = plan_course(model, distilled, training, num_epochs, curve == "steps", chosen_by)
     real = _real_for(distilled, dataset, split)
-    return measure(make, model, starts, course, real, split, own.attack, num_curve_nets, devices)
+    return measure(make, model, starts, course, real, split, outcome_of(own), num_curve_nets, devices)
 
 
 def evaluate_networks(
@@ -88,15 +89,16 @@ def evaluate_networks(
     dataset: Dataset,
     *,
     split: str = "test",
-    attack: tuple[int, int] | None = None,
     devices: int | None = None,
+    **outcome: Any,
 ) -> Evaluation:
     """Measure networks (params with a leading axis) as they are, on a split of real data.
 
-    attack: (K, T) to also tell how many images of class K are taken for T.
+    outcome: the fields of a `Protocol` that say what success means, for networks that were trained on sets of it.
     Raises as `evaluate` does.
     """
-    return measure(as_it_is, model, _given(networks, 0), None, dataset, split, attack, 0, devices)
+    meant = outcome_of(Protocol(**outcome))
+    return measure(as_it_is, model, _given(networks, 0), None, dataset, split, meant, 0, devices)
 
 
 def train_on(

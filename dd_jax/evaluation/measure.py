@@ -16,7 +16,8 @@ from dd_jax.evaluation.lesson import Course, Lesson, Part, Plan, begin, go_on, n
 from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.inner import device_mesh, map_over, on_each, replicate
 from dd_jax.inner.losses import Apply
-from dd_jax.models import Model, check_attack, check_fits
+from dd_jax.models import Model, check_fits
+from dd_jax.outcomes import Outcome
 from dd_jax.types import Batch, Dataset, Networks, Params, see_each_other
 from dd_jax.values import quick_jit
 
@@ -41,7 +42,7 @@ def measure(
     course: Course | None,
     dataset: Dataset,
     split: str,
-    attack: tuple[int, int] | None,
+    outcome: Outcome,
     num_curve_nets: int,
     devices: int | None,
 ) -> Evaluation:
@@ -53,7 +54,7 @@ def measure(
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     check_fits(model, dataset.train, dataset.num_classes)
-    check_attack(attack, dataset.num_classes)
+    outcome.check(dataset.num_classes)
     real: Batch = getattr(dataset, split)
     if not len(real.labels):
         raise DataError(f"The {split} split of {dataset.name} is empty: load it with a validation_fraction above 0.")
@@ -63,13 +64,12 @@ def measure(
     steps_done = np.zeros(1, int) if course is None else course.steps_done
     num_curve_nets = min(num_curve_nets, count) if len(steps_done) > 1 else 0
     given = replicate((None if course is None else course.lesson, *_chunks(real)), mesh)
-    target = -1 if attack is None else attack[1]
 
     marks, tables, seen = [], [], []
     for first in range(0, count, size):
         mine = np.minimum(np.arange(first, first + size), count - 1)  # what is missing in the last group is repeated
         group = replicate(starts.at(mine), mesh)
-        along, counted = _train_group(make, model, dataset.num_classes, target, mesh, course, group, given,
+        along, counted = _train_group(make, model, dataset.num_classes, outcome.target, mesh, course, group, given,
                                       first < num_curve_nets)  # fmt: skip
         marks.append(counted[0])
         tables.append(counted[1])
@@ -81,7 +81,7 @@ def measure(
         moments = np.stack([np.concatenate(at_moment) for at_moment in zip(*seen, strict=True)], 1)
         curve = moments[:num_curve_nets, :, 0].sum(-1) / len(real.labels)
     counts = np.bincount(np.asarray(real.labels), minlength=dataset.num_classes)
-    evaluation = evaluation_of(found, counts, split, attack)
+    evaluation = evaluation_of(found, counts, split, outcome)
     confusion = answered.mean(0) / np.maximum(counts, 1)[:, None] if answered.shape[1] else None
     return dataclasses.replace(evaluation, curve=curve, curve_steps=steps_done, confusion=confusion)
 
