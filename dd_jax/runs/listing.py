@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dd_jax.errors import DataError, unknown_name
-from dd_jax.outcomes import RESULTS
+from dd_jax.outcomes import results_are
 from dd_jax.outcomes.spread import percent
 from dd_jax.runs.progress import note, table
 from dd_jax.runs.report import compare, words
@@ -106,7 +106,7 @@ def _print_list(records: Sequence[tuple[Path, RunRecord]], names: Sequence[str])
         "started",
     )
     rows = [(name, *_row(record)) for name, (_, record) in zip(names, records, strict=True)]
-    table(f"Runs ({RESULTS})", columns, rows)
+    table(f"Runs ({results_are()})", columns, rows)
 
 
 def _row(record: RunRecord) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dd_jax.outcomes import RESULTS
+from dd_jax.outcomes import results_are
 from dd_jax.outcomes.spread import Spread, difference, percent
 from dd_jax.runs.report import charts, pictures, words
 from dd_jax.runs.report.amounts import fraction, lasting
@@ -85,7 +85,7 @@ def _numbers(records: Sequence[RunRecord], names: Sequence[str]) -> Markup:
         (element("a", name, href=f"#run-{number}"), *_row(record))
         for number, (record, name) in enumerate(zip(records, names, strict=True), start=1)
     ]
-    says = f"Result: {RESULTS}; mean ± standard deviation over n networks."
+    says = f"Result: {results_are()}; mean ± standard deviation over n networks."
     return card(
         _PLACE, "Key numbers", table(head, rows, "Key numbers of the runs", "results"), note(says), class_="wide"
     )
