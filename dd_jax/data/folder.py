@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 
 from dd_jax.data.arrays import Pair, RawData
-from dd_jax.data.images import ImageSize, as_channels, as_size, decode_image, stack_images
+from dd_jax.data.images import ImageSize, Room, as_channels, as_size, decode_image, in_memory, stack_images
 from dd_jax.errors import DataError
 
 Shape: TypeAlias = tuple[tuple[int, int] | None, int | None]  # (H, W) and channels to make of every image
@@ -14,7 +14,9 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", 
 PART_NAMES = {"test": ("test",), "validation": ("validation", "val", "valid")}
 
 
-def read_folder(path: Path, image_size: ImageSize = None, channels: int | None = None) -> RawData:
+def read_folder(
+    path: Path, image_size: ImageSize = None, channels: int | None = None, room: Room = in_memory
+) -> RawData:
     """The images below PATH/CLASS/, or below PATH/train/CLASS/ with PATH/test/CLASS/ and PATH/validation/CLASS/.
 
     The sorted class folders are the classes. Unless `channels` says otherwise, images are grey when all of
@@ -25,6 +27,7 @@ def read_folder(path: Path, image_size: ImageSize = None, channels: int | None =
         path: the folder.
         image_size: resize every image to this side, or (H, W).
         channels: 1 makes every image grey, 3 RGB.
+        room: makes the array that the training images go to.
 
     Raises:
         DataError: no such folder, no class folders, a class without images, an unreadable image, images
@@ -37,7 +40,7 @@ def read_folder(path: Path, image_size: ImageSize = None, channels: int | None =
     if not class_names:
         raise DataError(f"{root} has no class folders; expected one folder of images per class.")
     shape = as_size(image_size), as_channels(channels)
-    train = _read_part(root, class_names, shape, complete=True)
+    train = _read_part(root, class_names, shape, complete=True, room=room)
     if root == path:
         return RawData(train, class_names=class_names)
 
@@ -56,7 +59,7 @@ def _subfolders(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")) if path.is_dir() else []
 
 
-def _read_part(root: Path, class_names: tuple[str, ...], shape: Shape, complete: bool) -> Pair:
+def _read_part(root: Path, class_names: tuple[str, ...], shape: Shape, complete: bool, room: Room = in_memory) -> Pair:
     strangers = [folder.name for folder in _subfolders(root) if folder.name not in class_names]
     if strangers:
         raise DataError(f"{root} has the class {strangers[0]!r}, which is not among the training classes.")
@@ -71,7 +74,7 @@ def _read_part(root: Path, class_names: tuple[str, ...], shape: Shape, complete:
     if not files:
         raise DataError(f"{root} has no images in class folders.")
     images = ((str(file), decode_image(file, str(file), *shape)) for file in files)
-    return stack_images(images, len(files)), np.asarray(labels, np.int32)
+    return stack_images(images, len(files), room), np.asarray(labels, np.int32)
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -84,6 +87,8 @@ def _same_channels(train: Pair, parts: dict[str, Pair]) -> tuple[Pair, dict[str,
 
     def widen(pair: Pair) -> Pair:
         images, labels = pair
+        if isinstance(images, np.memmap) and images.shape[3] < channels:
+            raise DataError("The training images are grey, and others are in colour: say channels=3 or channels=1.")
         return (images if images.shape[3] == channels else np.repeat(images, channels, axis=3)), labels
 
     return widen(train), {part: widen(pair) for part, pair in parts.items()}

@@ -3,7 +3,7 @@
 import io
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ from dd_jax.data.memory import free_host_memory, in_units
 from dd_jax.errors import DataError, OptionError
 
 ImageSize: TypeAlias = int | tuple[int, int] | None
+Room: TypeAlias = Callable[[tuple[int, ...]], np.ndarray]  # shape (N, H, W, C) -> an array to fill, uint8
 CHANNELS = (None, 1, 3)  # as they are, grey, RGB
 GREY_MODES = ("1", "L", "LA", "La")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # pillow would start Ghostscript for others
@@ -114,18 +115,31 @@ def _opened(source: Path | bytes, where: str) -> Any:
         raise DataError(f"Can't read {where} as an image: {error}.") from error
 
 
-def stack_images(images: Iterable[tuple[str, np.ndarray]], count: int) -> np.ndarray:
+def in_memory(shape: tuple[int, ...]) -> np.ndarray:
+    """Room for images (N, H, W, C); DataError if they don't fit into memory."""
+    needed, free = math.prod(shape), free_host_memory()
+    if needed > free:
+        raise DataError(
+            f"{shape[0]} images of {shape[1]}x{shape[2]} take {in_units(needed)}, but only {in_units(free)} of memory "
+            "are free. Give a smaller image_size=(height, width), fewer images, or resident_images=N to have only N "
+            "training images in memory at a time."
+        )
+    return np.empty(shape, np.uint8)
+
+
+def stack_images(images: Iterable[tuple[str, np.ndarray]], count: int, room: Room = in_memory) -> np.ndarray:
     """`count` named images (H, W, C) as one array; grey ones among colour ones get three equal channels.
 
+    room: makes the array for a shape (N, H, W, C).
+
     Raises:
-        DataError: an image has another size than the first, or all of them don't fit into memory.
+        DataError: an image has another size than the first, or all of them don't fit into the room.
     """
     stacked = np.empty((0, 0, 0, 0), np.uint8)
     first = ""
     for index, (where, image) in enumerate(images):
         if index == 0:
-            _check_memory(count, image.shape)
-            first, stacked = where, np.empty((count, *image.shape), np.uint8)
+            first, stacked = where, room((count, *image.shape))
         if image.shape[:2] != stacked.shape[1:3]:
             (height, width), found = stacked.shape[1:3], image.shape[:2]
             raise DataError(
@@ -133,15 +147,8 @@ def stack_images(images: Iterable[tuple[str, np.ndarray]], count: int) -> np.nda
                 f"Give image_size=(height, width), e.g. image_size={min(height, width)}, to resize them."
             )
         if image.shape[2] > stacked.shape[3]:
+            if room is not in_memory:
+                raise DataError(f"{first} is grey and {where} is in colour: say channels=3 or channels=1.")
             stacked = np.repeat(stacked, image.shape[2], axis=3)
         stacked[index] = image
     return stacked
-
-
-def _check_memory(count: int, shape: tuple[int, ...]) -> None:
-    needed, free = count * math.prod(shape), free_host_memory()
-    if needed > free:
-        raise DataError(
-            f"{count} images of {shape[0]}x{shape[1]} take {in_units(needed)}, but only {in_units(free)} of memory are "
-            "free. Give a smaller image_size=(height, width), or fewer images."
-        )

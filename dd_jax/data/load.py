@@ -1,9 +1,11 @@
 """One name, one dataset: where `load_dataset` decides which source to read."""
 
+import functools
 import os
 from pathlib import Path
 
 from dd_jax.data.arrays import RawData, dataset_from_arrays
+from dd_jax.data.cache import cache_folder, mapped, source_key
 from dd_jax.data.digits import read_digits
 from dd_jax.data.digits_graph import read_digits_graph
 from dd_jax.data.folder import read_folder
@@ -32,6 +34,7 @@ def load_dataset(
     cache_dir: str | os.PathLike[str] | None = None,
     image_size: ImageSize = None,
     channels: int | None = None,
+    resident_images: int | None = None,
 ) -> Dataset:
     """A real dataset in model space, on the default device.
 
@@ -66,6 +69,9 @@ def load_dataset(
         cache_dir: where decoded TFDS sets are kept; by default dd_jax/datasets in the user's cache folder.
         image_size: resize all images to this side, or (H, W), whatever their aspect ratio; bicubic.
         channels: 1 makes all images grey (ITU-R 601 luma), 3 RGB (grey ones have three equal channels).
+        resident_images: how many training images are in memory at a time, where all of them would be too many; see
+            `dataset_from_arrays`. Those of TFDS and of folders are decoded once, into files in `cache_dir`; the other
+            sources are in memory while they are read.
 
     Raises:
         DataError: the data is missing, not prepared, damaged or of the wrong kind; the message says what to do.
@@ -73,14 +79,15 @@ def load_dataset(
     """
     kind, _, path = name.partition(":")
     if kind == "planetoid" or name.partition("/")[0] in (DIGITS_GRAPH, *GRAPHS):
-        return _graph(name, path, image_size, channels)
+        return _graph(name, path, image_size, channels, resident_images)
+    on_disk = resident_images is not None
     if kind == "folder":
-        raw = read_folder(Path(path).expanduser(), image_size, channels)
+        raw = _read_images(Path(path).expanduser(), image_size, cache_dir, channels, on_disk)
     elif kind in ("npz", "usps") or name == "digits":
         size, channels = as_size(image_size), as_channels(channels)
         raw = to_shape(_read_arrays(kind, path), size, channels, any_range=transform == "identity")
     else:
-        raw = read_tfds(name, image_size, cache_dir, channels)
+        raw = read_tfds(name, image_size, cache_dir, channels, on_disk)
     return dataset_from_arrays(
         *raw.train,
         name=name,
@@ -91,12 +98,15 @@ def load_dataset(
         split_seed=split_seed,
         transform=transform,
         zca=zca,
+        resident_images=resident_images,
     )
 
 
-def _graph(name: str, path: str, image_size: ImageSize, channels: int | None) -> Dataset:
-    if image_size is not None or channels is not None:
-        raise OptionError(f"{name} is a graph: its nodes have features, and no image_size or channels.")
+def _graph(name: str, path: str, image_size: ImageSize, channels: int | None, resident_images: int | None) -> Dataset:
+    if (image_size, channels, resident_images) != (None, None, None):
+        raise OptionError(
+            f"{name} is a graph: its nodes have features, and no image_size, channels or resident_images."
+        )
     if name.partition("/")[0] == DIGITS_GRAPH:
         read = read_digits_graph()
     elif path:
@@ -105,6 +115,18 @@ def _graph(name: str, path: str, image_size: ImageSize, channels: int | None) ->
     else:
         read = read_planetoid(name.removesuffix(INDUCTIVE))
     return graph_from_arrays(**read, name=name, inductive=name.endswith(INDUCTIVE))
+
+
+def _read_images(
+    path: Path, image_size: ImageSize, cache_dir: str | os.PathLike[str] | None, channels: int | None, on_disk: bool
+) -> RawData:
+    """A folder of images, in memory or decoded into a file."""
+    if not on_disk:
+        return read_folder(path, image_size, channels)
+    files = [file for file in path.rglob("*") if file.is_file()]
+    key = source_key(files, str(path.absolute()), as_size(image_size), channels)
+    place = cache_folder(cache_dir) / f"{path.absolute().name}-{key}"
+    return mapped(place, functools.partial(read_folder, path, image_size, channels))
 
 
 def _read_arrays(kind: str, path: str) -> RawData:

@@ -92,6 +92,7 @@ def iterate_baselines(
     Sets of real nodes keep the edges between them; "class mean" and "k-means" have none, and neighbours are those in
     the features.
     Sets have the labels that networks are to learn, and choices are made by the merit of their outcome, see `Outcome`.
+    Of a dataset that is streamed the sets are made of the part in `dataset.train`, and nothing is trained on all of it.
     names: None for all that make sense, without those coresets.
     protocol: how networks are trained on the sets, as for `evaluate`; the step size is chosen where it leaves one open.
     num_nets: networks per baseline. Where the init is fixed there is one network, and n counts sets.
@@ -99,6 +100,8 @@ def iterate_baselines(
     Source: Wang et al. 2018, section 4 (baselines), table 2; Cui et al. 2022 (coresets).
     """
     known = baseline_names(distilled.protocol, pretrained, distilled.parameterisation.kind.compare_all)
+    if dataset.stream is not None:
+        known = tuple(name for name in known if name != "full training set")
     names = known if names is None else names
     for name in names:
         if name not in (*known, *CORESETS):

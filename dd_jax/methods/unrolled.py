@@ -129,8 +129,8 @@ def unrolled(
         slower_steps,
         _summary(opts, model, protocol, pretrained),
         protocol,
-        ("loss", "step_size"),
-        advice_of(opts),
+        shown=("loss", "step_size"),
+        advice=advice_of(opts),
     )
 
 

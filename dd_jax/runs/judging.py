@@ -35,6 +35,8 @@ def judge(
 
     options: of `evaluate`, for the distilled set alone: baselines are measured on test, as the run was.
     """
+    if data.stream is not None and names != ():
+        note(f"Baselines are made of the {len(data.train.labels):,} training images in memory, of {data.size:,}.")
     rows = _distilled_rows(distilled, model, data, {"num_nets": num_nets, "pretrained": pretrained, **options})
     found = rows[0].evaluation
     protocol = options.get("protocol")
