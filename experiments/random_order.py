@@ -27,7 +27,7 @@ def in_order(preset: str, order: Order, **changes: Any) -> Experiment:
     return dataclasses.replace(PRESETS[preset], method=method, num_nets=20)
 
 
-KNOWN: dict[str, Any] = {"num_steps": 10, "init_step_size": 0.02}
+KNOWN: dict[str, Any] = {"num_batches": 10, "init_step_size": 0.02}
 SETS = {
     **{f"mnist-random-{order}-order": in_order("mnist-random-init", order) for order in ORDERS},
     **{

@@ -26,7 +26,7 @@ NAME_AN_ATTACK = {
     "dd_jax/runs/presets.py": 2,  # its presets
 }
 
-HOST_LOOP = ("loop", "estimates", "dispatch", "guard", "rows")  # of dd_jax/runs/
+HOST_LOOP = ("loop", "estimates", "dispatch", "rollback", "metrics")  # of dd_jax/runs/
 
 BLOCK = 6  # lines that may not stand twice
 PAIR = 2  # options next to each other that may not be declared alike twice
@@ -68,7 +68,7 @@ def method_words() -> set[str]:
     """Names of the options that methods have, but for those that experiments have too."""
     names = {field.name for spec in METHODS.values() for field in dataclasses.fields(spec.options)}
     run = {field.name for field in dataclasses.fields(Experiment)}
-    return names - run - {"num_steps", "protocol"}  # also words of a run
+    return names - run - {"protocol"}  # also a word of a run
 
 
 def method_words_in(source: str) -> set[str]:
@@ -137,7 +137,7 @@ def option_classes() -> dict[str, type]:
 
 def test_options_that_several_methods_have_are_declared_once():
     classes = option_classes()
-    assert {"UnrolledOptions", "OuterOptions", "DrawingOptions"} <= set(classes)
+    assert {"UnrolledOptions", "OuterOptions", "SamplingOptions"} <= set(classes)
     again = repeated({name: options_of(kind) for name, kind in classes.items()}, PAIR)
     assert not again, f"Declare these options in one class that the others inherit from: {again}"
 

@@ -24,7 +24,14 @@ from dd_jax.inner import (
 )
 from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.options import RegressionOptions
-from dd_jax.methods.outer import OuterOptimiser, OuterOptions, OuterState, Schedule, outer_adam, slower_steps
+from dd_jax.methods.outer import (
+    OuterOptimiser,
+    OuterOptions,
+    OuterState,
+    Schedule,
+    outer_adam,
+    scale_outer_learning_rate,
+)
 from dd_jax.models import KernelFn, Model
 from dd_jax.synthetic import Synthetic, pixels_of
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Protocol
@@ -119,7 +126,7 @@ def kernel_inducing_points(
         model,
         dataclasses.asdict(opts),
         arrays=arrays,
-        slower=slower_steps,
+        scale_learning_rate=scale_outer_learning_rate,
         summary=summary,
         protocol=protocol,
         advice=Advice("a smaller learning_rate or a larger regulariser", ("a smaller batch_size",)),

@@ -7,9 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 from dd_jax.inner import ByClass
 from dd_jax.methods.base import Roles
-from dd_jax.methods.drawing import Augment, DrawingOptions
 from dd_jax.methods.options import SetOptions
 from dd_jax.methods.outer import OuterOptions, Schedule
+from dd_jax.methods.sampling import Augment, SamplingOptions
 from dd_jax.models import Model
 from dd_jax.synthetic import Synthetic, multi_formation, num_formed, pixels
 from dd_jax.types import Batch, Networks, Protocol, Transform
@@ -32,7 +32,7 @@ class StoredOptions(SetOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class MatchingOptions(OuterOptions, DrawingOptions, StoredOptions):
+class MatchingOptions(OuterOptions, SamplingOptions, StoredOptions):
     """Hyper-parameters of either method."""
 
     num_inits: int = 1

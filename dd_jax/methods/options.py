@@ -1,6 +1,6 @@
 """Options that several methods have: the images of a set, as they start, and what a regression on them needs.
 
-Those of drawing and of the outer optimiser stand where these are, in `drawing.py` and `outer.py`.
+Those of sampling and of the outer optimiser stand where these are, in `sampling.py` and `outer.py`.
 """
 
 import dataclasses

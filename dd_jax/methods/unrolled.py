@@ -22,8 +22,8 @@ from dd_jax.inner import (
 )
 from dd_jax.methods.attack_options import ATTACK_OUTSIDE, outcome_meant, weighted
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
-from dd_jax.methods.drawing import minibatch, runs_mapped
-from dd_jax.methods.outer import OuterState, slower_steps, smooth
+from dd_jax.methods.outer import OuterState, scale_outer_learning_rate, smooth
+from dd_jax.methods.sampling import minibatch, runs_mapped
 from dd_jax.methods.unrolled_options import (
     UnrolledOptions,
     advice_of,
@@ -73,7 +73,7 @@ def unrolled(
 
     min over (x, eta) of E_{theta_0 ~ p} L(theta_T), theta_{t+1} = theta_t - eta_t grad l(theta_t; x_{t mod S}, y)
 
-    options: hyper-parameters; overrides: single ones by name, e.g. unrolled(model, num_steps=1, init="fixed").
+    options: hyper-parameters; overrides: single ones by name, e.g. unrolled(model, num_batches=1, init="fixed").
     pretrained: networks to start from in place of random weights: the images adapt them to other data, or do them harm.
     Real images have in L the labels that networks are to learn, by the outcome that the options ask for.
     The hypergradient is exact, by reverse-mode differentiation through the scan, unless `discount` is below 1.
@@ -100,7 +100,7 @@ def unrolled(
     def useful_devices(available: int) -> int:
         # CPU cores that have no network of their own share the real images and repeat the unroll. That pays where the
         # real images are most of the work: three passes through the network each, ten for each distilled one.
-        unrolled_images = opts.num_steps * opts.num_epochs * opts.images_per_class * model.num_classes
+        unrolled_images = opts.num_batches * opts.num_epochs * opts.images_per_class * model.num_classes
         shared = 3 * opts.batch_size >= 10 * unrolled_images
         return available if jax.default_backend() != "cpu" or shared else min(available, num_inits)
 
@@ -126,7 +126,7 @@ def unrolled(
         useful_devices,
         arrays,
         pretrained,
-        slower_steps,
+        scale_outer_learning_rate,
         _summary(opts, model, protocol, pretrained),
         protocol,
         shown=("loss", "step_size"),
@@ -208,12 +208,12 @@ def outer_loss(
 
 
 def _summary(options: UnrolledOptions, model: Model, protocol: Protocol, pretrained: Pretrained | None) -> str:
-    images = options.num_steps * options.images_per_class * model.num_classes
+    images = options.num_batches * options.images_per_class * model.num_classes
     start = f"{options.init} init"
     if pretrained is not None:
         first, last = network_range(pretrained, protocol, "train")
         start = f"{last - first} of {len(pretrained.accuracies['train'])} networks {pretrained.name}"
-    steps = options.num_steps * options.num_epochs
+    steps = options.num_batches * options.num_epochs
     return f"{images} images, {steps} inner steps, {start}{outcome_of(protocol).summary}"
 
 

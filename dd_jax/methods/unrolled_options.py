@@ -10,9 +10,10 @@ from dd_jax.errors import OptionError, unknown_name
 from dd_jax.inner import REMATS, Remat, choose_remat
 from dd_jax.methods.attack_options import AttackOptions, attack_of, check_attack, outcome_meant, relabelled
 from dd_jax.methods.base import Advice
-from dd_jax.methods.drawing import DrawingOptions, check_drawing, less_drawing
 from dd_jax.methods.outer import OuterOptimiser, OuterOptions, outer_adam
+from dd_jax.methods.sampling import SamplingOptions, check_sampling, less_sampling
 from dd_jax.models import Model
+from dd_jax.renamed import renamed
 from dd_jax.synthetic import Synthetic, step_batches
 from dd_jax.types import AS_DISTILLED, Batch, Pretrained, Protocol
 
@@ -23,8 +24,8 @@ AUTO_REMATS = ("auto", *REMATS)
 class _LoopOptions:
     """The inner loop, and where it starts."""
 
-    num_steps: int = 10
-    """S, inner steps in one epoch, each with a batch of its own."""
+    num_batches: int = 10
+    """S, distinct batches: as many as there are inner steps in an epoch, each with its own."""
     num_epochs: int = 3
     """E, times that the batches are gone through; S * E step sizes are learnt."""
     images_per_class: int = 1
@@ -50,8 +51,9 @@ class _StartOptions:
     """What the last inner step size starts as, as a share of the first; geometric in between."""
 
 
+@renamed(num_steps="num_batches")
 @dataclasses.dataclass(frozen=True)
-class UnrolledOptions(OuterOptions, _StartOptions, AttackOptions, DrawingOptions, _LoopOptions):
+class UnrolledOptions(OuterOptions, _StartOptions, AttackOptions, SamplingOptions, _LoopOptions):
     """Hyper-parameters of `unrolled`."""
 
     num_inits: int = 4
@@ -85,7 +87,7 @@ def images_of(model: Model, opts: UnrolledOptions) -> Synthetic:
     """What is learnt: a batch for each inner step of an epoch, and the sizes of all steps."""
     return step_batches(
         model.num_classes,
-        opts.num_steps,
+        opts.num_batches,
         opts.num_epochs,
         opts.images_per_class,
         opts.init_images,
@@ -120,14 +122,14 @@ def inner_remat(model: Model, options: UnrolledOptions, nets: int) -> Remat:
     params = jax.eval_shape(model.init, jax.random.key(0))
     size = model.num_classes * options.images_per_class
     batch = jax.eval_shape(lambda: Batch(jnp.zeros((size, *model.image_shape)), jnp.zeros(size, jnp.int32)))
-    return choose_remat(model.apply, params, batch, options.num_steps * options.num_epochs, nets)
+    return choose_remat(model.apply, params, batch, options.num_batches * options.num_epochs, nets)
 
 
 def advice_of(options: UnrolledOptions) -> Advice:
     """What to change where a run diverges, or a step doesn't fit into memory."""
     remat = () if options.remat == "nested" else ('remat "nested"',)
-    loop = ("a smaller num_steps", "a smaller num_epochs")
-    return Advice("a smaller learning_rate, init_step_size or clip_norm", (*remat, *less_drawing(options), *loop))
+    loop = ("a smaller num_batches", "a smaller num_epochs")
+    return Advice("a smaller learning_rate, init_step_size or clip_norm", (*remat, *less_sampling(options), *loop))
 
 
 def words_of(options: UnrolledOptions) -> tuple[str, ...]:
@@ -136,7 +138,7 @@ def words_of(options: UnrolledOptions) -> tuple[str, ...]:
 
 
 def _check(options: UnrolledOptions) -> None:
-    check_drawing(options)
+    check_sampling(options)
     if not 0.0 < options.discount <= 1.0:
         raise OptionError(f"discount must be above 0 and at most 1, but is {options.discount}.")
     for name in ("smoothing", "step_smoothing"):

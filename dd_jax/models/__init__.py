@@ -25,6 +25,7 @@ from dd_jax.models.base import (
     with_precision,
 )
 from dd_jax.models.convnet import convnet
+from dd_jax.models.custom import from_flax, from_functions
 from dd_jax.models.graph.appnp import appnp
 from dd_jax.models.graph.base import propagated
 from dd_jax.models.graph.gcn import gcn
@@ -35,7 +36,6 @@ from dd_jax.models.infinite.kernels import WideKernel
 from dd_jax.models.infinite.mlp import infinite_mlp
 from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
-from dd_jax.models.own import from_flax, from_functions
 from dd_jax.models.resnet import resnet18
 from dd_jax.models.vgg import vgg11
 from dd_jax.types import Batch, Pretrained

@@ -12,7 +12,7 @@ from dd_jax.runs.experiment import Experiment
 
 # One step: a hundred images, ten of each class.
 _ONE_STEP: dict[str, Any] = {
-    "num_steps": 1,
+    "num_batches": 1,
     "num_epochs": 1,
     "images_per_class": 10,
     "num_inits": 4,

@@ -18,9 +18,9 @@ from dd_jax.outcomes import ACCURACY, KINDS, Column, Kind, Outcome, outcome_of, 
 from dd_jax.outcomes.attack import attack
 from dd_jax.outcomes.spread import percent
 from dd_jax.runs.judging import judge, plain_rows
+from dd_jax.runs.metrics import validation_metrics
 from dd_jax.runs.report import words
 from dd_jax.runs.report.read import read_run
-from dd_jax.runs.rows import validation_row
 from dd_jax.types import Protocol
 
 MARK = 77  # number of the init of sets with this outcome; with random inits it means nothing else
@@ -89,7 +89,7 @@ def test_an_outcome_of_ones_own_is_measured(known, digits, digits_mlp):
     assert found.score == pytest.approx(found.measures["both"].mean())
     assert found.score > told.score, "a step on the set helps"
     assert "zeros found" in str(found)
-    metrics = validation_row(3, found, 1.0, None)
+    metrics = validation_metrics(3, found, 1.0, None)
     assert metrics["validation"] == pytest.approx(found.score)
     assert metrics["zeros_found"] == pytest.approx(found.measures["found"].mean())
     with pytest.raises(OptionError, match="one other class"):

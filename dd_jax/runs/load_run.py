@@ -42,18 +42,18 @@ def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained
     experts = made_from.get("experts")
     if experts is not None and made_from["model"] is not None:
         made_from = {**made_from, "experts": None}  # nothing that was learnt from is needed any more
-    data, model, pretrained, _ = load(**{**made_from, **networks}, make=False)
-    if data.fingerprint != fingerprint:
+    dataset, model, pretrained, _ = load(**{**made_from, **networks}, make=False)
+    if dataset.fingerprint != fingerprint:
         raise DataError(
-            f"The dataset {data.name!r} is no longer the one that {path} was distilled from "
-            f"(fingerprint {data.fingerprint}, then {fingerprint})."
+            f"The dataset {dataset.name!r} is no longer the one that {path} was distilled from "
+            f"(fingerprint {dataset.fingerprint}, then {fingerprint})."
         )
     if pretrained is not None and pretrained.fingerprint != distilled.protocol.pretrained:
         raise DataError(
             f"The networks {pretrained.name} are no longer those that {path} was distilled for "
             f"(fingerprint {pretrained.fingerprint}, then {distilled.protocol.pretrained})."
         )
-    return distilled, model, data, pretrained
+    return distilled, model, dataset, pretrained
 
 
 def load_set(
@@ -86,10 +86,10 @@ def load_set(
     return distilled, own, data, pretrained
 
 
-def made(model: str, data: Dataset, precision: str = "float32") -> Model:
-    """The network that its name, with settings after a colon, means for `data`."""
+def made(model: str, dataset: Dataset, precision: str = "float32") -> Model:
+    """The network that its name, with settings after a colon, means for `dataset`."""
     name, settings = parse_model(model)
-    return models.with_precision(models.make(name, data, **settings), precision)
+    return models.with_precision(models.make(name, dataset, **settings), precision)
 
 
 def protocol_named(name: str | None, num_epochs: int | None = None) -> str | Training | None:

@@ -1,0 +1,67 @@
+"""How a step samples its networks and real images: options that methods share, and the real images of a network."""
+
+import dataclasses
+from typing import Literal, TypeAlias, get_args
+
+import jax
+from jax import lax
+
+from dd_jax.errors import check_at_least, unknown_name
+from dd_jax.inner import SMOOTH_AUGMENTS, augment
+from dd_jax.types import Batch
+
+OverInits: TypeAlias = Literal["auto", "vmap", "map"]
+Augment: TypeAlias = Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingOptions:
+    """What a step samples."""
+
+    num_inits: int = 1
+    """Networks of an outer step."""
+    batch_size: int = 256
+    """Real images of each of them, drawn with replacement."""
+    augment: Augment = "none"
+    """Random change to the images."""
+    over_inits: OverInits = "auto"
+    """How networks are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
+
+
+def minibatch(
+    key: jax.Array, split: Batch, size: int, part: jax.Array | int = 0, parts: int = 1, change: str = "none"
+) -> Batch:
+    """`size` images of a split, drawn with replacement; of these, share number `part` of `parts` equal ones.
+
+    change: a kind of `inner.augment`.
+    """
+
+    def mine(array: jax.Array) -> jax.Array:
+        return lax.dynamic_slice_in_dim(array, part * (size // parts), size // parts) if parts > 1 else array
+
+    indices = mine(jax.random.randint(key, (size,), 0, split.labels.shape[0]))
+    images = split.images[indices]
+    if change != "none":
+        images = augment(mine(jax.random.split(jax.random.fold_in(key, 1), size)), images, change)
+    return Batch(images, split.labels[indices])
+
+
+def runs_mapped(over_inits: str) -> bool:
+    """Whether networks are gone through one by one."""
+    return over_inits == "map" or (over_inits == "auto" and jax.default_backend() == "cpu")
+
+
+def less_sampling(options: SamplingOptions) -> tuple[str, ...]:
+    """What needs less memory, see `Advice`."""
+    one_by_one = "" if options.over_inits == "map" else ' or over_inits "map"'
+    fewer = (f"fewer num_inits{one_by_one}",) if options.num_inits > 1 else ()
+    return (*fewer, "a smaller batch_size")
+
+
+def check_sampling(options: SamplingOptions) -> None:
+    """OptionError for options that are out of range or unknown."""
+    check_at_least(1, options, "num_inits", "batch_size")
+    if options.augment not in SMOOTH_AUGMENTS:
+        raise unknown_name("augment", options.augment, SMOOTH_AUGMENTS)
+    if options.over_inits not in get_args(OverInits):
+        raise unknown_name("over_inits", options.over_inits, get_args(OverInits))
