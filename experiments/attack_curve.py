@@ -3,7 +3,7 @@
 Paper:     Wang et al. 2018 give real images one step size; which one decides how such a comparison ends
 Command:   python experiments/attack_curve.py runs/mnist-attack        a run of attack.py
 Options:   --num-nets N (held-out networks), --num-sets N (random sets), --num-sizes N, --losses POINTS ...
-Result:    MNIST, a hundred images, at 5 / 10 / 15 points that the other classes lose: see the README
+Result:    MNIST, a hundred images, at 5 / 10 / 15 points that the other classes lose: see docs/results.md
 
 Every set is tried at many step sizes, the distilled one at multiples of its own. The table says how often it succeeds
 where the other classes have lost so many points on average, in between linearly. Nothing is chosen here, except for the
