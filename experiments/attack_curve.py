@@ -3,7 +3,7 @@
 Paper:     Wang et al. 2018 give real images one step size; which one decides how such a comparison ends
 Command:   python experiments/attack_curve.py runs/mnist-attack        a run of attack.py
 Options:   --num-nets N (held-out networks), --num-sets N (random sets), --num-sizes N, --losses POINTS ...
-Result:    MNIST, a hundred images, at 5 / 10 / 15 points that the other classes lose: see the README
+Result:    MNIST, a hundred images, at 5 / 10 / 15 points that the other classes lose: see docs/results.md
 
 Every set is tried at many step sizes, the distilled one at multiples of its own. The table says how often it succeeds
 where the other classes have lost so many points on average, in between linearly. Nothing is chosen here, except for the
@@ -62,8 +62,7 @@ def main(options: Options) -> None:
             candidate, model, data, num_nets=options.num_nets, num_epochs=num_epochs, pretrained=networks,
             num_curve_nets=0,
         )  # fmt: skip
-        assert found.attacked is not None
-        return 100 * np.array([-found.attacked.others.mean(), found.attacked.success.mean()])
+        return 100 * np.array([-found.measures["others"].mean(), found.measures["success"].mean()])
 
     sizes = np.geomspace(*STEP_SIZES, options.num_sizes).tolist()
     before = harm(distilled, num_epochs=0)[0]

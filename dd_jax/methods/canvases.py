@@ -1,20 +1,31 @@
 """The options that make canvases of images, in the methods that have them."""
 
-from typing import Any
+import dataclasses
 
 from dd_jax.errors import OptionError, check_at_least
 from dd_jax.models import Model
 from dd_jax.synthetic import Synthetic, on_canvas
 
 
-def as_asked(synthetic: Synthetic, model: Model, options: Any) -> Synthetic:
+@dataclasses.dataclass(frozen=True)
+class CanvasOptions:
+    """What is learnt in place of images."""
+
+    canvas_size: int = 1
+    """Each image is a canvas so many times as high and as wide, without edges, of which networks see random crops
+    (Wearable ImageNet: 2); 1: plain images."""
+    canvas_samples: int = 1
+    """Crops of each canvas that networks see at a time."""
+
+
+def as_asked(synthetic: Synthetic, model: Model, options: CanvasOptions) -> Synthetic:
     """`synthetic`, on canvases where the options `canvas_size` and `canvas_samples` ask for them."""
     if options.canvas_size == 1:
         return synthetic
     return on_canvas(synthetic, model.image_shape, options.canvas_size, options.canvas_samples)
 
 
-def check_canvas_options(options: Any) -> None:
+def check_canvas_options(options: CanvasOptions) -> None:
     """OptionError for sizes and samples below one, or several samples of what is no canvas."""
     check_at_least(1, options, "canvas_size", "canvas_samples")
     if options.canvas_size == 1 and options.canvas_samples != 1:
@@ -24,7 +35,7 @@ def check_canvas_options(options: Any) -> None:
         )
 
 
-def canvas_words(model: Model, options: Any) -> str:
+def canvas_words(model: Model, options: CanvasOptions) -> str:
     """What a set has so many of, in words: images, or canvases with their size."""
     if options.canvas_size == 1:
         return "images"

@@ -11,7 +11,10 @@ import jax.numpy as jnp
 from dd_jax.errors import OptionError
 from dd_jax.inner import ByClass
 from dd_jax.methods.base import Roles
-from dd_jax.methods.canvases import as_asked, canvas_words, check_canvas_options
+from dd_jax.methods.canvases import CanvasOptions, as_asked, canvas_words, check_canvas_options
+from dd_jax.methods.options import SetOptions
+from dd_jax.methods.outer import OuterOptions, Schedule
+from dd_jax.methods.sampling import Augment, SamplingOptions
 from dd_jax.models import Model
 from dd_jax.synthetic import Synthetic, multi_formation, num_formed, pixels
 from dd_jax.types import Batch, Networks, Protocol, Transform
@@ -20,8 +23,8 @@ _BY_CHANGE = {"dsa": "dsa", "dsa_no_flip": "dsa-digits"}
 
 
 @dataclasses.dataclass(frozen=True)
-class MatchingOptions:
-    """Hyper-parameters of either method."""
+class StoredOptions(CanvasOptions, SetOptions):
+    """Images as they are stored."""
 
     images_per_class: int = 1
     """Stored images of each class."""
@@ -29,36 +32,30 @@ class MatchingOptions:
     """Each stored image becomes factor * factor images of the set: its tiles, enlarged (Kim et al. 2022: 2)."""
     formation: Literal["single", "multi"] = "single"
     """"multi": each becomes the images of all factors up to `factor`, 1 + 4 + ... of them."""
-    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
-    """What the images start as: noise, real training images, the class mean plus noise, k-means
-    centres, or herded training images."""
-    canvas_size: int = 1
-    """Each image is a canvas so many times as high and as wide, without edges, of which networks see random crops; 1:
-    plain images."""
-    canvas_samples: int = 1
-    """Crops of each canvas that networks see at a time."""
     clamp: bool = False
     """Keep the stored images in the range of pixels, from black to white."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchingOptions(OuterOptions, SamplingOptions, StoredOptions):
+    """Hyper-parameters of either method."""
+
     num_inits: int = 1
     """Networks that are matched at the same time."""
     batch_size: int = 256
     """Real images of each class that a match compares with, drawn with replacement."""
-    augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "none"
+    augment: Augment = "none"
     """Random change to the images of a class, the same for real and distilled ones; also in the training of networks.
     "dsa" is Zhao & Bilen 2021, "dsa_no_flip" for digits."""
     learning_rate: float = 0.1
     """Outer learning rate of the images, in units of model space."""
     momentum: float = 0.5
     """Of the outer gradient descent."""
-    schedule: Literal["cosine", "step", "constant"] = "constant"
+    schedule: Schedule = "constant"
     """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
-    decay_every: int = 2400
-    """Outer steps between two halvings of the schedule "step"."""
     protocol: str | None = None
     """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "dsa" where `augment` is that
     ("dsa-digits" without mirrors), else "dc"."""
-    over_inits: Literal["auto", "vmap", "map"] = "auto"
-    """How networks are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
 
 
 MATCHING_ROLES = Roles(
@@ -80,8 +77,7 @@ def images_of(model: Model, options: MatchingOptions) -> Synthetic:
     num_formed(options.factor, options.formation)
     check_canvas_options(options)
     if options.factor == 1:
-        plain = pixels(model.num_classes, options.images_per_class, **kept)
-        return as_asked(plain, model, options)
+        return as_asked(pixels(model.num_classes, options.images_per_class, **kept), model, options)
     if options.canvas_size != 1:
         raise OptionError("A canvas is cropped, and not tiled: use factor=1 with canvas_size.")
     return multi_formation(
@@ -120,10 +116,8 @@ def set_protocol(change: str, name: str | None = None) -> Protocol:
 def summary_of(options: MatchingOptions, model: Model) -> str:
     """How many images a set has, and out of how many stored ones."""
     stored = options.images_per_class * model.num_classes
-    if options.canvas_size > 1:
-        return f"{stored} {canvas_words(model, options)}"
     if options.factor == 1:
-        return f"{stored} images"
+        return f"{stored} {canvas_words(model, options)}"
     return f"{stored} images that become {stored * num_formed(options.factor, options.formation)}"
 
 

@@ -13,11 +13,11 @@ from dd_jax.inner import augment, choose_remat, gradient_descent, mean_over, unr
 from dd_jax.inner.first_order import first_order_value_and_gradient
 from dd_jax.inner.trajectories import trajectory_distance
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
-from dd_jax.methods.canvases import as_asked, canvas_words, check_canvas_options
+from dd_jax.methods.canvases import as_asked, canvas_words
 from dd_jax.methods.expert_windows import ExpertWindows, check_dataset, check_experts, expert_feed
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
 from dd_jax.methods.sampling import runs_mapped
-from dd_jax.methods.trajectory_options import TrajectoryMatchingOptions, check_options, protocol_for
+from dd_jax.methods.trajectory_options import TrajectoryMatchingOptions, advice_of, check_options, protocol_for
 from dd_jax.models import Model
 from dd_jax.synthetic import SoftLabelled, StepSized, Synthetic, pixels, raw_rate, soft_labels, step_sized
 from dd_jax.synthetic.order import minibatch_of_step
@@ -76,7 +76,6 @@ def trajectory_matching(
     opts = with_overrides(options or TrajectoryMatchingOptions(), overrides)
     total = model.num_classes * opts.images_per_class
     check_options(opts, total * opts.canvas_samples)
-    check_canvas_options(opts)
     check_experts(experts, model, opts)
     assert isinstance(experts, Experts)
     synthetic, optimiser, protocol = images_of(model, opts), _optimiser(opts), protocol_for(opts)
@@ -111,6 +110,8 @@ def trajectory_matching(
         summary=f"{total} {canvas_words(model, opts)}, {opts.num_inner_steps} inner steps to where "
         f"{len(experts.accuracies)} experts {experts.name} were {opts.expert_epochs} snapshots later",
         protocol=protocol,
+        shown=("loss", "step_size"),
+        advice=advice_of(opts),
     )
 
 

@@ -1,11 +1,15 @@
 """The options of trajectory matching, and what they mean for experts, sets and protocols."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dd_jax.errors import OptionError, check_at_least, unknown_name
 from dd_jax.inner import REMATS, SMOOTH_AUGMENTS
-from dd_jax.methods.sampling import OVER_INITS
+from dd_jax.methods.base import Advice
+from dd_jax.methods.canvases import CanvasOptions, check_canvas_options
+from dd_jax.methods.options import SetOptions
+from dd_jax.methods.outer import OuterOptions, Schedule
+from dd_jax.methods.sampling import Augment, OverInits
 from dd_jax.types import Protocol
 
 GRADIENTS = ("exact", "first_order")
@@ -17,19 +21,9 @@ _PROTOCOLS = {"dsa": "mtt", "dsa_no_flip": "mtt-digits"}
 
 
 @dataclasses.dataclass(frozen=True)
-class TrajectoryMatchingOptions:
+class TrajectoryMatchingOptions(OuterOptions, CanvasOptions, SetOptions):
     """Hyper-parameters of `trajectory_matching`."""
 
-    images_per_class: int = 1
-    """Images of each class."""
-    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
-    """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
-    training images."""
-    canvas_size: int = 1
-    """Each image is a canvas so many times as high and as wide, without edges, of which networks see random crops
-    (Wearable ImageNet: 2); 1: plain images."""
-    canvas_samples: int = 1
-    """Crops of each canvas in the set that an inner step draws its minibatch from."""
     num_inner_steps: int = 20
     """N, gradient steps on the set in an outer step."""
     batch_size: int | None = None
@@ -51,7 +45,7 @@ class TrajectoryMatchingOptions:
     """"exact", through all inner steps; "first_order" (TESLA): an approximation whose memory doesn't grow with them."""
     max_loss: float | None = None
     """Loss above which an outer step changes nothing (DATM: 1); None: every step counts."""
-    augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "dsa"
+    augment: Augment = "dsa"
     """Random change to the images in every inner step; "dsa_no_flip" for digits."""
     learn_labels: bool = False
     """Learn with each image how probable every class is, in place of a hard label."""
@@ -72,18 +66,15 @@ class TrajectoryMatchingOptions:
     """Momentum of the outer gradient descent."""
     clip_norm: float | None = None
     """Global norm that the hypergradient is clipped to, or None."""
-    schedule: Literal["cosine", "step", "constant"] = "constant"
-    """Schedule of the outer learning rates: "cosine" (to zero over the run), "step" (halved now and then) or
-    "constant"."""
-    decay_every: int = 2400
-    """Outer steps between two halvings of the schedule "step"."""
+    schedule: Schedule = "constant"
+    """Of the outer learning rates: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
     remat: Literal["auto", "none", "steps", "nested"] = "auto"
     """What the exact reverse pass keeps: "none" (nothing is computed again), "steps" (each step's parameters),
     "nested" (of sqrt(N) steps only) or "auto" (by the device and its memory)."""
     protocol: str | None = None
     """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "mtt" where `augment` is
     "dsa", "mtt-digits" without mirrors, else "mtt-plain"."""
-    over_inits: Literal["auto", "vmap", "map"] = "auto"
+    over_inits: OverInits = "auto"
     """How starts are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
 
 
@@ -92,10 +83,22 @@ def protocol_for(options: TrajectoryMatchingOptions) -> Protocol:
     return Protocol(options.protocol or _PROTOCOLS.get(options.augment, "mtt-plain"), order="random")
 
 
+def advice_of(options: TrajectoryMatchingOptions) -> Advice:
+    """What to change where a run diverges, or a step doesn't fit into memory."""
+    remat = () if options.remat == "nested" or options.gradient != "exact" else ('remat "nested"',)
+    fewer = ("fewer num_inits",) if options.num_inits > 1 else ()
+    first_order = () if options.gradient != "exact" else ('gradient "first_order"',)
+    return Advice(
+        "a smaller learning_rate, step_size_learning_rate, init_step_size or max_loss",
+        (*remat, *fewer, "a smaller batch_size", "a smaller num_inner_steps", *first_order),
+    )
+
+
 def check_options(options: TrajectoryMatchingOptions, num_images: int) -> None:
     """OptionError for options that are out of range or unknown, for a set of so many images."""
     check_at_least(1, options, "num_inner_steps", "expert_epochs", "num_inits", "growth_steps")
     check_at_least(0, options, "min_start")
+    check_canvas_options(options)
     if options.batch_size is not None and not 1 <= options.batch_size <= num_images:
         raise OptionError(
             f"batch_size should be from 1 to the {num_images} images of the set, or None, but is {options.batch_size}."
@@ -117,7 +120,7 @@ def check_options(options: TrajectoryMatchingOptions, num_images: int) -> None:
         "init_labels": INIT_LABELS,
         "augment": SMOOTH_AUGMENTS,
         "remat": AUTO_REMATS,
-        "over_inits": OVER_INITS,
+        "over_inits": get_args(OverInits),
     }
     for name, names in known.items():
         if getattr(options, name) not in names:
