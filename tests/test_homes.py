@@ -4,12 +4,17 @@ import ast
 import dataclasses
 import inspect
 import re
+import typing
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
+from dd_jax.errors import OptionError
+from dd_jax.inner import AUGMENTS, SMOOTH_AUGMENTS
+from dd_jax.inner.policies import POLICIES
 from dd_jax.methods import METHODS
 from dd_jax.models import Shapes, gcn, infinite_mlp, mlp
 from dd_jax.runs.experiment import Experiment
@@ -140,6 +145,45 @@ def test_options_that_several_methods_have_are_declared_once():
     assert {"UnrolledOptions", "OuterOptions", "SamplingOptions"} <= set(classes)
     again = repeated({name: options_of(kind) for name, kind in classes.items()}, PAIR)
     assert not again, f"Declare these options in one class that the others inherit from: {again}"
+
+
+def choices(source: str) -> tuple[list[frozenset[str]], list[frozenset[str]]]:
+    """The choices of a source that are a `Literal`, and those that are a tuple with a name."""
+
+    def words(node: ast.expr) -> frozenset[str]:
+        entries = node.elts if isinstance(node, ast.Tuple) else []
+        texts = [entry.value for entry in entries if isinstance(entry, ast.Constant) and isinstance(entry.value, str)]
+        return frozenset(texts) if len(texts) == len(entries) > 1 else frozenset()
+
+    nodes = list(ast.walk(ast.parse(source)))
+    literals = [words(n.slice) for n in nodes if isinstance(n, ast.Subscript) and ast.unparse(n.value) == "Literal"]
+    tuples = [words(n.value) for n in nodes if isinstance(n, ast.Assign)]
+    return [one for one in literals if one], [one for one in tuples if one]
+
+
+def test_a_literal_and_what_checks_it_are_one_thing():
+    found = {path: choices(source) for path, source in library().items()}
+    literals = {one for mine, _ in found.values() for one in mine}
+    assert frozenset({"cosine", "step", "constant"}) in literals
+    twice = {path: one for path, (_, tuples) in found.items() for one in tuples if one in literals}
+    assert not twice, f"Let these be `typing.get_args` of the Literal, or use `check_choices`: {twice}"
+    assert choices('A = Literal["a", "b"]\nB = ("b", "a")') == ([frozenset("ab")], [frozenset("ab")])
+
+
+def test_trainings_take_every_augmentation_that_there_is():
+    assert (*SMOOTH_AUGMENTS, *POLICIES) == AUGMENTS
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_choice_that_there_is_not_is_refused(name, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    spec = METHODS[name]
+    hints = typing.get_type_hints(spec.options)
+    chosen = [option for option, kind in hints.items() if typing.get_origin(kind) is typing.Literal]
+    assert chosen
+    for option in chosen:
+        with pytest.raises(OptionError, match=rf"Unknown {option} 'odd'"):
+            spec.make(MODELS[name], spec.options(**{option: "odd"}))
 
 
 def lines_that_say_something(source: str) -> list[str]:

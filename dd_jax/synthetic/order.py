@@ -1,12 +1,15 @@
 """Which images of a distilled set make up the batch of an inner step."""
 
+from typing import Literal, TypeAlias, get_args
+
 import jax
 from jax import lax
 from jaxtyping import Array, Int
 
 from dd_jax.types import Batch, Labels
 
-ORDERS = ("fixed", "random")
+Order: TypeAlias = Literal["fixed", "random"]
+ORDERS: tuple[str, ...] = get_args(Order)
 
 
 def batch_of_step(images: jax.Array, labels: Labels, order: str, key: jax.Array, t: Int[Array, ""]) -> Batch:
