@@ -3,7 +3,6 @@
 import hashlib
 import os
 import uuid
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,9 +10,10 @@ import numpy as np
 
 from dd_jax.data.arrays import RawData
 from dd_jax.data.npz import read_arrays
+from dd_jax.data.telling import tell
 from dd_jax.errors import DataError
 
-FORMAT = 2  # part of every key; raise it when what is written changes
+FORMAT = 3  # part of every key; raise it when what is written changes
 PARTS = ("train", "test", "validation")
 
 
@@ -34,7 +34,7 @@ def cached(path: Path, build: Callable[[], RawData]) -> RawData:
     """What `path` holds; when there is nothing readable, what `build()` returns, which is then kept there.
 
     Warns:
-        UserWarning: the result could not be kept.
+        DataWarning: the result could not be kept.
     """
     found = _read(path)
     if found is not None:
@@ -43,7 +43,7 @@ def cached(path: Path, build: Callable[[], RawData]) -> RawData:
     try:
         _write(path, raw)
     except OSError as error:
-        warnings.warn(f"Can't keep the decoded dataset at {path}: {error}.", UserWarning, stacklevel=2)
+        tell(f"Can't keep the decoded dataset at {path}: {error}.")
     return raw
 
 
@@ -55,11 +55,12 @@ def _read(path: Path) -> RawData | None:
     pairs = {part: (arrays[f"{part}_x"], arrays[f"{part}_y"]) for part in PARTS if f"{part}_x" in arrays}
     if "train" not in pairs or "class_names" not in arrays:
         return None
-    return RawData(**pairs, class_names=tuple(arrays["class_names"].tolist()))
+    notes = tuple(arrays["notes"].tolist()) if "notes" in arrays else ()
+    return RawData(**pairs, class_names=tuple(arrays["class_names"].tolist()), notes=notes)
 
 
 def _write(path: Path, raw: RawData) -> None:
-    arrays = {"class_names": np.asarray(raw.class_names or ())}
+    arrays = {"class_names": np.asarray(raw.class_names or ()), "notes": np.asarray(raw.notes, str)}
     for part in PARTS:
         pair = getattr(raw, part)
         if pair is not None:

@@ -13,6 +13,7 @@ from dd_jax.data.npz import read_npz
 from dd_jax.data.planetoid import CLASSES as GRAPHS
 from dd_jax.data.planetoid import read_planetoid
 from dd_jax.data.shape import to_shape
+from dd_jax.data.telling import tell
 from dd_jax.data.tfds_sets import read_tfds
 from dd_jax.data.usps import read_usps
 from dd_jax.errors import OptionError
@@ -56,8 +57,9 @@ def load_dataset(
             about images or splitting make no sense for graphs;
             "folder:PATH": one folder of images per class, or PATH/train, PATH/test and PATH/validation
             with such folders;
-            "npz:PATH": arrays `images` and `labels`, optionally `test_images` and `test_labels`,
-            `class_names`; the names of Keras and MedMNIST files are understood too.
+            "npz:PATH": arrays `images` and `labels`, optionally `test_images` and `test_labels`, `validation_images` and
+            `validation_labels`, `class_names`; the names of Keras and MedMNIST files, and others like them, are
+            understood too.
         validation_fraction: share of each training class carved for validation; 0 leaves it empty.
         split_seed: chooses the carved images.
         transform: "standardise", "zca", "zca-kip" or "identity" (see `fit_transform`), or a fitted transform. It is
@@ -66,6 +68,9 @@ def load_dataset(
         cache_dir: where decoded TFDS sets are kept; by default dd_jax/datasets in the user's cache folder.
         image_size: resize all images to this side, or (H, W), whatever their aspect ratio; bicubic.
         channels: 1 makes all images grey (ITU-R 601 luma), 3 RGB (grey ones have three equal channels).
+
+    Warns:
+        DataWarning: what was left out, converted or guessed, such as pages of a file or splits of other names.
 
     Raises:
         DataError: the data is missing, not prepared, damaged or of the wrong kind; the message says what to do.
@@ -81,6 +86,8 @@ def load_dataset(
         raw = to_shape(_read_arrays(kind, path), size, channels, any_range=transform == "identity")
     else:
         raw = read_tfds(name, image_size, cache_dir, channels)
+    for line in raw.notes:
+        tell(line)
     return dataset_from_arrays(
         *raw.train,
         name=name,

@@ -4,6 +4,11 @@ import numpy as np
 
 from dd_jax.errors import OptionError
 
+SPELLINGS = {  # of splits, in lower case and without anything between letters
+    "train": ("train", "training", "trainset", "trainingset"),
+    "test": ("test", "testing", "testset", "testingset"),
+    "validation": ("validation", "val", "valid", "dev", "validationset", "valset", "validset", "devset"),
+}
 TEST_STREAM, VALIDATION_STREAM = 0, 1  # independent random streams under one split seed
 
 

@@ -14,6 +14,7 @@ from dd_jax.data.tfds_sets import read_tfds
 from dd_jax.errors import DataError, OptionError
 
 FEATURES = "tensorflow_datasets.core.features."
+BRIGHT = 100  # the pixels of the first image
 
 
 @pytest.fixture(autouse=True)
@@ -88,15 +89,15 @@ def prepare(folder, splits, features=None, keys=("image", "label"), file_format=
 
 
 def examples(count, start=0, shape=(4, 5, 1), **more):
-    return [{"image": np.full(shape, start + i, np.uint8), "label": i % 2, **more} for i in range(count)]
+    return [{"image": np.full(shape, BRIGHT + start + i, np.uint8), "label": i % 2, **more} for i in range(count)]
 
 
 def test_reads_what_was_written(folders):
     prepare(folders / "sets" / "tiny" / "1.0.0", {"train": examples(10), "test": examples(4, 50)})
     raw = read_tfds("tiny")
-    np.testing.assert_array_equal(raw.train[0][:, 0, 0, 0], np.arange(10))
+    np.testing.assert_array_equal(raw.train[0][:, 0, 0, 0], BRIGHT + np.arange(10))
     np.testing.assert_array_equal(raw.train[1], np.arange(10) % 2)
-    np.testing.assert_array_equal(raw.test[0][:, 3, 4, 0], np.arange(50, 54))
+    np.testing.assert_array_equal(raw.test[0][:, 3, 4, 0], BRIGHT + np.arange(50, 54))
     assert raw.train[0].shape == (10, 4, 5, 1)
     assert raw.class_names == ("0", "1")
     assert load_dataset("tiny").image_shape == (4, 5, 1)
@@ -203,7 +204,7 @@ def test_second_read_comes_from_the_cache_until_the_source_changes(folders, monk
     read_tfds("tiny", image_size=2)
     assert len(decoded) == 2
     write_split(folder / "tiny-train.array_record-00000-of-00001", examples(6, 100))
-    assert read_tfds("tiny").train[0][0, 0, 0, 0] == 100
+    assert read_tfds("tiny").train[0][0, 0, 0, 0] == BRIGHT + 100
     assert len(decoded) == 3
 
 
@@ -217,7 +218,7 @@ def test_a_damaged_cache_is_rebuilt(folders):
     for content in (b"", whole[:200], whole[:-30], b"text", bytes(flipped)):
         kept.write_bytes(content)
         raw = read_tfds("tiny", cache_dir=folders / "mine")
-        np.testing.assert_array_equal(raw.train[0][:, 0, 0, 0], np.arange(6))
+        np.testing.assert_array_equal(raw.train[0][:, 0, 0, 0], BRIGHT + np.arange(6))
         assert kept.read_bytes() == whole
 
 
@@ -229,7 +230,7 @@ def test_an_unwritable_cache_only_warns(folders):
 
 
 def test_channels_convert_and_have_their_own_cache(folders):
-    colour = [{"image": np.full((4, 5, 3), (255, 0, 0), np.uint8), "label": i % 2} for i in range(10)]
+    colour = [{"image": np.full((4, 5, 3), (255 - i, 0, 0), np.uint8), "label": i % 2} for i in range(10)]
     features = {"image": image_feature(3), "label": label_feature()}
     prepare(folders / "sets" / "tiny" / "1.0.0", {"train": colour}, features)
     for channels, pixel in ((None, [255, 0, 0]), (1, [76]), (3, [255, 0, 0])):
