@@ -153,7 +153,9 @@ def _checked(pair: Pair, part: str, train: np.ndarray, num_classes: int, any_ran
 
 def _tell_absent(labels: np.ndarray, names: tuple[str, ...], part: str) -> None:
     """Tell of which classes a split has no image; of an empty one there is nothing to tell."""
-    absent = [repr(name) for name, count in zip(names, np.bincount(labels, minlength=len(names)), strict=True) if not count]
+    absent = [
+        repr(name) for name, count in zip(names, np.bincount(labels, minlength=len(names)), strict=True) if not count
+    ]
     if absent and len(labels):
         tell(f"The {part} split has no image of {len(absent)} of the {len(names)} classes: {listed(absent)}.")
 

@@ -35,7 +35,9 @@ def as_images(images: Any, what: str, *, any_range: bool = False) -> np.ndarray:
         return array.astype(np.float32)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         deep = array.dtype.kind in "iu" and array.max() > WHITE
-        remedy = "images / 65535 when they have 16 bits" if deep else "images.astype('uint8') when the values are 0 to 255"
+        remedy = (
+            "images / 65535 when they have 16 bits" if deep else "images.astype('uint8') when the values are 0 to 255"
+        )
         raise DataError(
             f"The {what} have type {array.dtype}; expected uint8 (0 to 255), bool, or floats in [0, 1]. "
             f"Convert with {remedy}."
@@ -90,7 +92,7 @@ def tell_scale(images: np.ndarray, what: str) -> None:
     white = WHITE if images.dtype == np.uint8 else 1.0
     if low == high:
         tell(f"All pixels of the {what} have the same value, {high:g}: there is nothing to tell them apart by.")
-    elif 0 <= low and high < DIM * white:
+    elif low >= 0 and high < DIM * white:
         remedy = "images > 0" if high == 1 else f"images / {high:g}"
         tell(
             f"The brightest pixel of the {what} is {high:g}, and white is {white:g}: all of them are nearly black. "

@@ -1,22 +1,29 @@
 """Encoded images (files or bytes) to uint8 arrays, through pillow, and the one way in which images are resized."""
 
 import io
-import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from dd_jax.data.memory import free_host_memory, in_units
 from dd_jax.errors import DataError, OptionError
 
 ImageSize: TypeAlias = int | tuple[int, int] | None
+Remarks: TypeAlias = dict[str, list[str]]  # what is to be said of some images, and the places where it was seen
 CHANNELS = (None, 1, 3)  # as they are, grey, RGB
 GREY_MODES = ("1", "L", "LA", "La")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # pillow would start Ghostscript for others
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
+COLOUR_SPACES = ("CMYK", "YCbCr", "LAB", "HSV")  # beside RGB
+MOST_DEEP = 65535  # white, of 16 bits
+
+PAGES = "have several pages, of which the first alone is read"
+TRANSPARENT = "are transparent in places: what lies beneath is read"
+CUT_DEPTH = "have more than 8 bits per channel, of which the upper 8 are read"
+DEEP = "have 16 bits or floats: all are read as floats"
 
 _MALFORMED = (  # what pillow raises for garbled images
     ArithmeticError,
@@ -71,77 +78,104 @@ def resized(image: Any, size: tuple[int, int] | None) -> Any:
     return image.resize(size[::-1], Image.Resampling.BICUBIC)
 
 
-def decode_image(source: Path | bytes, where: str, size: tuple[int, int] | None, channels: int | None) -> np.ndarray:
-    """One image as uint8 (H, W, C); see `open_image` and `resized`."""
-    return to_array(resized(open_image(source, where, channels), size))
+def decode_image(
+    source: Path | bytes, where: str, size: tuple[int, int] | None, channels: int | None, remarks: Remarks | None = None
+) -> np.ndarray:
+    """One image as uint8 (H, W, C), or float32 in [0, 1] of deeper grey ones; see `open_image` and `resized`."""
+    array = to_array(resized(open_image(source, where, channels, remarks), size))
+    return np.repeat(array, channels, axis=2) if channels == 3 and array.shape[2] == 1 else array
 
 
 def to_array(image: Any) -> np.ndarray:
-    """A pillow image of mode "L" or "RGB" as uint8 (H, W, C)."""
+    """A pillow image of mode "L" or "RGB" as uint8 (H, W, C), of mode "F" as float32 in [0, 1]."""
     array = np.asarray(image)
+    if image.mode == "F":
+        array = np.clip(array, 0, 1)  # resizing overshoots
     return array[..., None] if array.ndim == 2 else array
 
 
-def open_image(source: Path | bytes, where: str, channels: int | None) -> Any:
-    """One image as a pillow image of mode "L" (grey by ITU-R 601 luma) or "RGB"; transparency is dropped.
+def is_image(path: Path) -> bool:
+    """Whether a file is an image of one of `FORMATS`, by how it begins and whatever its name."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=FORMATS):
+            return True
+    except (*_MALFORMED, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return False
+
+
+def open_image(source: Path | bytes, where: str, channels: int | None, remarks: Remarks | None = None) -> Any:
+    """One image as a pillow image of mode "L" (grey by ITU-R 601 luma) or "RGB"; deeper grey ones as "F" in [0, 1].
 
     Args:
         source: a file, or the bytes of one.
         where: what to call it in an error.
         channels: 1 or 3; None keeps grey images at 1 and makes all others 3.
+        remarks: takes `where` under what is to be said of the image: other pages, transparency, depth, colour space.
 
     Raises:
         DataError: not an image, in another format than `FORMATS`, truncated, of more pixels than pillow takes for
-            honest (179 million), or deeper than 8 bits.
+            honest (179 million), or of numbers whose white isn't known.
     """
-    image = _opened(source, where)
+    image, said = _opened(source, where)
     if image.mode in DEEP_MODES:
-        raise DataError(f"{where} has more than 8 bits per channel (pillow mode {image.mode}); convert it first.")
-    grey = channels == 1 if channels else image.mode in GREY_MODES
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("L" if grey else "RGB")
+        said.append(DEEP)
+        image = _as_fractions(image, where)
+    else:
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
+        if image.mode in ALPHA_MODES and image.getchannel("A").getextrema()[0] < 255:
+            said.append(TRANSPARENT)
+        if image.mode in COLOUR_SPACES:
+            said.append(f"are in {image.mode}: they are converted to RGB")
+        grey = channels == 1 if channels else image.mode in GREY_MODES
+        image = image.convert("L" if grey else "RGB")
+    if remarks is not None:
+        for remark in said:
+            remarks.setdefault(remark, []).append(where)
+    return image
 
 
-def _opened(source: Path | bytes, where: str) -> Any:
-    """The pillow image, read to its end; files are turned upright, published records stay as they are."""
+def _opened(source: Path | bytes, where: str) -> tuple[Any, list[str]]:
+    """The pillow image, read to its end, and remarks; files are turned upright, published records stay as they are."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as file:
-            return file.copy() if isinstance(source, bytes) else ImageOps.exif_transpose(file)
+            said = [PAGES] if getattr(file, "n_frames", 1) > 1 else []
+            said += [CUT_DEPTH] if file.mode not in DEEP_MODES and _is_deep(file.tile) else []
+            return (file.copy() if isinstance(source, bytes) else ImageOps.exif_transpose(file)), said
     except (*_MALFORMED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"Can't read {where} as an image: {error}.") from error
 
 
-def stack_images(images: Iterable[tuple[str, np.ndarray]], count: int) -> np.ndarray:
-    """`count` named images (H, W, C) as one array; grey ones among colour ones get three equal channels.
+def _is_deep(tiles: Sequence[Any]) -> bool:
+    """Whether pillow, by how it is going to read the parts of a colour image, cuts off bits."""
+    for tile in tiles:
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        depths = [word for word in arguments if isinstance(word, str) and ";16" in word]
+        levels = [
+            number for number in arguments if tile[0].startswith("ppm") and isinstance(number, int) and number > 255
+        ]
+        if depths or levels:
+            return True
+    return False
+
+
+def _as_fractions(image: Any, where: str) -> Any:
+    """A deep grey image as one of mode "F": 16 bits divided by 65535, floats as they are.
 
     Raises:
-        DataError: an image has another size than the first, or all of them don't fit into memory.
+        DataError: values outside the 16 bits, or floats outside [0, 1].
     """
-    stacked = np.empty((0, 0, 0, 0), np.uint8)
-    first = ""
-    for index, (where, image) in enumerate(images):
-        if index == 0:
-            _check_memory(count, image.shape)
-            first, stacked = where, np.empty((count, *image.shape), np.uint8)
-        if image.shape[:2] != stacked.shape[1:3]:
-            (height, width), found = stacked.shape[1:3], image.shape[:2]
-            raise DataError(
-                f"The images differ in size: {first} is {height}x{width}, {where} is {found[0]}x{found[1]}. "
-                f"Give image_size=(height, width), e.g. image_size={min(height, width)}, to resize them."
-            )
-        if image.shape[2] > stacked.shape[3]:
-            stacked = np.repeat(stacked, image.shape[2], axis=3)
-        stacked[index] = image
-    return stacked
+    from PIL import Image
 
-
-def _check_memory(count: int, shape: tuple[int, ...]) -> None:
-    needed, free = count * math.prod(shape), free_host_memory()
-    if needed > free:
+    values = np.asarray(image)
+    low, high, most = float(values.min()), float(values.max()), (1 if image.mode == "F" else MOST_DEEP)
+    if not 0 <= low <= high <= most:
         raise DataError(
-            f"{count} images of {shape[0]}x{shape[1]} take {in_units(needed)}, but only {in_units(free)} of memory are "
-            "free. Give a smaller image_size=(height, width), or fewer images."
+            f"Can't read {where} as an image: its values are {low:g} to {high:g}; expected 0 to {most}. Divide them "
+            "by what white is, and save 16 bits or 8."
         )
+    return Image.fromarray((values / np.float32(most)).astype(np.float32))

@@ -7,6 +7,7 @@ from dd_jax.data.arrays import RawData, dataset_from_arrays
 from dd_jax.data.digits import read_digits
 from dd_jax.data.digits_graph import read_digits_graph
 from dd_jax.data.folder import read_folder
+from dd_jax.data.graph_file import read_graph_file
 from dd_jax.data.graphs import graph_from_arrays
 from dd_jax.data.images import ImageSize, as_channels, as_size
 from dd_jax.data.npz import read_npz
@@ -33,6 +34,7 @@ def load_dataset(
     cache_dir: str | os.PathLike[str] | None = None,
     image_size: ImageSize = None,
     channels: int | None = None,
+    skip_broken: bool = False,
 ) -> Dataset:
     """A real dataset in model space, on the default device.
 
@@ -53,12 +55,14 @@ def load_dataset(
             "cora", "citeseer" or "pubmed": the nodes of a citation graph with their published splits, out of the files
             ind.* of Planetoid in the folder `planetoid` inside or beside TFDS_DATA_DIR, or "planetoid:PATH/cora" in
             another one; "digits-graph": scikit-learn's digits, each joined to the five most like it, always there.
+            "graph:PATH": your own, an npz file with `features`, `edges`, `labels`, `train`, `validation` and `test` as
+            `graph_from_arrays` takes them, under these names or others in use (x, edge_index, y, train_mask).
             With "/inductive" behind a graph training doesn't see the nodes of validation and test. Options that are
             about images or splitting make no sense for graphs;
             "folder:PATH": one folder of images per class, or PATH/train, PATH/test and PATH/validation
-            with such folders;
-            "npz:PATH": arrays `images` and `labels`, optionally `test_images` and `test_labels`, `validation_images` and
-            `validation_labels`, `class_names`; the names of Keras and MedMNIST files, and others like them, are
+            with such folders, in any usual spelling;
+            "npz:PATH": arrays `images` and `labels`, optionally `test_images` and `test_labels`, `validation_images`
+            and `validation_labels`, `class_names`; the names of Keras and MedMNIST files, and others like them, are
             understood too.
         validation_fraction: share of each training class carved for validation; 0 leaves it empty.
         split_seed: chooses the carved images.
@@ -68,6 +72,7 @@ def load_dataset(
         cache_dir: where decoded TFDS sets are kept; by default dd_jax/datasets in the user's cache folder.
         image_size: resize all images to this side, or (H, W), whatever their aspect ratio; bicubic.
         channels: 1 makes all images grey (ITU-R 601 luma), 3 RGB (grey ones have three equal channels).
+        skip_broken: leave out image files, and images of TFDS sets, that can't be read; else all of them are named.
 
     Warns:
         DataWarning: what was left out, converted or guessed, such as pages of a file or splits of other names.
@@ -77,15 +82,15 @@ def load_dataset(
         OptionError: an unknown name or a senseless option.
     """
     kind, _, path = name.partition(":")
-    if kind == "planetoid" or name.partition("/")[0] in (DIGITS_GRAPH, *GRAPHS):
+    if kind in ("planetoid", "graph") or name.partition("/")[0] in (DIGITS_GRAPH, *GRAPHS):
         return _graph(name, path, image_size, channels)
     if kind == "folder":
-        raw = read_folder(Path(path).expanduser(), image_size, channels)
+        raw = read_folder(Path(path).expanduser(), image_size, channels, skip_broken)
     elif kind in ("npz", "usps") or name == "digits":
         size, channels = as_size(image_size), as_channels(channels)
         raw = to_shape(_read_arrays(kind, path), size, channels, any_range=transform == "identity")
     else:
-        raw = read_tfds(name, image_size, cache_dir, channels)
+        raw = read_tfds(name, image_size, cache_dir, channels, skip_broken)
     for line in raw.notes:
         tell(line)
     return dataset_from_arrays(
@@ -106,6 +111,8 @@ def _graph(name: str, path: str, image_size: ImageSize, channels: int | None) ->
         raise OptionError(f"{name} is a graph: its nodes have features, and no image_size or channels.")
     if name.partition("/")[0] == DIGITS_GRAPH:
         read = read_digits_graph()
+    elif name.startswith("graph:"):
+        read = read_graph_file(Path(path.removesuffix(INDUCTIVE)).expanduser())
     elif path:
         place = Path(path.removesuffix(INDUCTIVE)).expanduser()
         read = read_planetoid(place.name, place.parent)

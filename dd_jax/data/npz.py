@@ -19,8 +19,12 @@ KEYS = {
     "validation": (("validation_images", "validation_labels"), ("val_images", "val_labels"), ("x_val", "y_val")),
 }
 CLASS_NAMES = "class_names"
+_GRAPH = {"edges", "edge_index", "adj_data"}
 
-_SPELLINGS = {"images": ("images", "image", "imgs", "img", "data", "x"), "labels": ("labels", "label", "targets", "target", "y")}
+_SPELLINGS = {
+    "images": ("images", "image", "imgs", "img", "data", "x"),
+    "labels": ("labels", "label", "targets", "target", "y"),
+}
 _NAMES = ("classnames", "labelnames", "classes", "names", "categories")  # of the classes, where they are text
 
 _ROLES = {spelling: role for role, spellings in _SPELLINGS.items() for spelling in spellings}
@@ -46,13 +50,15 @@ def read_npz(path: Path) -> RawData:
     """
     arrays = read_arrays(path)
     meant, notes = _meant(arrays, path)
-    pairs = {part: _pair(arrays, meant, part, path) for part in KEYS}
-    if pairs["train"] is None:
+    pairs = {part: _pair(arrays, meant, part, path) for part in KEYS if not _GRAPH & set(arrays)}
+    train = pairs.get("train")
+    if train is None:
         wanted = " or ".join(f"{images!r} and {labels!r}" for images, labels in KEYS["train"])
-        raise DataError(f"{path} has no training arrays: expected {wanted}; found {_found(arrays)}.")
+        graph = " Of a graph say graph:PATH in place of npz:PATH." if _GRAPH & set(arrays) else ""
+        raise DataError(f"{path} has no training arrays: expected {wanted}; found {_found(arrays)}.{graph}")
     names = meant.get(("", CLASS_NAMES))
     raw = RawData(
-        pairs["train"],
+        train,
         test=pairs["test"],
         validation=pairs["validation"],
         class_names=None if names is None else names_of(np.atleast_1d(arrays[names]).tolist()),
@@ -114,9 +120,7 @@ def _pair(arrays: Mapping[str, np.ndarray], meant: Mapping[tuple[str, str], str]
     there = {role: meant[part, role] for role in _SPELLINGS if (part, role) in meant}
     if len(there) == 1:
         ((role, name),) = there.items()
-        wanted = next(
-            (pair[role == "images"] for pair in KEYS[part] if name in pair), KEYS[part][0][role == "images"]
-        )
+        wanted = next((pair[role == "images"] for pair in KEYS[part] if name in pair), KEYS[part][0][role == "images"])
         raise DataError(f"{path} has {name!r} but not {wanted!r}; found {_found(arrays)}.")
     return (arrays[there["images"]], arrays[there["labels"]]) if there else None
 

@@ -18,8 +18,8 @@ KNOWN = (
 )  # fmt: skip
 ALIASES = {"cub200": "caltech_birds2011", "svhn": "svhn_cropped", "voc2007": "voc/2007"}  # as papers call them
 OTHER_NAMES = (
-    "citeseer", "cora", "digits", "digits-graph", "folder:PATH", "npz:PATH", "planetoid:PATH/NAME", "pubmed", "usps",
-    "usps:PATH",
+    "citeseer", "cora", "digits", "digits-graph", "folder:PATH", "graph:PATH", "npz:PATH", "planetoid:PATH/NAME",
+    "pubmed", "usps", "usps:PATH",
 )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def test_arrays_that_are_left_out_are_told(path):
 
 
 def test_class_names_as_bytes_and_under_another_name(path):
-    np.savez(path, images=IMAGES, labels=LABELS, label_names=np.array(["ja".encode(), "né".encode()]))
+    np.savez(path, images=IMAGES, labels=LABELS, label_names=np.array([b"ja", "né".encode()]))
     raw = read_npz(path)
     assert raw.class_names == ("ja", "né")
     assert raw.notes == (f"{path}: read 'label_names' as the class_names.",)

@@ -11,7 +11,7 @@ from dd_jax.data import load_dataset
 from dd_jax.data import tfds_sets as tfds_module
 from dd_jax.data.tfds_find import KNOWN, find_prepared, tfds_name
 from dd_jax.data.tfds_sets import read_tfds
-from dd_jax.errors import DataError, OptionError
+from dd_jax.errors import DataError, DataWarning, OptionError
 
 FEATURES = "tensorflow_datasets.core.features."
 BRIGHT = 100  # the pixels of the first image
@@ -122,6 +122,37 @@ def test_an_unlabelled_test_split_is_no_test_split(folders):
     splits = {"train": examples(8), "validation": examples(6), "test": unlabelled}
     prepare(folders / "sets" / "tiny" / "1.0.0", splits)
     assert len(read_tfds("tiny").test[1]) == 6
+
+
+def test_splits_that_are_left_out_are_told_from_the_cache_too(folders):
+    unlabelled = [{**example, "label": -1} for example in examples(4)]
+    splits = {"train": examples(8), "validation": examples(6), "test": unlabelled, "extra": examples(3)}
+    prepare(folders / "sets" / "tiny" / "1.0.0", splits)
+    for _ in range(2):
+        with pytest.warns(DataWarning) as told:
+            load_dataset("tiny")
+        assert [str(warning.message) for warning in told] == [
+            "tiny: left out the split extra.",
+            "tiny: left out the test split, which has no labels.",
+        ]
+
+
+def test_records_that_cannot_be_read_are_named_or_left_out(folders, monkeypatch):
+    real = tfds_module.decode_image
+
+    def decode(source, where, *arguments):
+        if where in ("tiny train image 2", "tiny train image 5"):
+            raise DataError(f"Can't read {where} as an image.")
+        return real(source, where, *arguments)
+
+    monkeypatch.setattr(tfds_module, "decode_image", decode)
+    prepare(folders / "sets" / "tiny" / "1.0.0", {"train": examples(8)})
+    with pytest.raises(DataError, match=r"image 2 as an image\.\n.*image 5 as an image\.\n2 of 8 images can't be read"):
+        read_tfds("tiny")
+    raw = read_tfds("tiny", skip_broken=True)
+    np.testing.assert_array_equal(raw.train[0][:, 0, 0, 0], BRIGHT + np.array([0, 1, 3, 4, 6, 7]))
+    np.testing.assert_array_equal(raw.train[1], [0, 1, 1, 0, 0, 1])
+    assert raw.notes == ("Left out 2 of 8 images that can't be read: tiny train image 2, tiny train image 5.",)
 
 
 def test_versions_and_configurations(folders):
