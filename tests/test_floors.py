@@ -15,6 +15,7 @@ FLOORS = {
     "types": 0,
     "errors": 0,
     "values": 0,
+    "seeds": 0,
     "parameterisation": 0,
     "data": 1,
     "models": 1,

@@ -11,6 +11,7 @@ import dd_jax
 from dd_jax.cli.options import parse, parse_experiment, take_option
 from dd_jax.errors import OptionError
 from dd_jax.runs.experiment import Experiment
+from dd_jax.seeds import check_seed, key_of_seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,8 +178,6 @@ def train(argv: Sequence[str]) -> None:
 
 def baselines(argv: Sequence[str]) -> None:
     """dd-jax baselines: real images in the shape of an experiment's distilled set."""
-    import jax
-
     from dd_jax.runs.experiment import load_method
     from dd_jax.runs.judging import baseline_row, print_table
 
@@ -189,7 +188,7 @@ def baselines(argv: Sequence[str]) -> None:
     )
     experiment = parse_experiment(argv, "dd-jax baselines", what)
     method, data, pretrained = load_method(experiment)
-    template = method.distilled(method.init(jax.random.key(experiment.seed), data, 1))
+    template = method.distilled(method.init(key_of_seed(check_seed(experiment.seed)), data, 1))
     chosen = None if names is None else [name.strip() for name in names.split(",")]
     options: dict[str, Any] = {"names": chosen, "num_nets": experiment.num_nets, "pretrained": pretrained}
     measured = dd_jax.baselines(template, method.model, data, **options)

@@ -21,6 +21,7 @@ from dd_jax.evaluation.protocols import PROTOCOLS, training_of
 from dd_jax.evaluation.result import Evaluation, concatenated, evaluation_of
 from dd_jax.inner import Regression, Training, device_mesh, networks_of, replicate
 from dd_jax.models import Model
+from dd_jax.seeds import check_seed
 from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
 
 STEP_SIZES = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -102,9 +103,10 @@ def iterate_baselines(
     names: None for all that make sense, without those coresets.
     protocol: how networks are trained on the sets, as for `evaluate`; the step size is chosen where it leaves one open.
     num_nets: networks per baseline. Where the init is fixed there is one network, and n counts sets.
-    Raises OptionError for an unknown name.
+    Raises OptionError for an unknown name, or a seed that is none.
     Source: Wang et al. 2018, section 4 (baselines), table 2; Cui et al. 2022 (coresets).
     """
+    seed = check_seed(seed)
     known = baseline_names(distilled.protocol, pretrained, distilled.parameterisation.kind.compare_all)
     names = known if names is None else names
     for name in names:

@@ -28,6 +28,7 @@ from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step
 from dd_jax.methods.drawing import check_drawing, minibatch, runs_mapped
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, slower_steps, smooth
 from dd_jax.models import Model, check_attack, check_pretrained
+from dd_jax.seeds import check_seed
 from dd_jax.synthetic import StepBatches, Synthetic, step_batches
 from dd_jax.types import AS_DISTILLED, Batch, Dataset, DistilledData, Learnable, Networks, Pretrained, Protocol
 from dd_jax.values import Number
@@ -350,6 +351,7 @@ def _summary(options: UnrolledOptions, model: Model, protocol: Protocol, pretrai
 
 def _check(options: UnrolledOptions) -> None:
     check_drawing(options)
+    check_seed(options.init_seed, "init_seed")
     if not 0.0 < options.discount <= 1.0:
         raise OptionError(f"discount must be above 0 and at most 1, but is {options.discount}.")
     for name in ("smoothing", "step_smoothing"):

@@ -28,6 +28,7 @@ from dd_jax.runs.pictures import save_frame
 from dd_jax.runs.processes import agree, lost_processes, on_first
 from dd_jax.runs.progress import note, progress
 from dd_jax.runs.rows import rollback_row, training_rows, validation_row
+from dd_jax.seeds import check_seed, key_of_seed
 from dd_jax.types import Dataset, DistilledData
 
 _VALIDATION_SEED = 2_000_003  # networks that the best set is selected with; never trained with nor reported on
@@ -100,6 +101,7 @@ def distill(
 
     out: the run directory; the same call with the same `out` continues a run that was cut short, to the same bits,
         and returns at once when it is finished. None keeps everything in memory.
+    seed: from 0 to 2**63 - 1; each gives a run of its own.
     eval_every: outer steps between two looks at validation; None for twenty looks over the run.
     num_eval_nets: networks trained at each look.
     record: further entries for the recorded configuration; a run is resumed only where they are the same.
@@ -117,6 +119,7 @@ def distill(
             "num_steps and max_rollbacks must be at least 0, num_eval_nets and eval_every at least 1; found "
             f"{num_steps}, {max_rollbacks}, {num_eval_nets} and {eval_every}."
         )
+    seed = check_seed(seed)
     check_fits(method.model, data.train, data.num_classes)
     if tensorboard:
         check_board()
@@ -170,7 +173,7 @@ class _Loop:
         self.method, self.data, self.directory, self.mesh = method, data, directory, mesh
         self.max_rollbacks, self.seed = max_rollbacks, seed
         self.num_steps, self.eval_every, self.num_eval_nets = num_steps, eval_every, num_eval_nets
-        init_key, self.key = jax.random.split(jax.random.key(seed))
+        init_key, self.key = jax.random.split(key_of_seed(seed))
         state = start_state(method, init_key, data, num_steps, mesh)
         best = Best(_arrays(method.distilled(on_one(state))), jnp.float32(-1), jnp.int32(0))
         self.progress = Progress(state, best, good_state(on_one(state), 0, 0), jnp.float32(0))

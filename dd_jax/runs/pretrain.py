@@ -33,6 +33,7 @@ from dd_jax.runs.files import disk_errors, plain, write_bytes
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.pretrained import PARTS, load_pretrained, save_pretrained
 from dd_jax.runs.progress import note, progress
+from dd_jax.seeds import check_seed, key_of_seed
 from dd_jax.types import Batch, Dataset, Networks, Params, Pretrained
 from dd_jax.values import quick_jit, with_numbers, without_numbers
 
@@ -65,6 +66,7 @@ def pretrain(
     training = in_epochs(training or Training(), len(data.train.labels))
     if num_nets < 1 or num_held_out < 0:
         raise OptionError(f"num_nets must be at least 1 and num_held_out at least 0; found {num_nets}, {num_held_out}.")
+    seed = check_seed(seed)
     check_fits(model, data.train, data.num_classes)
     _check_known(model)
     trainer(model.apply, training)  # raises what is wrong with its settings
@@ -130,7 +132,7 @@ class _Crew:
         most: int,
     ):
         self.model, self.data, self.mesh = model, data, mesh
-        self.epochs, self.key = training.epochs, jax.random.key(seed)
+        self.epochs, self.key = training.epochs, key_of_seed(seed)
         self.training, numbers = without_numbers(training, TRAINING_NUMBERS)
         per_device = nets_at_once(jax.eval_shape(model.init, self.key)) or 1
         self.size = max(1, min(per_device * (1 if mesh is None else mesh.size), most))

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import DataError, unknown_name
+from dd_jax.seeds import word_of_seed
 from dd_jax.synthetic.select import herd
 from dd_jax.types import Batch, Dataset, each_alone, see_each_other
 
@@ -73,7 +74,7 @@ def kmeans_centres(split: Batch, num_classes: int, per_class: int, seed: int) ->
         mine = flat[labels == c]
         clusters = min(per_class, len(np.unique(mine, axis=0)))
         with threadpool_limits(1):  # several threads add up in any order, and runs would differ in the last bits
-            found = KMeans(clusters, n_init=1, random_state=seed).fit(mine).cluster_centers_
+            found = KMeans(clusters, n_init=1, random_state=word_of_seed(seed)).fit(mine).cluster_centers_
         centres.append(found[np.arange(per_class) % clusters])
     return np.stack(centres).reshape(num_classes, per_class, *split.images.shape[1:]).astype(np.float32)
 
