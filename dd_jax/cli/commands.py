@@ -156,23 +156,21 @@ class Train:
 def train(argv: Sequence[str]) -> None:
     """dd-jax train: networks on a distilled set, by its protocol or another one."""
     from dd_jax.runs.judging import judge
-    from dd_jax.runs.reuse import in_order, load_set, protocol_named, with_notes
+    from dd_jax.runs.reuse import in_order, load_set, protocol_named
 
     options = parse(Train, argv, "dd-jax train")
     distilled, model, data, pretrained = load_set(options.path, options.dataset, options.model)
     distilled = in_order(distilled, options.order)
-    with_notes(
-        lambda: judge(
-            distilled,
-            model,
-            data,
-            options.num_nets,
-            None if options.baselines else (),
-            pretrained,
-            num_epochs=options.num_epochs,
-            seed=options.seed,
-            protocol=protocol_named(options.protocol, options.num_epochs),
-        )
+    judge(
+        distilled,
+        model,
+        data,
+        options.num_nets,
+        None if options.baselines else (),
+        pretrained,
+        num_epochs=options.num_epochs,
+        seed=options.seed,
+        protocol=protocol_named(options.protocol, options.num_epochs),
     )
 
 

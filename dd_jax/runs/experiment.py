@@ -19,7 +19,7 @@ from dd_jax.runs.artefact import load_provenance, save_distilled
 from dd_jax.runs.directory import provenance
 from dd_jax.runs.files import disk_errors, write_json
 from dd_jax.runs.guard import MAX_ROLLBACKS
-from dd_jax.runs.judging import Row, judge, plain_rows
+from dd_jax.runs.judging import Row, measure_rows, plain_rows, print_table, title_of
 from dd_jax.runs.loop import Run, distill
 from dd_jax.runs.networks import file_name, networks_file
 from dd_jax.runs.pretrained import load_pretrained, read_about, save_pretrained
@@ -121,9 +121,11 @@ def run_experiment(experiment: Experiment) -> Report:
     if pretrained is not None:
         on_first(lambda: keep_networks(Path(out) / NETWORKS, pretrained, run.distilled.protocol))
     names = None if experiment.baselines else ()
-    rows = judge(run.distilled, method.model, data, experiment.num_nets, names, pretrained)
+    rows = measure_rows(run.distilled, method.model, data, experiment.num_nets, names, pretrained)
     report = Report(run, rows[0].evaluation, rows)
     on_first(lambda: leave(run, report))
+    print_table(title_of(rows, run.distilled, method.model, data, pretrained), rows)
+    note(f"The distilled set, metrics, pictures and a report are in {run.out}: open {run.out}/report.html")
     return report
 
 
@@ -139,7 +141,6 @@ def leave(run: Run, report: Report) -> None:
     save_distilled(run.out / "distilled", run.distilled, {**load_provenance(run.out), "test": test})
     draw(run, report)
     write_report(run.out)
-    note(f"The distilled set, metrics, pictures and a report are in {run.out}: open {run.out / 'report.html'}")
 
 
 def draw(run: Run, report: Report) -> None:

@@ -35,8 +35,22 @@ def judge(
 
     options: of `evaluate`, for the distilled set alone: baselines are measured on test, as the run was.
     """
+    rows = measure_rows(distilled, model, data, num_nets, names, pretrained, **options)
+    print_table(title_of(rows, distilled, model, data, pretrained), rows)
+    return rows
+
+
+def measure_rows(
+    distilled: DistilledData,
+    model: Model,
+    data: Dataset,
+    num_nets: int,
+    names: Sequence[str] | None = None,
+    pretrained: Pretrained | None = None,
+    **options: Any,
+) -> list[Row]:
+    """As `judge`, without the table, so that results can be saved before they are printed."""
     rows = _distilled_rows(distilled, model, data, {"num_nets": num_nets, "pretrained": pretrained, **options})
-    found = rows[0].evaluation
     protocol = options.get("protocol")
     measured = iterate_baselines(
         distilled, model, data, names=names, num_nets=num_nets, pretrained=pretrained, protocol=protocol
@@ -44,6 +58,14 @@ def judge(
     for name, baseline in measured:
         rows.append(baseline_row(name, baseline))
         note(f"  {name}: {baseline.evaluation}")
+    return rows
+
+
+def title_of(
+    rows: Sequence[Row], distilled: DistilledData, model: Model, data: Dataset, pretrained: Pretrained | None = None
+) -> str:
+    """What stands above the table of a set."""
+    found = rows[0].evaluation
     size = f"{distilled.num_examples} {distilled.unit}s"
     steps = found.curve_steps[-1]
     title = f"{found.split.capitalize()} accuracy on {data.name}: {size}, {steps} gradient steps, {model.name}"
@@ -52,8 +74,7 @@ def judge(
     if distilled.protocol.attack is not None:
         attacked, target = (data.class_names[c] for c in distilled.protocol.attack)
         title += f", attack: {attacked} taken for {target}"
-    print_table(title, rows)
-    return rows
+    return title
 
 
 def _distilled_rows(distilled: DistilledData, model: Model, data: Dataset, options: Mapping[str, Any]) -> list[Row]:

@@ -1,7 +1,6 @@
 """A distilled set again, with what it is to be used on: of a run, or from elsewhere."""
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,14 +8,14 @@ from typing import Any, TypeVar
 from dd_jax import models
 from dd_jax.data import load_dataset
 from dd_jax.errors import DataError, unknown_name
-from dd_jax.evaluation import PROTOCOLS, ProtocolWarning
+from dd_jax.evaluation import PROTOCOLS
 from dd_jax.evaluation.protocols import misuse
 from dd_jax.inner import Training
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_distilled, load_provenance
 from dd_jax.runs.directory import read_config
 from dd_jax.runs.experiment import DEFAULT_MODEL, NETWORKS, Experiment, load, source
-from dd_jax.runs.progress import note
+from dd_jax.runs.progress import note, warnings_as_notes
 from dd_jax.synthetic import ORDERS
 from dd_jax.types import AS_DISTILLED, Dataset, DistilledData, Pretrained
 
@@ -113,15 +112,8 @@ def in_order(distilled: DistilledData, order: str | None) -> DistilledData:
 
 def with_notes(measure: Callable[[], Result]) -> Result:
     """What `measure` gives; what it warns of is told as a note, once."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ProtocolWarning)
-        result = measure()
-    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, ProtocolWarning)):
-        note(f"Note: {message}")
-    for other in caught:
-        if not issubclass(other.category, ProtocolWarning):
-            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
-    return result
+    with warnings_as_notes():
+        return measure()
 
 
 def _recorded(path: Path) -> tuple[dict[str, Any], str]:
