@@ -123,6 +123,20 @@ class Transform:
     arrays: Mapping[str, jax.Array]
 
 
+class Feed(NamedTuple):
+    """Arrays that don't fit into memory all at once, as windows that last some outer steps each.
+
+    window: outer steps of a window; window w is for the steps w * window to (w + 1) * window - 1.
+    read: (seed of the run, w) -> a pytree of arrays on the host, always equal for equal arguments, and of equal shapes
+        for all w. It is called in a thread of its own, while the steps before the window run.
+    join: (a whole without a window, a window) -> the whole with this window in it.
+    """
+
+    window: int
+    read: Callable[[int, int], Any]
+    join: Callable[[Any, Any], Any]
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """A real classification dataset in model space, split three ways.
@@ -132,6 +146,9 @@ class Dataset:
     class_names: one name per class; their count is the number of classes.
     transform: turned pixels in [0, 1] into these images, and can turn them back.
     fingerprint: a hash of the arrays, the transform and the class names; tells one dataset from another.
+    stream: of a training split that is too large for memory, other parts like `train`, which is the first of them; None
+        where `train` is all there is.
+    num_train: training images in all; None for as many as `train` has.
     """
 
     name: str
@@ -141,10 +158,17 @@ class Dataset:
     class_names: tuple[str, ...]
     transform: Transform
     fingerprint: str
+    stream: Feed | None = None
+    num_train: int | None = None
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def size(self) -> int:
+        """Training images, in memory or not."""
+        return self.num_train or len(self.train.labels)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -43,6 +43,7 @@ HOMES = {
         "dd_jax/runs/export/pictures.py",
         "experiments/own_image_folder.py",
     ),
+    "grain": ("dd_jax/data/streaming.py",),
     "flax": ("dd_jax/models/", "experiments/own_arrays_and_module.py"),
     "orbax": ("dd_jax/runs/checkpoint.py",),
     "matplotlib": ("dd_jax/figures/", "dd_jax/runs/export/sheets.py"),

@@ -1,5 +1,7 @@
 """A Dataset out of plain arrays: checked, split, transformed, fingerprinted and put on the device."""
 
+import dataclasses
+import functools
 import hashlib
 from typing import Any, NamedTuple, TypeAlias
 
@@ -9,11 +11,13 @@ import numpy as np
 
 from dd_jax.data import checks
 from dd_jax.data.labels import ClassNames, as_class_names, as_labels
+from dd_jax.data.rows import Rows
 from dd_jax.data.splits import TEST_STREAM, VALIDATION_STREAM, carve
+from dd_jax.data.streaming import PART_STEPS, part_counts, read_part
 from dd_jax.data.telling import listed, tell
 from dd_jax.data.transforms import WHITE, chosen, fit_transform, to_model
 from dd_jax.errors import DataError, OptionError
-from dd_jax.types import Batch, Dataset, Transform
+from dd_jax.types import Batch, Dataset, Feed, Transform
 
 Pair: TypeAlias = tuple[Any, Any]  # images and their labels
 PIXELS = np.divide(np.arange(WHITE + 1), WHITE, dtype=np.float32)  # of the uint8 values 0 to 255
@@ -53,6 +57,7 @@ def dataset_from_arrays(
     split_seed: int = 0,
     transform: str | Transform = "standardise",
     zca: bool = False,
+    resident_images: int | None = None,
 ) -> Dataset:
     """A dataset in model space on the default device, out of pixel arrays.
 
@@ -72,6 +77,9 @@ def dataset_from_arrays(
         transform: a kind to fit ("standardise", "zca", "zca-kip", "identity"; see `fit_transform`) or a fitted
             transform.
         zca: ZCA whitening: the same as transform="zca".
+        resident_images: how many training images are in memory at a time, where all of them would be too many: outer
+            steps read one stratified part after another, and `Dataset.train` is the first. None keeps them all. The
+            images must be uint8, and may be memory-mapped: numpy.load(path, mmap_mode="r").
 
     Warns:
         DataWarning: the images are so dark that they may be on another scale, or a split has no image of a class.
@@ -84,6 +92,7 @@ def dataset_from_arrays(
     any_range = transform == "identity"
     raw_images = checks.as_images(images, "train images", any_range=any_range)
     raw_labels = as_labels(labels, len(raw_images), "train labels")
+    pixels = raw_images if resident_images is None else _on_disk(raw_images)
     names = as_class_names(class_names, raw_labels)
     if not any_range:
         checks.tell_scale(raw_images, "train images")
@@ -91,13 +100,13 @@ def dataset_from_arrays(
         raise OptionError(f"test_fraction must be above 0 when no test pair is given; found {test_fraction}.")
 
     parts: dict[str, Pair] = {}
-    rest = raw_images, raw_labels
-    for part, pair, fraction, stream in (
+    rest: Pair = pixels, raw_labels
+    for part, pair, fraction, number in (
         ("test", test, test_fraction, TEST_STREAM),
         ("validation", validation, validation_fraction, VALIDATION_STREAM),
     ):
         if pair is None:
-            rest, parts[part] = _carved(rest, fraction, split_seed, stream, part)
+            rest, parts[part] = _carved(rest, fraction, split_seed, number, part)
         else:
             parts[part] = _checked(pair, part, raw_images, len(names), any_range)
     parts["train"] = rest
@@ -105,12 +114,19 @@ def dataset_from_arrays(
         _tell_absent(parts[part][1], names, part)
 
     fitted = transform if isinstance(transform, Transform) else fit_transform(transform, rest[0])
+    fingerprint = _fingerprint(parts, names, fitted, isinstance(transform, str))
+    stream: Feed | None = None
+    if resident_images is not None:
+        stream = _stream(*rest, len(names), resident_images)
+        parts["train"] = stream.read(split_seed, 0)
     batches = {part: _batch(fitted, *pair) for part, pair in parts.items()}
     return Dataset(
         name=name,
         class_names=names,
         transform=fitted,
-        fingerprint=_fingerprint(parts, names, fitted, isinstance(transform, str)),
+        fingerprint=fingerprint,
+        stream=stream,
+        num_train=None if stream is None else len(rest[1]),
         **batches,
     )
 
@@ -136,12 +152,28 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def _on_disk(images: np.ndarray) -> Rows:
+    if images.dtype != np.uint8:
+        raise DataError(f"Images that are not all in memory must be uint8; found {images.dtype}.")
+    return Rows(images)
+
+
+def _stream(images: Rows, labels: np.ndarray, num_classes: int, resident_images: int) -> Feed:
+    counts = part_counts(labels, num_classes, resident_images)
+
+    def join(dataset: Dataset, part: Pair) -> Dataset:
+        return dataclasses.replace(dataset, train=_batch(dataset.transform, *part))
+
+    return Feed(PART_STEPS, functools.partial(read_part, images, labels, counts), join)
+
+
 def _carved(pair: Pair, fraction: float, seed: int, stream: int, part: str) -> tuple[Pair, Pair]:
     images, labels = pair
     rest, carved = carve(labels, fraction, seed, stream)
     if fraction > 0 and not carved.size:
         raise DataError(f"Can't carve a {part} split: every class has a single image. Give {part}=(images, labels).")
-    return (images[rest], labels[rest]), (images[carved], labels[carved])
+    kept = images.chosen(rest) if isinstance(images, Rows) else images[rest]
+    return (kept, labels[rest]), (images[carved], labels[carved])
 
 
 def _checked(pair: Pair, part: str, train: np.ndarray, num_classes: int, any_range: bool) -> Pair:
@@ -180,7 +212,8 @@ def _fingerprint(
     named = {f"{part}_{what}": array for part, pair in parts.items() for what, array in zip("xy", pair, strict=True)}
     arrays = {} if is_fitted_here and transform.kind.startswith("zca") else transform.arrays
     for key, array in sorted({**named, **arrays}.items()):
-        values = np.ascontiguousarray(array)
+        values = array if isinstance(array, Rows) else np.ascontiguousarray(array)
         digest.update(repr((key, values.dtype.str, values.shape)).encode())
-        digest.update(values)
+        for chunk in values.chunks() if isinstance(values, Rows) else (values,):
+            digest.update(chunk)
     return digest.hexdigest()[:FINGERPRINT_DIGITS]

@@ -1,7 +1,10 @@
 """Decoded datasets kept on disk as one npz each, so that images are decoded once."""
 
+import functools
 import hashlib
+import math
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,12 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from dd_jax.data.arrays import RawData
+from dd_jax.data.memory import in_units
 from dd_jax.data.npz import read_arrays
+from dd_jax.data.stack import Room
 from dd_jax.data.telling import tell
 from dd_jax.errors import DataError
 
 FORMAT = 3  # part of every key; raise it when what is written changes
 PARTS = ("train", "test", "validation")
+
+_IMAGES, _REST = "train_x.npy", "rest.npz"
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None) -> Path:
@@ -45,6 +52,45 @@ def cached(path: Path, build: Callable[[], RawData]) -> RawData:
     except OSError as error:
         tell(f"Can't keep the decoded dataset at {path}: {error}.")
     return raw
+
+
+def mapped(folder: Path, build: Callable[[Room], RawData]) -> RawData:
+    """What `folder` holds, its training images memory-mapped; when there is nothing, what `build` makes is kept there.
+
+    build: makes its training images in the room that it is given, which is on disk; the other parts in memory.
+
+    Raises:
+        DataError: the disk has no room for the images.
+    """
+    if not (folder / _REST).is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
+        partial.mkdir()
+        try:
+            raw = build(functools.partial(_on_disk, partial / _IMAGES))
+            _write(partial / _REST, raw._replace(train=(np.zeros((0, 1, 1, 1), np.uint8), raw.train[1])))
+            del raw
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
+        except OSError as error:
+            raise DataError(f"Can't keep the decoded images in {folder}: {error}.") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    rest = _read(folder / _REST)
+    if rest is None:
+        raise DataError(f"{folder} is damaged: delete it, and it is made again.")
+    labels = rest.train[1]
+    return rest._replace(train=(np.load(folder / _IMAGES, mmap_mode="r")[: len(labels)], labels))  # some may be broken
+
+
+def _on_disk(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise DataError(
+            f"{shape[0]} decoded images of {shape[1]}x{shape[2]} take {in_units(needed)}, but only {in_units(free)} "
+            f"are free on the disk of {path.parent.parent}. Give a smaller image_size, or another cache_dir."
+        )
+    return np.lib.format.open_memmap(path, "w+", np.uint8, shape)
 
 
 def _read(path: Path) -> RawData | None:

@@ -9,14 +9,18 @@ import numpy as np
 from dd_jax.data.arrays import Pair, RawData, with_test
 from dd_jax.data.files import SUFFIXES, Files, find_files, layout_of, subfolders
 from dd_jax.data.images import ImageSize, as_channels, as_size, decode_image
-from dd_jax.data.stack import WIDENED, Seen, nothing_seen, stack_images
+from dd_jax.data.stack import WIDENED, Room, Seen, in_memory, nothing_seen, stack_images
 from dd_jax.errors import DataError
 
 Shape: TypeAlias = tuple[tuple[int, int] | None, int | None]  # (H, W) and channels to make of every image
 
 
 def read_folder(
-    path: Path, image_size: ImageSize = None, channels: int | None = None, skip_broken: bool = False
+    path: Path,
+    image_size: ImageSize = None,
+    channels: int | None = None,
+    skip_broken: bool = False,
+    room: Room = in_memory,
 ) -> RawData:
     """The images below PATH/CLASS/, or below PATH/train/CLASS/ with PATH/test/CLASS/ and PATH/validation/CLASS/.
 
@@ -31,6 +35,7 @@ def read_folder(
         image_size: resize every image to this side, or (H, W).
         channels: 1 makes every image grey, 3 RGB.
         skip_broken: leave out images that can't be read.
+        room: makes the array that the training images go to.
 
     Raises:
         DataError: no such folder, no class folders, a class without images, unreadable images (all are named), images
@@ -49,12 +54,15 @@ def read_folder(
             raise DataError(
                 f"The class folder {folders['train'] / name} has no images ({', '.join(sorted(SUFFIXES))})."
             )
-    parts = {part: _read_part(folder, class_names, shape, files, seen) for part, folder in folders.items()}
+    parts = {
+        part: _read_part(folder, class_names, shape, files, seen, room if part == "train" else in_memory)
+        for part, folder in folders.items()
+    }
     notes = (*files.notes, *seen.notes(skip_broken), *_widened(parts))
     return with_test(RawData(**_same_channels(parts), class_names=class_names, notes=notes))
 
 
-def _read_part(root: Path, class_names: tuple[str, ...], shape: Shape, files: Files, seen: Seen) -> Pair:
+def _read_part(root: Path, class_names: tuple[str, ...], shape: Shape, files: Files, seen: Seen, room: Room) -> Pair:
     strangers = [folder.name for folder in subfolders(root) if folder.name not in class_names]
     if strangers:
         raise DataError(f"{root} has the class {strangers[0]!r}, which is not among the training classes.")
@@ -62,7 +70,7 @@ def _read_part(root: Path, class_names: tuple[str, ...], shape: Shape, files: Fi
     if not members:
         raise DataError(f"{root} has no images in class folders.")
     items = ((str(file), functools.partial(decode_image, file, str(file), *shape, seen.remarks)) for _, file in members)
-    images, kept = stack_images(items, len(members), seen)
+    images, kept = stack_images(items, len(members), seen, room)
     return images, np.asarray([label for label, _ in members], np.int32)[kept]
 
 
@@ -74,6 +82,8 @@ def _widened(parts: dict[str, Pair]) -> list[str]:
 
 def _same_channels(parts: dict[str, Pair]) -> dict[str, Pair]:
     channels = max(images.shape[3] for images, _ in parts.values())
+    if isinstance(parts["train"][0], np.memmap) and parts["train"][0].shape[3] < channels:
+        raise DataError("The training images are grey, and others are in colour: say channels=3 or channels=1.")
     return {
         part: (images if images.shape[3] == channels else np.repeat(images, channels, axis=3), labels)
         for part, (images, labels) in parts.items()

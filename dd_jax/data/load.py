@@ -1,9 +1,11 @@
 """One name, one dataset: where `load_dataset` decides which source to read."""
 
+import functools
 import os
 from pathlib import Path
 
 from dd_jax.data.arrays import RawData, dataset_from_arrays
+from dd_jax.data.cache import cache_folder, mapped, source_key
 from dd_jax.data.digits import read_digits
 from dd_jax.data.digits_graph import read_digits_graph
 from dd_jax.data.folder import read_folder
@@ -35,6 +37,7 @@ def load_dataset(
     image_size: ImageSize = None,
     channels: int | None = None,
     skip_broken: bool = False,
+    resident_images: int | None = None,
 ) -> Dataset:
     """A real dataset in model space, on the default device.
 
@@ -73,6 +76,9 @@ def load_dataset(
         image_size: resize all images to this side, or (H, W), whatever their aspect ratio; bicubic.
         channels: 1 makes all images grey (ITU-R 601 luma), 3 RGB (grey ones have three equal channels).
         skip_broken: leave out image files, and images of TFDS sets, that can't be read; else all of them are named.
+        resident_images: how many training images are in memory at a time, where all of them would be too many; see
+            `dataset_from_arrays`. Those of TFDS and of folders are decoded once, into files in `cache_dir`; the other
+            sources are in memory while they are read.
 
     Warns:
         DataWarning: what was left out, converted or guessed, such as pages of a file or splits of other names.
@@ -83,14 +89,16 @@ def load_dataset(
     """
     kind, _, path = name.partition(":")
     if kind in ("planetoid", "graph") or name.partition("/")[0] in (DIGITS_GRAPH, *GRAPHS):
-        return _graph(name, path, image_size, channels)
+        return _graph(name, path, image_size, channels, resident_images)
+    on_disk = resident_images is not None
     if kind == "folder":
-        raw = read_folder(Path(path).expanduser(), image_size, channels, skip_broken)
+        read = functools.partial(read_folder, Path(path).expanduser(), image_size, channels, skip_broken)
+        raw = _folder_on_disk(Path(path).expanduser(), read, cache_dir) if on_disk else read()
     elif kind in ("npz", "usps") or name == "digits":
         size, channels = as_size(image_size), as_channels(channels)
         raw = to_shape(_read_arrays(kind, path), size, channels, any_range=transform == "identity")
     else:
-        raw = read_tfds(name, image_size, cache_dir, channels, skip_broken)
+        raw = read_tfds(name, image_size, cache_dir, channels, skip_broken, on_disk)
     for line in raw.notes:
         tell(line)
     return dataset_from_arrays(
@@ -103,12 +111,15 @@ def load_dataset(
         split_seed=split_seed,
         transform=transform,
         zca=zca,
+        resident_images=resident_images,
     )
 
 
-def _graph(name: str, path: str, image_size: ImageSize, channels: int | None) -> Dataset:
-    if image_size is not None or channels is not None:
-        raise OptionError(f"{name} is a graph: its nodes have features, and no image_size or channels.")
+def _graph(name: str, path: str, image_size: ImageSize, channels: int | None, resident_images: int | None) -> Dataset:
+    if (image_size, channels, resident_images) != (None, None, None):
+        raise OptionError(
+            f"{name} is a graph: its nodes have features, and no image_size, channels or resident_images."
+        )
     if name.partition("/")[0] == DIGITS_GRAPH:
         read = read_digits_graph()
     elif name.startswith("graph:"):
@@ -119,6 +130,13 @@ def _graph(name: str, path: str, image_size: ImageSize, channels: int | None) ->
     else:
         read = read_planetoid(name.removesuffix(INDUCTIVE))
     return graph_from_arrays(**read, name=name, inductive=name.endswith(INDUCTIVE))
+
+
+def _folder_on_disk(path: Path, read: functools.partial[RawData], cache_dir: str | os.PathLike[str] | None) -> RawData:
+    """A folder of images, decoded into a file."""
+    files = [file for file in path.rglob("*") if file.is_file()]
+    key = source_key(files, str(path.absolute()), *read.args[1:])
+    return mapped(cache_folder(cache_dir) / f"{path.absolute().name}-{key}", lambda room: read(room=room))
 
 
 def _read_arrays(kind: str, path: str) -> RawData:

@@ -11,6 +11,7 @@ from dd_jax.data.memory import free_host_memory, in_units
 from dd_jax.data.telling import listed, remarks_as_notes
 from dd_jax.errors import DataError
 
+Room: TypeAlias = Callable[[tuple[int, ...]], np.ndarray]  # shape (N, H, W, C) -> an array to fill, uint8
 Item: TypeAlias = tuple[str, Callable[[], np.ndarray]]  # what to call an image, and how to decode it
 
 WIDENED = "are grey among others in colour: they get three equal channels"
@@ -47,13 +48,29 @@ def nothing_seen() -> Seen:
     return Seen({}, {}, [])
 
 
-def stack_images(items: Iterable[Item], count: int, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+def in_memory(shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
+    """Room for images (N, H, W, C); DataError if they don't fit into memory."""
+    needed, free = math.prod(shape) * np.dtype(dtype).itemsize, free_host_memory()
+    if needed > free:
+        raise DataError(
+            f"{shape[0]} images of {shape[1]}x{shape[2]} take {in_units(needed)}, but only {in_units(free)} of memory "
+            "are free. Give a smaller image_size=(height, width), fewer images, or resident_images=N to have only N "
+            "training images in memory at a time."
+        )
+    return np.empty(shape, dtype)
+
+
+def stack_images(
+    items: Iterable[Item], count: int, seen: Seen, room: Room = in_memory
+) -> tuple[np.ndarray, np.ndarray]:
     """Up to `count` images (H, W, C) as one array, uint8 or float32, and the numbers of those that could be read.
 
     Grey ones among colour ones get three equal channels; bytes among floats are divided by 255.
 
+    room: makes the array for a shape (N, H, W, C).
+
     Raises:
-        DataError: an image has another size than the first, or all of them don't fit into memory.
+        DataError: an image has another size than the first, or all of them don't fit into the room.
     """
     stacked = np.empty((0, 0, 0, 0), np.uint8)
     kept: list[int] = []
@@ -66,15 +83,19 @@ def stack_images(items: Iterable[Item], count: int, seen: Seen) -> tuple[np.ndar
             seen.broken[where] = str(error)
             continue
         if not kept:
-            _check_memory(count, image)
-            first, stacked = where, np.empty((count, *image.shape), image.dtype)
+            first, stacked = where, room((count, *image.shape))
         if image.shape[:2] != stacked.shape[1:3]:
             raise DataError(_other_size(first, stacked.shape[1:3], where, image.shape[:2]))
         if image.shape[2] != stacked.shape[3]:
             narrow = [where] if image.shape[2] < stacked.shape[3] else [seen.every[i - index - 1] for i in kept]
             seen.remarks.setdefault(WIDENED, []).extend(narrow)
-            stacked = np.repeat(stacked, max(1, image.shape[2] // stacked.shape[3]), axis=3)
+            if image.shape[2] > stacked.shape[3]:
+                if room is not in_memory:
+                    raise DataError(f"{first} is grey and {where} is in colour: say channels=3 or channels=1.")
+                stacked = np.repeat(stacked, image.shape[2], axis=3)
         if image.dtype != stacked.dtype:
+            if room is not in_memory:
+                raise DataError(f"{where} has 16 bits or floats; images that are kept on disk must have 8 bits.")
             stacked, image = (_as_floats(array) for array in (stacked, image))
         stacked[len(kept)] = image
         kept.append(index)
@@ -84,8 +105,7 @@ def stack_images(items: Iterable[Item], count: int, seen: Seen) -> tuple[np.ndar
 def _as_floats(array: np.ndarray) -> np.ndarray:
     if array.dtype != np.uint8:
         return array
-    _check_memory(len(array), np.broadcast_to(np.float32(0), array.shape[1:]))
-    return np.divide(array, 255, dtype=np.float32)
+    return np.divide(array, 255, out=in_memory(array.shape, np.float32) if array.ndim == 4 else None, dtype=np.float32)
 
 
 def _other_size(first: str, size: tuple[int, ...], where: str, found: tuple[int, ...]) -> str:
@@ -93,12 +113,3 @@ def _other_size(first: str, size: tuple[int, ...], where: str, found: tuple[int,
         f"The images differ in size: {first} is {size[0]}x{size[1]}, {where} is {found[0]}x{found[1]}. "
         f"Give image_size=(height, width), e.g. image_size={min(size)}, to resize them."
     )
-
-
-def _check_memory(count: int, image: np.ndarray) -> None:
-    needed, free = count * math.prod(image.shape) * image.itemsize, free_host_memory()
-    if needed > free:
-        raise DataError(
-            f"{count} images of {image.shape[0]}x{image.shape[1]} take {in_units(needed)}, but only {in_units(free)} "
-            "of memory are free. Give a smaller image_size=(height, width), or fewer images."
-        )

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from dd_jax.data.arrays import Pair, RawData, with_test
-from dd_jax.data.cache import cache_folder, cached, source_key
+from dd_jax.data.cache import cache_folder, cached, mapped, source_key
 from dd_jax.data.detection import join_trainval, object_labels, read_crops
 from dd_jax.data.images import ImageSize, as_channels, as_size, decode_image
-from dd_jax.data.stack import Item, Seen, nothing_seen, stack_images
+from dd_jax.data.stack import Item, Room, Seen, in_memory, nothing_seen, stack_images
 from dd_jax.data.tfds_find import data_dir, find_prepared, prepare_command, tfds_name
-from dd_jax.errors import DataError
+from dd_jax.errors import DataError, OptionError
 
 READ_CHUNK = 1000  # records read at a time
 DECLARED_CHANNELS = (1, 3, None)  # what the image feature may declare; None: each image decides
@@ -30,6 +30,7 @@ def read_tfds(
     cache_dir: str | os.PathLike[str] | None = None,
     channels: int | None = None,
     skip_broken: bool = False,
+    on_disk: bool = False,
 ) -> RawData:
     """The published train, test and validation splits of a prepared image set, uint8, and its class names.
 
@@ -43,6 +44,7 @@ def read_tfds(
         cache_dir: where decoded arrays are kept; by default dd_jax/datasets in the user's cache folder.
         channels: 1 makes every image grey, 3 RGB.
         skip_broken: leave out images that can't be read, and say so.
+        on_disk: leave the decoded training images on disk and map them into memory.
 
     Raises:
         DataError: not prepared (the message says how to prepare it), prepared in a format without random
@@ -54,12 +56,18 @@ def read_tfds(
     directory = find_prepared(name)
     files = [file for file in directory.iterdir() if file.is_file()]
     stem = "-".join(directory.relative_to(data_dir()).parts)
-    path = cache_folder(cache_dir) / f"{stem}-{source_key(files, stem, size, channels, skip_broken)}.npz"
-    return cached(path, functools.partial(_read_prepared, directory, name, size, channels, skip_broken))
+    path = cache_folder(cache_dir) / f"{stem}-{source_key(files, stem, size, channels, skip_broken)}"
+    read = functools.partial(_read_prepared, directory, name, size, channels, skip_broken)
+    return mapped(path, read) if on_disk else cached(path.with_name(f"{path.name}.npz"), read)
 
 
 def _read_prepared(
-    directory: Path, name: str, size: tuple[int, int] | None, channels: int | None, skip_broken: bool
+    directory: Path,
+    name: str,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    skip_broken: bool,
+    room: Room = in_memory,
 ) -> RawData:
     import tensorflow_datasets as tfds
 
@@ -69,18 +77,24 @@ def _read_prepared(
     channels = channels or features[image_key].shape[-1]
     label_keys = _keys(builder.info, 1, tfds.features.ClassLabel)
     objects = object_labels(features, name) if len(label_keys) != 1 else None
+    if objects and room is not in_memory:
+        raise OptionError(f"{name} is cut into objects, all of which are in memory: leave out resident_images.")
     label_key = "" if objects else _only(label_keys, builder.info, tfds.features.ClassLabel, name)
     splits = {part: part for part in ("train", "test", "validation") if part in builder.info.splits}
     if "train" not in splits:
         raise DataError(f"{name} has no train split; found {', '.join(builder.info.splits)}.")
 
     raw_bytes = {key: tfds.decode.SkipDecoding() for key, f in features.items() if isinstance(f, tfds.features.Image)}
-    read, seen = read_crops if objects else functools.partial(_read_split, label_key=label_key), nothing_seen()
+    read = read_train = read_crops
+    if not objects:
+        read, read_train = (functools.partial(_read_split, label_key=label_key, room=r) for r in (in_memory, room))
+    seen = nothing_seen()
     others = sorted(set(builder.info.splits) - set(splits))
     try:
         sources = builder.as_data_source(split=splits, decoders=raw_bytes)
         pairs = {
-            part: read(source, image_key, f"{name} {part}", size, channels, seen) for part, source in sources.items()
+            part: (read_train if part == "train" else read)(source, image_key, f"{name} {part}", size, channels, seen)
+            for part, source in sources.items()
         }
     except (NotImplementedError, ImportError, OSError, RuntimeError, IndexError) as error:
         raise _unreadable(directory, name, error) from error
@@ -127,6 +141,7 @@ def _read_split(
     channels: int | None,
     seen: Seen,
     label_key: str,
+    room: Room = in_memory,
 ) -> Pair:
     labels = np.empty(len(source), np.int32)
 
@@ -138,7 +153,7 @@ def _read_split(
                 place = f"{where} image {index}"
                 yield place, functools.partial(decode_image, record[image_key], place, size, channels, seen.remarks)
 
-    stacked, kept = stack_images(images(), len(source), seen)
+    stacked, kept = stack_images(images(), len(source), seen, room)
     return stacked, labels[kept]
 
 

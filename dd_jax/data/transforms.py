@@ -5,6 +5,7 @@ space and `inverse` maps back. A new kind is one more entry of `KINDS`.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dd_jax.data import zca
+from dd_jax.data.rows import Rows
 from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.types import Transform
 
@@ -32,12 +34,12 @@ class Kind(NamedTuple):
     forward, inverse: (arrays, images (..., H, W, C)) -> images of the same shape and dtype; traceable.
     """
 
-    fit: Callable[[np.ndarray], dict[str, jax.Array]]
+    fit: Callable[[np.ndarray | Rows], dict[str, jax.Array]]
     forward: Callable[[Arrays, jax.Array], jax.Array]
     inverse: Callable[[Arrays, jax.Array], jax.Array]
 
 
-def fit_transform(kind: str, pixels: Images) -> Transform:
+def fit_transform(kind: str, pixels: Images | Rows) -> Transform:
     """The transform of this kind fitted to pixels (N, H, W, C) in [0, 1], or uint8 that are divided by 255.
 
     "identity"; "standardise": see `fit_standardise`; "zca": kornia's ZCAWhitening(eps=0.1), as Cazenavette et al. 2022
@@ -49,7 +51,7 @@ def fit_transform(kind: str, pixels: Images) -> Transform:
         OptionError: there is no such kind.
         DataError: the images are too large for ZCA.
     """
-    return Transform(kind, _lookup(kind).fit(np.asarray(pixels)))
+    return Transform(kind, _lookup(kind).fit(pixels if isinstance(pixels, Rows) else np.asarray(pixels)))
 
 
 def fit_standardise(pixels: Images) -> Transform:
@@ -126,8 +128,9 @@ def _per_channel(values: Any, images: jax.Array) -> jax.Array:
     return jnp.asarray(values, images.dtype).reshape((1,) * (images.ndim - 1) + (-1,))
 
 
-def _fit_standardise(pixels: np.ndarray) -> dict[str, jax.Array]:
+def _fit_standardise(pixels: np.ndarray | Rows) -> dict[str, jax.Array]:
     channels = pixels.shape[-1]
+    count = math.prod(pixels.shape[:-1])
     total, squares = np.zeros(channels), np.zeros(channels)
     step = min(FIT_CHUNK, max(1, FIT_VALUES // pixels[0].size))
     for start in range(0, len(pixels), step):
@@ -135,8 +138,8 @@ def _fit_standardise(pixels: np.ndarray) -> dict[str, jax.Array]:
         chunk = (np.divide(chunk, np.float32(WHITE)) if chunk.dtype == np.uint8 else chunk).astype(np.float64)
         total += np.einsum("nc->c", chunk)
         squares += np.einsum("nc,nc->c", chunk, chunk)
-    mean = total / pixels[..., 0].size
-    variance = np.maximum(squares / pixels[..., 0].size - mean**2, 0)
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0)
     std = np.maximum(np.sqrt(variance), MIN_STD)
     return {"mean": jnp.asarray(mean, jnp.float32), "std": jnp.asarray(std, jnp.float32)}
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from dd_jax.data.rows import Rows
 from dd_jax.errors import DataError
 
 MAX_VALUES = 64 * 64 * 3  # D of the largest images: a matrix of 604 MB, and its axes take minutes
@@ -48,7 +49,7 @@ MTT = Recipe(standardised=False, centred=True, unbiased=True, eps=0.1, relative=
 KIP = Recipe(standardised=True, centred=False, unbiased=False, eps=0.1, relative=True)
 
 
-def fit(pixels: np.ndarray, recipe: Recipe) -> dict[str, jax.Array]:
+def fit(pixels: np.ndarray | Rows, recipe: Recipe) -> dict[str, jax.Array]:
     """Mean (D,), std (C,), axes (D, D) and scales (D,) of pixels (N, H, W, C) in [0, 1] or uint8, as float32.
 
     Products of float32 numbers, summed in float64 over chunks; eigenvectors in float64, by one thread, so that they
@@ -147,7 +148,7 @@ def _turned(axes: Any, rows: jax.Array, scales: Any) -> jax.Array:
     return jnp.matmul(along, axes.T, precision=lax.Precision.HIGHEST)
 
 
-def _chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:
+def _chunks(pixels: np.ndarray | Rows) -> Iterator[np.ndarray]:
     for start in range(0, len(pixels), _CHUNK):
         chunk = pixels[start : start + _CHUNK].reshape(-1, pixels[0].size)
         yield np.divide(chunk, np.float32(_WHITE)) if chunk.dtype == np.uint8 else chunk.astype(np.float32)

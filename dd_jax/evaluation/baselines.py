@@ -100,6 +100,7 @@ def iterate_baselines(
     the features.
     Under an attack (K, T) sets have their images of class K labelled T, and what is chosen is what succeeds most where
     the other classes lose at most 15 points.
+    Of a dataset that is streamed the sets are made of the part in `dataset.train`, and nothing is trained on all of it.
     names: None for all that make sense, without those coresets.
     protocol: how networks are trained on the sets, as for `evaluate`; the step size is chosen where it leaves one open.
     num_nets: networks per baseline. Where the init is fixed there is one network, and n counts sets.
@@ -108,6 +109,8 @@ def iterate_baselines(
     """
     seed = check_seed(seed)
     known = baseline_names(distilled.protocol, pretrained, distilled.parameterisation.kind.compare_all)
+    if dataset.stream is not None:
+        known = tuple(name for name in known if name != "full training set")
     names = known if names is None else names
     for name in names:
         if name not in (*known, *CORESETS):

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, runtime_checkable
 from typing import Protocol as Interface
 
 import jax
+import jax.numpy as jnp
 
 from dd_jax.errors import unknown_name
 from dd_jax.models import Model
-from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
+from dd_jax.types import Batch, Dataset, DistilledData, Feed, Pretrained, Protocol
 from dd_jax.values import made, with_numbers, without_numbers
 
 State: TypeAlias = Any  # a NamedTuple named after its method: carried from step to step and checkpointed
@@ -62,6 +63,7 @@ class Method(NamedTuple):
     slower: how a run that diverged goes on from an earlier state; None where that isn't possible.
     summary: what it is about to do, in a few words, e.g. "100 images, 30 inner steps, random init".
     protocol: how its sets are to be used.
+    feed: arrays that are too many to have them all in memory; its `join` puts a window of them into what `arrays` gave.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Method(NamedTuple):
     slower: Slower | None = None
     summary: str = ""
     protocol: Protocol = Protocol()
+    feed: Feed | None = None
 
 
 class MethodSpec(NamedTuple):
@@ -149,6 +152,14 @@ def _with_numbers(
         return build(model, with_numbers(options, arrays.numbers), *rest)(key, state, arrays.arrays)
 
     return step
+
+
+def first_arrays(method: Method, dataset: Dataset, seed: int = 0) -> Any:
+    """The arrays that the first outer steps of a run read."""
+    arrays = method.arrays(dataset)
+    if method.feed is None:
+        return arrays
+    return method.feed.join(arrays, jax.tree.map(jnp.asarray, method.feed.read(seed, 0)))
 
 
 def with_overrides(options: Options, overrides: Mapping[str, Any]) -> Options:

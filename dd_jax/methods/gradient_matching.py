@@ -11,12 +11,12 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError
-from dd_jax.inner import by_class, class_batches, distance_named, draw_networks, mean_over, networks_of
+from dd_jax.inner import by_class, class_batches, distance_named, draw_networks, mean_over
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.drawing import runs_mapped
 from dd_jax.methods.gradient_matching_options import GradientMatchingOptions, check_options, with_loops
 from dd_jax.methods.matched_gradients import MatchingLoss, class_wise, collective
-from dd_jax.methods.matched_networks import matched_networks
+from dd_jax.methods.matched_networks import expert_feed, matched_networks
 from dd_jax.methods.matching import (
     MATCHING_ROLES,
     MatchingArrays,
@@ -30,7 +30,7 @@ from dd_jax.methods.matching import (
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, slower_steps
 from dd_jax.models import Model, check_pretrained
 from dd_jax.synthetic import SoftLabelled, Synthetic, soft_labels
-from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Networks, Params, Pretrained, Protocol
+from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Networks, Params, Pretrained
 
 _BASE_COUNT = 10  # images of each class that Kim et al. give their learning rate for
 
@@ -100,14 +100,14 @@ def gradient_matching(
         return dataclasses.replace(synthetic.decode(state.learnable), protocol=protocol)
 
     def real(dataset: Dataset) -> MatchingArrays:
-        networks = None
-        if experts is not None:
-            networks = jax.tree.map(jnp.asarray, networks_of(experts, Protocol(), "train"))
-        return MatchingArrays(by_class(dataset.train, num_classes), dataset.transform, networks)
+        return MatchingArrays(by_class(dataset.train, num_classes), dataset.transform)
 
+    feed = None
     hyperparameters = dataclasses.asdict(opts)
     summary = f"{summary_of(opts, model)}, networks matched {opts.num_matches} times each"
     if experts is not None:
+        assert opts.num_matches is not None
+        feed = expert_feed(experts, opts.num_inits, opts.num_matches)
         hyperparameters["experts"] = experts.fingerprint
         summary += f", drawn from {len(experts.accuracies['train'])} networks {experts.name}"
     step, arrays = compiled_step(_step, model, opts, _ROLES, real, (experts is not None,))
@@ -120,6 +120,7 @@ def gradient_matching(
         hyperparameters,
         lambda available: useful_devices(available, opts.num_inits, _divided(model, opts)),
         arrays,
+        feed=feed,
         slower=slower_steps,
         summary=summary,
         protocol=protocol,

@@ -14,6 +14,7 @@ from dd_jax.inner import replicate
 from dd_jax.methods import Method
 from dd_jax.models import num_params
 from dd_jax.runs.dispatch import mesh_for, run_steps, start_state
+from dd_jax.runs.feeds import Arrays
 from dd_jax.types import Dataset
 
 _TIMED_SECONDS = 3.0  # spent on steps that are timed, at least
@@ -52,14 +53,16 @@ def estimate(method: Method, data: Dataset, *, num_steps: int, devices: int | No
     """
     mesh = mesh_for(method, devices)
     state = start_state(method, jax.random.key(0), data, num_steps, mesh)
-    key, real = replicate((jax.random.key(1), method.arrays(data)), mesh)
+    key = replicate(jax.random.key(1), mesh)
+    windows = Arrays(method, data, 0, 1, mesh)
+    real = windows.at(0)
 
     def run(state: Any, count: int) -> Any:
         first, steps = replicate((jnp.int32(0), jnp.int32(count)), mesh)
         return jax.block_until_ready(run_steps(method.step, mesh, key, state, real, first, steps)[0])
 
     started = time.perf_counter()
-    need = check_memory(method, mesh, key, state, real)
+    need = check_memory(method, mesh, key, state, real, windows.window_bytes)
     compile_seconds = time.perf_counter() - started
     state, timed, spent, count = run(state, 1), 0, 0.0, 1
     while spent < _TIMED_SECONDS and timed < num_steps:
@@ -70,8 +73,12 @@ def estimate(method: Method, data: Dataset, *, num_steps: int, devices: int | No
     return Estimate(num_params(method.model), *need, compile_seconds, seconds, seconds * num_steps)
 
 
-def check_memory(method: Method, mesh: Mesh | None, key: jax.Array, state: Any, real: Any) -> tuple[int, int, int]:
+def check_memory(
+    method: Method, mesh: Mesh | None, key: jax.Array, state: Any, real: Any, ahead: int = 0
+) -> tuple[int, int, int]:
     """(program, arguments, free): bytes of memory on each device that compiled outer steps need, and that is free.
+
+    ahead: bytes of the windows that are read ahead, which the program counts with.
 
     Raises OptionError, with advice, if they cannot fit. The compiled program is kept for the run.
     """
@@ -79,7 +86,7 @@ def check_memory(method: Method, mesh: Mesh | None, key: jax.Array, state: Any, 
     found = run_steps.lower(method.step, mesh, key, state, real, *numbers).compile().memory_analysis()
     if found is None:  # a backend that doesn't tell
         return 0, 0, free_memory()
-    program = int(found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes)
+    program = int(found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes) + ahead
     free = free_memory()
     if program > free:
         raise OptionError(_advice(method, program, free))

@@ -9,6 +9,7 @@ import numpy as np
 
 from dd_jax import models
 from dd_jax.data import load_dataset
+from dd_jax.data.images import ImageSize
 from dd_jax.errors import OptionError
 from dd_jax.evaluation import Evaluation
 from dd_jax.inner import network_range
@@ -43,6 +44,9 @@ class Experiment:
     """Resize the images to this side while reading; None: as they are, or as the pretrained networks need them."""
     channels: Literal[1, 3] | None = None
     """Make the images grey (1) or colour (3); None: as they are, or as the pretrained networks need them."""
+    resident_images: int | None = None
+    """Training images in memory at a time, for a training split that is too large for memory: outer steps read one part
+    of it after another. None: all of them."""
     zca: bool = False
     """Whiten the images by ZCA, fitted to the training split, in place of standardising them."""
     model: str | None = None
@@ -161,8 +165,9 @@ def draw(run: Run, report: Report) -> None:
 def source(experiment: Experiment) -> dict[str, Any]:
     """What `load` makes the experiment's data, network and pretrained networks from; recorded with a run."""
     names = ("dataset", "model", "image_size", "channels", "zca", "precision", "pretrained")
-    experts = {} if experiment.experts is None else {"experts": experiment.experts}  # as runs from before had none
-    return {**{name: getattr(experiment, name) for name in names}, **experts}
+    later = ("experts", "resident_images")  # as runs from before had neither, they are left out where they say nothing
+    given = {name: getattr(experiment, name) for name in later if getattr(experiment, name) is not None}
+    return {**{name: getattr(experiment, name) for name in names}, **given}
 
 
 def load_method(experiment: Experiment, make: bool = True) -> tuple[Method, Dataset, Pretrained | None]:
@@ -187,6 +192,7 @@ def load(
     precision: str = "float32",
     pretrained: str | Path | None = None,
     experts: str | Path | None = None,
+    resident_images: int | None = None,
     make: bool = True,
 ) -> tuple[Dataset, Model, Pretrained | None, Pretrained | None]:
     """The data, the network, the pretrained networks and the experts that their names in an experiment mean.
@@ -200,12 +206,11 @@ def load(
     about = None if path is None else read_about(path)
     if about is not None:
         height, width, depth = about["image_shape"]
-        size = image_size or (height, width)
-        data = load_dataset(
-            dataset, image_size=size, channels=channels or (depth if depth in (1, 3) else None), zca=zca
-        )
+        size: ImageSize = image_size or (height, width)
+        channels = channels or (depth if depth in (1, 3) else None)
     else:
-        data = load_dataset(dataset, image_size=image_size, channels=channels, zca=zca)
+        size = image_size
+    data = load_dataset(dataset, image_size=size, channels=channels, zca=zca, resident_images=resident_images)
     if model is None:
         name, settings = (about["model"], about["settings"]) if about else parse_model(DEFAULT_MODEL)
     else:
@@ -247,7 +252,8 @@ def default_out(experiment: Experiment) -> str:
 
 def describe_start(method: Method, data: Dataset, out: str) -> str:
     """One line on what is about to happen."""
+    at_a_time = "" if data.stream is None else f", {len(data.train.labels):,} of them in memory at a time,"
     return (
-        f"Distilling {len(data.train.labels):,} images of {data.name} into {method.summary}, for {method.model.name} "
+        f"Distilling {data.size:,} images of {data.name}{at_a_time} into {method.summary}, for {method.model.name} "
         f"({models.num_params(method.model):,} parameters), on {jax.devices()[0].device_kind}; run directory {out}"
     )

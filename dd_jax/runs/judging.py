@@ -50,6 +50,8 @@ def measure_rows(
     **options: Any,
 ) -> list[Row]:
     """As `judge`, without the table, so that results can be saved before they are printed."""
+    if data.stream is not None and names != ():
+        note(f"Baselines are made of the {len(data.train.labels):,} training images in memory, of {data.size:,}.")
     rows = _distilled_rows(distilled, model, data, {"num_nets": num_nets, "pretrained": pretrained, **options})
     protocol = options.get("protocol")
     measured = iterate_baselines(

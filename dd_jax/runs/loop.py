@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dd_jax.errors import DivergedError, OptionError
+from dd_jax.errors import DDJaxError, DivergedError, OptionError
 from dd_jax.evaluation import Evaluation, evaluate
 from dd_jax.inner import on_one, replicate
 from dd_jax.methods import Method
@@ -22,6 +22,7 @@ from dd_jax.runs.board import Board, board, check_board
 from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, provenance, read_metrics, truncate_metrics
 from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps, start_state
 from dd_jax.runs.estimates import check_memory, peak_memory
+from dd_jax.runs.feeds import Arrays
 from dd_jax.runs.guard import FACTOR, MAX_ROLLBACKS, Good, collapsed, good_state, slowed
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.pictures import save_frame
@@ -138,6 +139,7 @@ def distill(
         directory = on_first(lambda: stack.enter_context(open_run(out, config))) if out is not None else None
         mesh = mesh_for(method, devices)
         loop = _Loop(method, data, num_steps, seed, eval_every, num_eval_nets, max_rollbacks, directory, mesh)
+        stack.callback(loop.arrays.close)
         stop = stack.enter_context(stop_requests())
         loop.restore()
         if tensorboard and directory is not None:
@@ -151,8 +153,15 @@ def run_config(method: Method, data: Dataset) -> dict[str, Any]:
     return {
         "method": {"name": method.name, **method.hyperparameters},
         "model": {"name": method.model.name, **method.model.settings},
-        "dataset": {"name": data.name, "fingerprint": data.fingerprint},
+        "dataset": {"name": data.name, "fingerprint": data.fingerprint, **_streamed(data)},
     }
+
+
+def _streamed(data: Dataset) -> dict[str, int]:
+    """How a training split that isn't all in memory is read; nothing for one that is."""
+    if data.stream is None:
+        return {}
+    return {"resident_images": len(data.train.labels), "steps_of_a_part": data.stream.window}
 
 
 class _Loop:
@@ -177,7 +186,8 @@ class _Loop:
         state = start_state(method, init_key, data, num_steps, mesh)
         best = Best(_arrays(method.distilled(on_one(state))), jnp.float32(-1), jnp.int32(0))
         self.progress = Progress(state, best, good_state(on_one(state), 0, 0), jnp.float32(0))
-        self.key, self.arrays = replicate((self.key, method.arrays(data)), mesh)
+        self.key = replicate(self.key, mesh)
+        self.arrays = Arrays(method, data, seed, num_steps, mesh)
         self.step, self.looked = 0, False
         self.history: list[dict[str, Any]] = []
         self.pending: list[Any] = []  # infos of the steps since the last row of metrics
@@ -227,19 +237,24 @@ class _Loop:
     def run(self, show: Callable[..., None], stop: Callable[[], bool]) -> None:
         """Outer steps until the end, or until asked to stop."""
         if self.step < self.num_steps:
-            check_memory(self.method, self.mesh, self.key, self.progress.state, self.arrays)
+            first = self.arrays.at(self.step)
+            ahead = self.arrays.window_bytes
+            check_memory(self.method, self.mesh, self.key, self.progress.state, first, ahead)
         pace = Pace()
         if not self.looked:
             self.look(show)
         while self.step < self.num_steps:
             to_look = self.eval_every - self.step % self.eval_every
-            count = pace.start(min(to_look, self.num_steps - self.step))
+            left = self.arrays.left(self.step) or to_look
+            count = pace.start(min(to_look, left, self.num_steps - self.step))
             count, stopping, saving = agree(count, stop(), time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS)
             if stopping:
                 self.save()
                 raise RunInterrupted(self._stopped(), self.result())
             numbers = replicate((jnp.int32(self.step), jnp.int32(count)), self.mesh)
-            state, infos = run_steps(self.method.step, self.mesh, self.key, self.progress.state, self.arrays, *numbers)
+            arrays = self.read_arrays()
+            state, infos = run_steps(self.method.step, self.mesh, self.key, self.progress.state, arrays, *numbers)
+            del arrays
             infos = jax.tree.map(lambda leaf, count=count: np.asarray(leaf)[:count], infos)
             self.progress = self.progress._replace(state=state)
             pace.done(count)
@@ -256,6 +271,15 @@ class _Loop:
                 self.look(show)
             elif saving:
                 self.save()
+
+    def read_arrays(self) -> Any:
+        """The arrays of the next step; where they can't be read, what is done so far is saved first."""
+        try:
+            return self.arrays.at(self.step)
+        except (DDJaxError, OSError):
+            if self.pending:
+                self.save()
+            raise
 
     def look(self, show: Callable[..., None]) -> None:
         """Evaluate on validation, keep the set if it is the best so far, and checkpoint."""

@@ -63,6 +63,8 @@ def pretrain(
     """
     if jax.process_count() > 1:
         raise OptionError("Networks are pretrained by one process; it uses all devices of its machine.")
+    if data.stream is not None:
+        raise OptionError("Networks are pretrained on images that are all in memory: leave out resident_images.")
     training = in_epochs(training or Training(), len(data.train.labels))
     if num_nets < 1 or num_held_out < 0:
         raise OptionError(f"num_nets must be at least 1 and num_held_out at least 0; found {num_nets}, {num_held_out}.")

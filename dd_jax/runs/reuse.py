@@ -118,7 +118,7 @@ def with_notes(measure: Callable[[], Result]) -> Result:
 
 def _recorded(path: Path) -> tuple[dict[str, Any], str]:
     """What `load` makes the run in `path` from, empty if that was arrays, and the fingerprint of its dataset."""
-    config, known = read_config(path)["config"], source(Experiment(experts=""))
+    config, known = read_config(path)["config"], source(Experiment(experts="", resident_images=0))
     made_from, dataset = config.get("source", {}), config.get("dataset")
     named = ("dataset", "model", "precision", "pretrained", "experts")
     if (

@@ -182,3 +182,26 @@ def test_a_class_that_is_broken_throughout_is_missed(tmp_path):
         warnings.simplefilter("ignore", DataWarning)
         with pytest.raises(DataError, match="No training image belongs to class 'cow'"):
             load_dataset(f"folder:{tmp_path}", skip_broken=True)
+
+
+def test_broken_files_leave_no_gap_among_images_on_disk(tmp_path):
+    fill(tmp_path / "photos", 12)
+    (tmp_path / "photos" / "cat" / "1.png").write_bytes(b"no image")
+    options = {"skip_broken": True, "validation_fraction": 0}
+    with pytest.warns(DataWarning, match="Left out 1 of 24 images"):
+        whole = load_dataset(f"folder:{tmp_path / 'photos'}", **options)
+    for _ in range(2):  # decoded, and from the disk
+        with pytest.warns(DataWarning, match="Left out 1 of 24 images"):
+            parted = load_dataset(
+                f"folder:{tmp_path / 'photos'}", **options, resident_images=9, cache_dir=tmp_path / "c"
+            )
+        assert parted.fingerprint == whole.fingerprint
+
+
+def test_deep_images_do_not_go_to_the_disk(tmp_path):
+    fill(tmp_path / "photos")
+    save(tmp_path / "photos" / "dog" / "deep.png", np.full((8, 8), 40000, np.uint16))
+    with pytest.raises(
+        DataError, match=r"deep\.png has 16 bits or floats; images that are kept on disk must have 8 bits"
+    ):
+        load_dataset(f"folder:{tmp_path / 'photos'}", resident_images=6, cache_dir=tmp_path / "c")

@@ -16,6 +16,7 @@ import dd_jax as dd
 from dd_jax.errors import OptionError
 from dd_jax.inner import DISTANCES, class_batches, draw_network, fit, networks_of
 from dd_jax.methods import GradientMatchingOptions, gradient_matching
+from dd_jax.methods.base import first_arrays
 from dd_jax.methods.gradient_matching_options import network_training, with_loops
 from dd_jax.methods.matched_gradients import class_wise, collective
 from dd_jax.methods.matching import useful_devices
@@ -26,7 +27,7 @@ SMALL = {"images_per_class": 2, "batch_size": 8, "num_matches": 3, "inner_epochs
 
 def states(method, data, num_steps):
     """The states before and after each of some outer steps, and the infos."""
-    arrays, before = method.arrays(data), one_step._cache_size()
+    arrays, before = first_arrays(method, data), one_step._cache_size()
     found, infos = [method.init(jax.random.key(0), data, num_steps)], []
     for i in range(num_steps):
         state, info = one_step(method.step, jax.random.fold_in(jax.random.key(1), i), found[-1], arrays)
@@ -247,6 +248,25 @@ def test_networks_may_be_drawn_from_a_pool(model, tiny, tmp_path):
     for state in found[1:]:
         for network in np.asarray(jax.tree.leaves(state.networks)[-1]):
             assert (np.abs(known - network).max(axis=tuple(range(1, known.ndim))) < 1e-7).any()
+
+
+def test_experts_are_read_for_some_lives_at_a_time(model, tiny, tmp_path):
+    """Networks that live for three matches: a window has whole lives, and a run that is cut in one goes on."""
+    quick = dd.Training(epochs=1, batch_size=16)
+    pool = dd.pretrain(model, tiny, num_nets=5, num_held_out=0, training=quick, out=tmp_path / "nets.safetensors")
+    method = gradient_matching(model, images_per_class=1, batch_size=8, num_inits=2, num_matches=3, experts=pool)
+    assert method.feed.window % 3 == 0
+    first, again, second = (method.feed.read(0, number) for number in (0, 0, 1))
+    leaf = jax.tree.leaves(first)[-1]
+    assert leaf.shape[:2] == (method.feed.window // 3, 2)
+    np.testing.assert_array_equal(leaf, jax.tree.leaves(again)[-1])
+    assert (leaf != jax.tree.leaves(second)[-1]).any()
+    found, _ = states(method, tiny, 7)
+    for life in range(3):
+        np.testing.assert_array_equal(jax.tree.leaves(found[3 * life + 1].networks)[-1], leaf[life])
+    few = method._replace(feed=method.feed._replace(window=3))
+    cut, whole = cut_and_whole(few, tiny, tmp_path, 4, num_steps=8, eval_every=2, num_eval_nets=1)
+    np.testing.assert_array_equal(cut.distilled.images, whole.distilled.images)
 
 
 def test_the_rate_may_go_with_the_number_of_images(model, tiny):
