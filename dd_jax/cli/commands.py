@@ -30,6 +30,8 @@ class Evaluate:
     """"random" or "fixed" in place of the init that the set was distilled for."""
     model: str | None = None
     """Another network than the one it was distilled for, e.g. "mlp:hidden=(64, 64)"."""
+    dataset: str | None = None
+    """Where the dataset is now, if it is no longer where it was, such as "npz:PATH"; the data must be the same."""
     seed: int = 1_000_003
     """Of the held-out initialisations."""
     baselines: bool = False
@@ -99,7 +101,7 @@ def evaluate(argv: Sequence[str]) -> None:
     from dd_jax.runs.reuse import load_run, made
 
     options = parse(Evaluate, argv, "dd-jax evaluate")
-    distilled, model, data, pretrained = load_run(options.run)
+    distilled, model, data, pretrained = load_run(options.run, options.dataset)
     if options.model is not None:
         model = made(options.model, data, model.settings.get("precision", "float32"))
     unlike_the_run = (options.num_epochs, options.init) != (None, None) or options.split != "test"
@@ -239,10 +241,10 @@ def info(argv: Sequence[str]) -> None:
     """dd-jax info [DATASET | RUN]: what there is."""
     from dd_jax.data import describe
     from dd_jax.runs import load_provenance
-    from dd_jax.runs.directory import provenance
     from dd_jax.runs.networks import PRETRAININGS
     from dd_jax.runs.presets import PRESETS
     from dd_jax.runs.pretrained import describe_networks
+    from dd_jax.runs.provenance import provenance
 
     @dataclasses.dataclass(frozen=True)
     class Info:

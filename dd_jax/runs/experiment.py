@@ -17,15 +17,17 @@ from dd_jax.methods import METHODS, Method, MethodOptions, UnrolledOptions, chec
 from dd_jax.methods.unrolled import protocol_of
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_provenance, save_distilled
-from dd_jax.runs.directory import provenance
 from dd_jax.runs.files import disk_errors, write_json
 from dd_jax.runs.guard import MAX_ROLLBACKS
 from dd_jax.runs.judging import Row, measure_rows, plain_rows, print_table, title_of
 from dd_jax.runs.loop import Run, distill
 from dd_jax.runs.networks import file_name, networks_file
+from dd_jax.runs.places import NETWORKS as NETWORK_SOURCES
+from dd_jax.runs.places import whole, whole_file
 from dd_jax.runs.pretrained import load_pretrained, read_about, save_pretrained
 from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note
+from dd_jax.runs.provenance import provenance
 from dd_jax.runs.report import write_report
 from dd_jax.runs.runtime import be_deterministic
 from dd_jax.types import Dataset, Pretrained, Protocol
@@ -119,7 +121,7 @@ def run_experiment(experiment: Experiment) -> Report:
         devices=experiment.devices,
         max_rollbacks=experiment.max_rollbacks,
         tensorboard=experiment.tensorboard,
-        record={"source": source(experiment), "deterministic": experiment.deterministic},
+        record={"source": recorded(experiment), "deterministic": experiment.deterministic},
     )
     note(f"Distilled in {run.seconds:.0f} s, {100 * run.validation:.1f} % on validation. Measuring on test ...")
     if pretrained is not None:
@@ -168,6 +170,13 @@ def source(experiment: Experiment) -> dict[str, Any]:
     later = ("experts", "resident_images")  # as runs from before had neither, they are left out where they say nothing
     given = {name: getattr(experiment, name) for name in later if getattr(experiment, name) is not None}
     return {**{name: getattr(experiment, name) for name in names}, **given}
+
+
+def recorded(experiment: Experiment) -> dict[str, Any]:
+    """The source of an experiment with its paths from the root, so that it is found from wherever the run is used."""
+    found = source(experiment)
+    files = {name: whole_file(found[name]) for name in NETWORK_SOURCES if name in found}
+    return {**found, "dataset": whole(experiment.dataset), **files}
 
 
 def load_method(experiment: Experiment, make: bool = True) -> tuple[Method, Dataset, Pretrained | None]:

@@ -19,7 +19,7 @@ from dd_jax.models import check_fits
 from dd_jax.runs import checkpoint
 from dd_jax.runs.artefact import holds, save_distilled
 from dd_jax.runs.board import Board, board, check_board
-from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, provenance, read_metrics, truncate_metrics
+from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, read_metrics, truncate_metrics
 from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps, start_state
 from dd_jax.runs.estimates import check_memory, peak_memory
 from dd_jax.runs.feeds import Arrays
@@ -28,6 +28,7 @@ from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.pictures import save_frame
 from dd_jax.runs.processes import agree, lost_processes, on_first
 from dd_jax.runs.progress import note, progress
+from dd_jax.runs.provenance import provenance
 from dd_jax.runs.rows import rollback_row, training_rows, validation_row
 from dd_jax.seeds import check_seed, key_of_seed
 from dd_jax.types import Dataset, DistilledData
@@ -101,7 +102,8 @@ def distill(
     """Run `num_steps` outer steps of `method` on `data` and return the distilled set that was best on validation.
 
     out: the run directory; the same call with the same `out` continues a run that was cut short, to the same bits,
-        and returns at once when it is finished. None keeps everything in memory.
+        and returns at once when it is finished. A start that fails leaves nothing there. None keeps everything in
+        memory.
     seed: from 0 to 2**63 - 1; each gives a run of its own.
     eval_every: outer steps between two looks at validation; None for twenty looks over the run.
     num_eval_nets: networks trained at each look.
@@ -136,8 +138,8 @@ def distill(
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(lost_processes())
-        directory = on_first(lambda: stack.enter_context(open_run(out, config))) if out is not None else None
         mesh = mesh_for(method, devices)
+        directory = on_first(lambda: stack.enter_context(open_run(out, config))) if out is not None else None
         loop = _Loop(method, data, num_steps, seed, eval_every, num_eval_nets, max_rollbacks, directory, mesh)
         stack.callback(loop.arrays.close)
         stop = stack.enter_context(stop_requests())

@@ -28,11 +28,13 @@ from dd_jax.inner import (
     trainer,
 )
 from dd_jax.models import Model, check_fits
-from dd_jax.runs.directory import open_run, provenance, refuse_difference
+from dd_jax.runs.directory import open_run, refuse_difference
 from dd_jax.runs.files import disk_errors, plain, write_bytes
 from dd_jax.runs.interrupts import stop_requests
+from dd_jax.runs.places import followed
 from dd_jax.runs.pretrained import PARTS, load_pretrained, save_pretrained
 from dd_jax.runs.progress import note, progress
+from dd_jax.runs.provenance import provenance
 from dd_jax.seeds import check_seed, key_of_seed
 from dd_jax.types import Batch, Dataset, Networks, Params, Pretrained
 from dd_jax.values import quick_jit, with_numbers, without_numbers
@@ -215,6 +217,7 @@ def _already(out: Path, config: Mapping[str, Any]) -> Pretrained | None:
     found = load_pretrained(out)
     there = {key: found.training.get(key) for key in config}
     there["training"] = training_record(there["training"] or {})
+    there, _ = followed(there, config)
     refuse_difference(there, dict(config), f"{out} holds other networks", "Choose another file, or delete this one.")
     return found
 

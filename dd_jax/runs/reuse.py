@@ -15,6 +15,7 @@ from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_distilled, load_provenance
 from dd_jax.runs.directory import read_config
 from dd_jax.runs.experiment import DEFAULT_MODEL, NETWORKS, Experiment, load, source
+from dd_jax.runs.places import is_missing, whole
 from dd_jax.runs.progress import note, warnings_as_notes
 from dd_jax.synthetic import ORDERS
 from dd_jax.types import AS_DISTILLED, Dataset, DistilledData, Pretrained
@@ -22,18 +23,20 @@ from dd_jax.types import AS_DISTILLED, Dataset, DistilledData, Pretrained
 Result = TypeVar("Result")
 
 
-def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
+def load_run(out: str | Path, dataset: str | None = None) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
     """What is needed to evaluate the run in `out` again: its distilled set, network, data and pretrained networks.
 
+    dataset: where the same dataset is now; None for where it was.
     The networks come from the run directory itself or, as long as it isn't finished, from the file they were in.
 
-    Raises DataError if there is no run, or if its dataset is no longer the one that it was made from.
+    Raises DataError if there is no run, or if its dataset isn't there or no longer the one that it was made from.
     """
     path = Path(out)
     distilled = load_distilled(path)
     if not (path / "config.json").is_file():
         raise DataError(f"{path} is not a run directory: it has no config.json.")
-    made_from, fingerprint = _recorded(path)
+    made_from, recorded = _recorded(path)
+    fingerprint, name = str(recorded["fingerprint"]), dataset or str(recorded.get("name"))
     if not made_from:
         raise DataError(f"The run in {path} was made from arrays in memory: evaluate it with dd_jax.evaluate instead.")
     kept = path / NETWORKS
@@ -41,7 +44,14 @@ def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained
     experts = made_from.get("experts")
     if experts is not None and made_from["model"] is not None:
         made_from = {**made_from, "experts": None}  # nothing that was learnt from is needed any more
+    made_from = {**made_from, "dataset": dataset or made_from["dataset"]}
+    if is_missing(made_from["dataset"]):
+        raise DataError(
+            f"{path} was distilled from {made_from['dataset']}, and nothing is there (looked from {Path.cwd()}). Say "
+            "with --dataset where the same data are now."
+        )
     data, model, pretrained, _ = load(**{**made_from, **networks}, make=False)
+    data = dataclasses.replace(data, name=name)  # as it was called, and not by its whole path
     if data.fingerprint != fingerprint:
         raise DataError(
             f"The dataset {data.name!r} is no longer the one that {path} was distilled from "
@@ -67,7 +77,7 @@ def load_set(
     path = Path(path)
     distilled = load_distilled(path)
     recorded = _recorded(path)[0] if (path / "config.json").is_file() else {}
-    if recorded and dataset in (None, recorded["dataset"]):
+    if recorded and (dataset is None or whole(dataset) == whole(recorded["dataset"])):
         distilled, own, data, pretrained = load_run(path)
     elif dataset is None:
         known = load_provenance(path).get("dataset", {}).get("name")
@@ -116,8 +126,8 @@ def with_notes(measure: Callable[[], Result]) -> Result:
         return measure()
 
 
-def _recorded(path: Path) -> tuple[dict[str, Any], str]:
-    """What `load` makes the run in `path` from, empty if that was arrays, and the fingerprint of its dataset."""
+def _recorded(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `load` makes the run in `path` from, empty if that was arrays; and name and fingerprint of its dataset."""
     config, known = read_config(path)["config"], source(Experiment(experts="", resident_images=0))
     made_from, dataset = config.get("source", {}), config.get("dataset")
     named = ("dataset", "model", "precision", "pretrained", "experts")
@@ -130,4 +140,4 @@ def _recorded(path: Path) -> tuple[dict[str, Any], str]:
         raise DataError(
             f"{path / 'config.json'} is damaged: it doesn't say what the run was made from. Put back a copy."
         )
-    return made_from, str(dataset["fingerprint"])
+    return made_from, dataset
