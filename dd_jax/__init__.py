@@ -3,8 +3,8 @@
 import dd_jax as dd
 data   = dd.load_dataset("digits")
 model  = dd.models.mlp(data)
-method = dd.methods.unrolled(model, num_steps=1, num_epochs=10)
-run    = dd.distill(method, data, num_steps=1500, out="runs/digits")
+method = dd.methods.unrolled(model, num_batches=1, num_epochs=10)
+run    = dd.distill(method, data, num_outer_steps=1500, out="runs/digits")
 print(dd.evaluate(run.distilled, model, data))
 """
 

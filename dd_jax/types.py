@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dd_jax.parameterisation import PLAIN, Learnt, Parameterisation
+from dd_jax.renamed import renamed_attribute
 
 AS_DISTILLED = "as-distilled"  # the protocol of the learnt steps
 
@@ -287,9 +288,11 @@ class DistilledData:
         return dataclasses.replace(self, learnt=learnt, labels=arrays["labels"], step_sizes=arrays["step_sizes"])
 
     @property
-    def num_steps(self) -> int:
+    def num_batches(self) -> int:
         """S, the number of distinct batches."""
         return self.labels.shape[0]
+
+    num_steps = renamed_attribute("num_batches")
 
     @property
     def num_examples(self) -> int:

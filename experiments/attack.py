@@ -5,7 +5,7 @@ Command:   python experiments/attack.py mnist-attack         also cifar10-attack
 Options:   those of dd-jax distill; --paper for the paper's own settings; --smoke to see it run
 Networks:  trained first where nets/ doesn't have them yet
 Result:    MNIST: 88.5 +- 16.4 of the zeros taken for ones, 92.5 +- 5.8 on the other digits (98.4 before); n=20
-           held-out networks, one seed, 7 min on one core of an AMD EPYC, 22 November 2026; real images: see the README
+           held-out networks, one seed, 7 min on one core of an AMD EPYC, 22 November 2026; more in docs/results.md
 """
 
 import sys

@@ -3,7 +3,7 @@
 Paper:     Wang et al. 2018 give real images one step size; which one decides how such a comparison ends
 Command:   python experiments/attack_curve.py runs/mnist-attack        a run of attack.py
 Options:   --num-nets N (held-out networks), --num-sets N (random sets), --num-sizes N, --losses POINTS ...
-Result:    MNIST, a hundred images, at 5 / 10 / 15 points that the other classes lose: see the README
+Result:    MNIST, a hundred images, at 5 / 10 / 15 points that the other classes lose: see docs/results.md
 
 Every set is tried at many step sizes, the distilled one at multiples of its own. The table says how often it succeeds
 where the other classes have lost so many points on average, in between linearly. Nothing is chosen here, except for the
@@ -20,8 +20,8 @@ import tyro
 import dd_jax as dd
 from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled
 from dd_jax.runs.files import write_json
+from dd_jax.runs.load_run import load_run
 from dd_jax.runs.progress import note, table
-from dd_jax.runs.reuse import load_run
 
 FACTORS = (0.35, 2.0)  # of the distilled set's own step size, ...
 STEP_SIZES = (0.01, 0.07)  # ... and step sizes of real images: from and to

@@ -49,7 +49,7 @@ class Workload:
 
     model: str
     image_shape: tuple[int, int, int]
-    num_steps: int
+    num_batches: int
     num_epochs: int
     num_inits: int
     init: str = "random"
@@ -61,7 +61,7 @@ class Workload:
     @property
     def unrolled(self) -> int:
         """Inner steps."""
-        return self.num_steps * self.num_epochs
+        return self.num_batches * self.num_epochs
 
 
 WORKLOADS = {
@@ -138,7 +138,7 @@ def method_of(workload: Workload) -> Method:
     """The workload as a method of the library."""
     model = dd.models.make(workload.model, Shapes(workload.image_shape, 10), **workload.settings)
     return dd.methods.unrolled(
-        model, num_steps=workload.num_steps, num_epochs=workload.num_epochs, num_inits=workload.num_inits,
+        model, num_batches=workload.num_batches, num_epochs=workload.num_epochs, num_inits=workload.num_inits,
         init=workload.init, batch_size=workload.batch_size, init_images="noise", init_step_size=0.02,
         init_step_decay=1.0, learning_rate=0.001, remat=workload.remat,
     )  # fmt: skip
@@ -244,7 +244,7 @@ def peer_workload(workload: Workload) -> dict[str, Any]:
     """The workload as the PyTorch process knows it."""
     return {
         "network": workload.model, "size": workload.image_shape[0], "channels": workload.image_shape[2],
-        "num_steps": workload.num_steps, "num_epochs": workload.num_epochs, "num_inits": workload.num_inits,
+        "num_batches": workload.num_batches, "num_epochs": workload.num_epochs, "num_inits": workload.num_inits,
         "fixed": workload.init == "fixed", "batch_size": workload.batch_size,
     }  # fmt: skip
 

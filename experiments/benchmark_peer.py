@@ -103,12 +103,12 @@ def hypergradient(apply, params, images, labels, raw, real, targets):
 class Workload:
     """Outer steps of one workload on random data."""
 
-    def __init__(self, network, size, channels, num_steps, num_epochs, num_inits, fixed, batch_size):
+    def __init__(self, network, size, channels, num_batches, num_epochs, num_inits, fixed, batch_size):
         torch.manual_seed(0)
         self.network, self.size, self.channels = network, size, channels
         self.num_inits, self.fixed, self.batch_size = num_inits, fixed, batch_size
-        self.images = torch.randn(num_steps, 10, channels, size, size, device=DEVICE, requires_grad=True)
-        start = torch.full((num_steps * num_epochs,), 0.02, device=DEVICE)
+        self.images = torch.randn(num_batches, 10, channels, size, size, device=DEVICE, requires_grad=True)
+        start = torch.full((num_batches * num_epochs,), 0.02, device=DEVICE)
         self.raw = start.expm1().log().requires_grad_()
         self.labels = torch.arange(10, device=DEVICE)
         self.real = torch.randn(8192, channels, size, size, device=DEVICE)

@@ -110,7 +110,7 @@ def measure(clock: Clock, data: dd.Dataset, build: Callable[[dd.Dataset, float],
         method = build(data, 0.01 * (1 + seed))
         clock.read(0.0)
         started = time.perf_counter()
-        run = dd.distill(method, data, num_steps=2, seed=seed, eval_every=1, num_eval_nets=2, show_progress=False)
+        run = dd.distill(method, data, num_outer_steps=2, seed=seed, eval_every=1, num_eval_nets=2, show_progress=False)
         found["distil"] = clock.read(started)
         scratch = dd.Training(epochs=2, optimiser="sgd", drop_last=False)
         given: dict[str, Any] = {"protocol": scratch if run.distilled.protocol.from_scratch else None, "num_nets": 4}

@@ -4,7 +4,7 @@ Paper:     Wang, Zhu, Torralba & Efros 2018, docs/advanced.md of the released co
            learnt for one network and used on another are not in the paper
 Command:   python experiments/cross_architecture.py runs/mnist-lenet-random       any run of 28- or 32-pixel images
 Options:   --num-nets N (200)
-Result:    the set of mnist_random_init.py: MLPs 85 to 86, ConvNets 88 to 90 after three epochs; see the README
+Result:    the set of mnist_random_init.py: MLPs 85 to 86, ConvNets 88 to 90 after three epochs; see docs/results.md
 """
 
 import sys

@@ -39,8 +39,10 @@ if __name__ == "__main__":
     smoke = "--smoke" in sys.argv
     data = dd.dataset_from_arrays(*stripes(300 if smoke else 3000), name="stripes")
     model = dd.models.from_flax(Energy(), data)
-    method = dd.methods.unrolled(model, num_steps=1, num_epochs=3, init_step_size=0.3, init_images="real", num_inits=2)
-    run = dd.distill(method, data, num_steps=5 if smoke else 300, out="runs/own-stripes", eval_every=60)
+    method = dd.methods.unrolled(
+        model, num_batches=1, num_epochs=3, init_step_size=0.3, init_images="real", num_inits=2
+    )
+    run = dd.distill(method, data, num_outer_steps=5 if smoke else 300, out="runs/own-stripes", eval_every=60)
     print("distilled", dd.evaluate(run.distilled, model, data, num_nets=2 if smoke else 50))
     for name, baseline in dd.baselines(run.distilled, model, data, num_nets=2 if smoke else 50).items():
         print(name, baseline.evaluation, dict(baseline.chosen))

@@ -40,7 +40,7 @@ if __name__ == "__main__":
         dataset=f"folder:{folder}",
         image_size=16,
         model="convnet:width=16,depth=2",
-        method=UnrolledOptions(num_steps=1, num_epochs=5, num_inits=2, batch_size=128, init_step_size=0.1),
+        method=UnrolledOptions(num_batches=1, num_epochs=5, num_inits=2, batch_size=128, init_step_size=0.1),
         num_outer_steps=500,
         num_nets=50,
         out=f"runs/own-{folder.resolve().name}",

@@ -4,7 +4,7 @@ Paper:     Wang, Zhu, Torralba & Efros 2018 learn batches in a fixed order. User
            known network to fall from 96.5 % to 62 % when its images are shuffled (its issue 36)
 Command:   python experiments/random_order.py                                      or some of the names in SETS
 Options:   those of dd-jax distill; --smoke to see it run. Runs that are finished are used as they are
-Result:    the table "Order" in the README
+Result:    "Fixed and random order" in docs/results.md
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ def in_order(preset: str, order: Order, **changes: Any) -> Experiment:
     return dataclasses.replace(PRESETS[preset], method=method, num_nets=20)
 
 
-KNOWN: dict[str, Any] = {"num_steps": 10, "init_step_size": 0.02}
+KNOWN: dict[str, Any] = {"num_batches": 10, "init_step_size": 0.02}
 SETS = {
     **{f"mnist-random-{order}-order": in_order("mnist-random-init", order) for order in ORDERS},
     **{

@@ -15,9 +15,9 @@ from dd_jax.runs.experiment import Experiment
 from dd_jax.runs.presets import PRESETS
 
 SHAPES: dict[str, dict[str, Any]] = {
-    **{f"{steps}-steps": {"num_steps": steps, "num_epochs": 2} for steps in (1, 2, 5, 10, 20)},
-    **{f"{epochs}-epochs": {"num_steps": 10, "num_epochs": epochs} for epochs in (1, 3, 5)},
-    "one-step-of-100": {"num_steps": 1, "num_epochs": 1, "images_per_class": 10},
+    **{f"{steps}-steps": {"num_batches": steps, "num_epochs": 2} for steps in (1, 2, 5, 10, 20)},
+    **{f"{epochs}-epochs": {"num_batches": 10, "num_epochs": epochs} for epochs in (1, 3, 5)},
+    "one-step-of-100": {"num_batches": 1, "num_epochs": 1, "images_per_class": 10},
 }
 
 

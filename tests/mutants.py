@@ -42,7 +42,7 @@ MUTANTS = (
            "            append_metrics(self.directory, rows[:0])\n"
            "            checkpoint.save(self.directory.checkpoints, self.step - 1, self.progress)\n",
            ("tests/runs/test_distill.py", "tests/runs/test_runs_checkpoint.py", "tests/faults")),
-    Mutant("shuffled label", "methods/drawing.py", "return Batch(images, split.labels[indices])",
+    Mutant("shuffled label", "methods/sampling.py", "return Batch(images, split.labels[indices])",
            "return Batch(images, split.labels[indices[::-1]])", ("tests/methods",)),
     Mutant("validation is test", "runs/loop.py", 'split="validation" if len(self.data.validation.labels) else "train"',
            'split="test"', ("tests/runs/test_distill.py", "tests/methods/test_every_method.py")),

@@ -111,7 +111,7 @@ def test_export_of_some_formats_goes_into_the_run(run, capsys):
         (["distill", "--model", "lenet"], "LeNet takes images of 28 x 28 or 32 x 32 pixels, and these are 8 x 8"),
         (["distill", "--model", "mlp:hiden=(3,)"], "Did you mean 'hidden'?"),
         (["distill", "--model", "mlp:hidden"], "expected NAME or NAME:SETTING=VALUE"),
-        (["distill", "--num-steps", "0"], "num_steps must be at least 1"),
+        (["distill", "--num-batches", "0"], "num_batches must be at least 1"),
         (["distill", "--learning-rate", "-1"], "learning_rate must be positive"),
         (["evaluate", "/nowhere"], "There is no distilled set at /nowhere"),
         (["evaluate", "/nowhere", "--split", "tets"], "no distilled set"),
@@ -181,7 +181,7 @@ def test_ctrl_c_checkpoints_and_the_same_command_continues(tmp_path):
         assert process.wait(60) == 130
         log.seek(0)
         assert "the same command continues it" in log.read()
-    assert dd.load_distilled(tmp_path).num_steps == 1
+    assert dd.load_distilled(tmp_path).num_batches == 1
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -204,7 +204,7 @@ def test_the_papers_settings():
     """Those of the released code: base_options.py and the project's README."""
     method = PRESETS["mnist-random-init-paper"].method
     assert (method.learning_rate, method.b1, method.schedule, method.batch_size) == (0.01, 0.5, "step", 1024)
-    assert (method.init_step_size, method.num_steps, method.num_epochs, method.clip_norm) == (0.02, 10, 3, None)
+    assert (method.init_step_size, method.num_batches, method.num_epochs, method.clip_norm) == (0.02, 10, 3, None)
     assert PRESETS["cifar10-random-init-paper"].method.init_step_size == 0.001
 
 
@@ -444,7 +444,7 @@ def test_train_from_scratch_beside_real_images_in_the_same_way(run, capsys):
 def two_steps(tmp_path_factory):
     """A run whose set has two steps, in a fixed order."""
     out = tmp_path_factory.mktemp("two")
-    options = [*TINY, "--num-steps", "2", "--out", str(out), "--no-baselines", "--num-outer-steps", "1"]
+    options = [*TINY, "--num-batches", "2", "--out", str(out), "--no-baselines", "--num-outer-steps", "1"]
     assert main(["distill", *options]) == 0
     return str(out)
 

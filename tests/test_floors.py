@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "types": 0,
     "errors": 0,
+    "renamed": 0,
     "values": 0,
     "seeds": 0,
     "parameterisation": 0,
@@ -48,7 +49,7 @@ HOMES = {
     "orbax": ("dd_jax/runs/checkpoint.py",),
     "matplotlib": ("dd_jax/figures/", "dd_jax/runs/export/sheets.py"),
     "rich": ("dd_jax/runs/progress.py",),
-    "tensorboardX": ("dd_jax/runs/board.py",),
+    "tensorboardX": ("dd_jax/runs/tensorboard.py",),
     "safetensors": ("dd_jax/runs/weights.py", "dd_jax/runs/pretrained.py"),
     "sklearn": ("dd_jax/data/", "dd_jax/synthetic/", "dd_jax/evaluation/"),
     "torch": (

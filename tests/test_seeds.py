@@ -58,7 +58,7 @@ def test_every_function_that_takes_a_seed_refuses_what_is_none(seed, digits, dig
     method = dd.methods.unrolled(digits_mlp)
     noise = dd.distilled_from_arrays(np.zeros((10, 8, 8, 1), np.float32), np.arange(10), step_sizes=0.1)
     calls = {
-        "seed": lambda: dd.distill(method, digits, num_steps=1, seed=seed),
+        "seed": lambda: dd.distill(method, digits, num_outer_steps=1, seed=seed),
         "seed ": lambda: dd.pretrain(digits_mlp, digits, seed=seed, out=tmp_path / "nets.safetensors"),
         "split_seed": lambda: dd.dataset_from_arrays(np.eye(8)[None].repeat(8, 0), np.arange(8) % 2, split_seed=seed),
     }
@@ -77,7 +77,9 @@ def test_runs_of_long_seeds_are_runs_of_their_own():
     method = dd.methods.unrolled(dd.models.mlp(data, hidden=(8,)), num_inits=1, batch_size=16, init_images="noise")
     images = [
         np.asarray(
-            dd.distill(method, data, num_steps=1, num_eval_nets=1, seed=seed, show_progress=False).distilled.images
+            dd.distill(
+                method, data, num_outer_steps=1, num_eval_nets=1, seed=seed, show_progress=False
+            ).distilled.images
         )
         for seed in (0, 2**32, MOST)
     ]

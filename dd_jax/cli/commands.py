@@ -76,7 +76,7 @@ def estimate(argv: Sequence[str]) -> None:
     experiment = parse_experiment(argv, "dd-jax estimate", what)
     method, data, _ = load_method(experiment, make=False)
     steps = experiment.num_outer_steps
-    print(dd_jax.estimate(method, data, num_steps=steps, devices=experiment.devices))
+    print(dd_jax.estimate(method, data, num_outer_steps=steps, devices=experiment.devices))
 
 
 def pretrain(argv: Sequence[str]) -> None:
@@ -98,7 +98,7 @@ def pretrain(argv: Sequence[str]) -> None:
 def evaluate(argv: Sequence[str]) -> None:
     """dd-jax evaluate: the distilled set of a run on held-out networks, before training and after each epoch."""
     from dd_jax.runs.judging import judge
-    from dd_jax.runs.reuse import load_run, made
+    from dd_jax.runs.load_run import load_run, made
 
     options = parse(Evaluate, argv, "dd-jax evaluate")
     distilled, model, data, pretrained = load_run(options.run, options.dataset)
@@ -123,7 +123,7 @@ def evaluate(argv: Sequence[str]) -> None:
     )
     found = rows[0].evaluation
     if len(found.curve) and found.attacked is None:
-        epochs = found.curve_steps % distilled.num_steps == 0
+        epochs = found.curve_steps % distilled.num_batches == 0
         along = ", ".join(f"{100 * value:.1f}" for value in found.curve.mean(0)[epochs])
         print(f"before training and after each epoch (n={len(found.curve)}): {along} %")
     classes = ", ".join(f"{name} {100 * a:.1f}" for name, a in zip(data.class_names, found.per_class, strict=True))
@@ -158,7 +158,7 @@ class Train:
 def train(argv: Sequence[str]) -> None:
     """dd-jax train: networks on a distilled set, by its protocol or another one."""
     from dd_jax.runs.judging import judge
-    from dd_jax.runs.reuse import in_order, load_set, protocol_named
+    from dd_jax.runs.load_run import in_order, load_set, protocol_named
 
     options = parse(Train, argv, "dd-jax train")
     distilled, model, data, pretrained = load_set(options.path, options.dataset, options.model)

@@ -7,6 +7,7 @@ from typing import Any
 import tyro
 
 from dd_jax.errors import OptionError
+from dd_jax.renamed import refuse_old_option
 from dd_jax.runs.experiment import Experiment
 
 
@@ -27,6 +28,9 @@ def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experim
         "what is named beside --help. --smoke makes the experiment tiny."
     )
     kind = type(start.method)
+    for word in argv:
+        if word.startswith("--"):
+            refuse_old_option(_field(word), (field.name for field in dataclasses.fields(kind)), "--")
     typed = dataclasses.make_dataclass("Experiment", [("method", kind, dataclasses.field(default=start.method))],
                                        bases=(Experiment,), frozen=True)  # fmt: skip
     flat = tyro.conf.OmitArgPrefixes[tyro.conf.AvoidSubcommands[typed]]  # type: ignore[valid-type]
@@ -38,6 +42,11 @@ def parse(kind: Any, argv: Sequence[str], prog: str, default: Any = None, descri
     """A record of this kind out of options; its fields' docstrings are the help."""
     extra = {} if default is None else {"default": default}
     return tyro.cli(kind, prog=prog, args=list(argv), description=description, **extra)
+
+
+def _field(word: str) -> str:
+    """The field that an option such as --num-batches or --num-batches=3 is for."""
+    return word.removeprefix("--").partition("=")[0].replace("-", "_")
 
 
 def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:

@@ -14,21 +14,21 @@ from dd_jax.types import Dataset, DistilledData, Protocol, see_each_other
 
 
 class SetShape(NamedTuple):
-    """num_steps batches of images_per_class images of each class, gone through num_epochs times."""
+    """num_batches batches of images_per_class images of each class, gone through num_epochs times."""
 
-    num_steps: int
+    num_batches: int
     num_epochs: int
     images_per_class: int
 
     @classmethod
     def of(cls, distilled: DistilledData, num_classes: int) -> "SetShape":
         """The shape of a distilled set."""
-        return cls(distilled.num_steps, distilled.num_epochs, distilled.labels.shape[1] // num_classes)
+        return cls(distilled.num_batches, distilled.num_epochs, distilled.labels.shape[1] // num_classes)
 
     @property
     def per_class(self) -> int:
         """Images of each class in the whole set."""
-        return self.num_steps * self.images_per_class
+        return self.num_batches * self.images_per_class
 
 
 def random_images(dataset: Dataset, per_class: int, seed: int) -> Any:
@@ -129,12 +129,12 @@ def as_distilled(
     """
     num_classes, examples = len(images), images
     images = np.asarray(images)
-    by_step = images.reshape(num_classes, shape.num_steps, shape.images_per_class, *images.shape[2:])
-    by_step = np.moveaxis(by_step, 1, 0).reshape(shape.num_steps, -1, *images.shape[2:])
-    labels = np.tile(np.repeat(np.arange(num_classes, dtype=np.int32), shape.images_per_class), (shape.num_steps, 1))
+    by_step = images.reshape(num_classes, shape.num_batches, shape.images_per_class, *images.shape[2:])
+    by_step = np.moveaxis(by_step, 1, 0).reshape(shape.num_batches, -1, *images.shape[2:])
+    labels = np.tile(np.repeat(np.arange(num_classes, dtype=np.int32), shape.images_per_class), (shape.num_batches, 1))
     if protocol.attack is not None:
         labels[labels == protocol.attack[0]] = protocol.attack[1]
-    sizes: Float[Array, " unrolled"] = jnp.full((shape.num_steps * shape.num_epochs,), step_size, jnp.float32)
+    sizes: Float[Array, " unrolled"] = jnp.full((shape.num_batches * shape.num_epochs,), step_size, jnp.float32)
     of_examples = parameterisation.kind.of_examples
     learnt, made = ({"images": by_step}, PLAIN) if of_examples is None else of_examples(examples, by_step)
     learnt = {name: jnp.asarray(array) for name, array in learnt.items()}

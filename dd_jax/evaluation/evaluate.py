@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from dd_jax.data.transforms import same_transform, to_model, to_pixels
 from dd_jax.errors import DataError, OptionError, unknown_name
-from dd_jax.evaluation.lesson import plan_course
 from dd_jax.evaluation.measure import SPLITS, Starts, as_it_is, measure, train_one
 from dd_jax.evaluation.protocols import ProtocolWarning, misuse, training_of
 from dd_jax.evaluation.result import Evaluation
+from dd_jax.evaluation.training import plan_course
 from dd_jax.inner import (
     INITS,
     Regression,

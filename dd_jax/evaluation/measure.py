@@ -12,8 +12,8 @@ from jax import lax
 from jax.sharding import Mesh
 
 from dd_jax.errors import DataError, unknown_name
-from dd_jax.evaluation.lesson import Course, Lesson, Part, Plan, begin, go_on, network_of
 from dd_jax.evaluation.result import Evaluation, evaluation_of
+from dd_jax.evaluation.training import Course, Part, Plan, TrainingArrays, begin, go_on, network_of
 from dd_jax.inner import device_mesh, map_over, on_each, replicate
 from dd_jax.inner.losses import Apply
 from dd_jax.models import Model, check_attack, check_fits
@@ -62,7 +62,7 @@ def measure(
     size = _group_size(count, mesh)
     steps_done = np.zeros(1, int) if course is None else course.steps_done
     num_curve_nets = min(num_curve_nets, count) if len(steps_done) > 1 else 0
-    given = replicate((None if course is None else course.lesson, *_chunks(real)), mesh)
+    given = replicate((None if course is None else course.arrays, *_chunks(real)), mesh)
     target = -1 if attack is None else attack[1]
 
     marks, tables, seen = [], [], []
@@ -89,9 +89,9 @@ def measure(
 def train_one(model: Model, course: Course, params: Params, key: jax.Array) -> Params:
     """One network after a training, from `params`."""
     start = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (params, key))
-    state, keys = _begin(as_it_is, model.apply, course.plan, None, course.lesson, start)
+    state, keys = _begin(as_it_is, model.apply, course.plan, None, course.arrays, start)
     for part in course.whole:
-        state = _go_on(model.apply, course.plan, None, course.lesson, state, keys, part)
+        state = _go_on(model.apply, course.plan, None, course.arrays, state, keys, part)
     return jax.tree.map(lambda leaf: leaf[0], network_of(state))
 
 
@@ -102,18 +102,18 @@ def as_it_is(params: Params) -> Params:
 
 def _train_group(make, model, num_classes, target, mesh, course, group, given, along):
     """What a group of networks gets right along the way, a list of marks, and at the end, as `_count` gives them."""
-    lesson, *real = given
+    arrays, *real = given
     tabled = num_classes <= CONFUSION_CLASSES
     count = functools.partial(_count, model.apply, num_classes, target, tabled, mesh, images=real[0], labels=real[1])
     if course is None:
         return [], count(_made(make, mesh, group[0]))
-    state, keys = _begin(make, model.apply, course.plan, mesh, lesson, group)
+    state, keys = _begin(make, model.apply, course.plan, mesh, arrays, group)
     found, seen = None, []
     if along:
         found = count(network_of(state))
         seen.append(found[0])
     for part in course.parts if along else course.whole:
-        state = _go_on(model.apply, course.plan, mesh, lesson, state, keys, replicate(part, mesh))
+        state = _go_on(model.apply, course.plan, mesh, arrays, state, keys, replicate(part, mesh))
         if along:
             found = count(network_of(state))
             seen.append(found[0])
@@ -143,23 +143,27 @@ def _made(make: Callable[[Any], Params], mesh: Mesh | None, sources: Any) -> Net
 
 
 @functools.partial(quick_jit, static_argnums=(0, 1, 2, 3))
-def _begin(make, apply: Apply, plan: Plan, mesh: Mesh | None, lesson: Lesson, starts: Any) -> tuple[Any, jax.Array]:
+def _begin(
+    make, apply: Apply, plan: Plan, mesh: Mesh | None, arrays: TrainingArrays, starts: Any
+) -> tuple[Any, jax.Array]:
     """The trainings before their first part, and the keys of their order."""
 
-    def each(lesson: Lesson, starts: Any) -> Any:
-        return _over(lambda start: (begin(apply, plan, lesson, make(start[0])), _order_key(start[1])), starts)
+    def each(arrays: TrainingArrays, starts: Any) -> Any:
+        return _over(lambda start: (begin(apply, plan, arrays, make(start[0])), _order_key(start[1])), starts)
 
-    return on_each(each, mesh)(lesson, starts)
+    return on_each(each, mesh)(arrays, starts)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _go_on(apply: Apply, plan: Plan, mesh: Mesh | None, lesson: Lesson, states: Any, keys: jax.Array, part: Part):
+def _go_on(
+    apply: Apply, plan: Plan, mesh: Mesh | None, arrays: TrainingArrays, states: Any, keys: jax.Array, part: Part
+):
     """The trainings after one more part."""
 
-    def each(lesson: Lesson, states: Any, keys: jax.Array, part: Part) -> Any:
-        return _over(lambda item: go_on(apply, plan, lesson, item[0], item[1], part), (states, keys))
+    def each(arrays: TrainingArrays, states: Any, keys: jax.Array, part: Part) -> Any:
+        return _over(lambda item: go_on(apply, plan, arrays, item[0], item[1], part), (states, keys))
 
-    return on_each(each, mesh)(lesson, states, keys, part)
+    return on_each(each, mesh)(arrays, states, keys, part)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))

@@ -34,7 +34,7 @@ PROTOCOLS: Mapping[str, Training | Regression] = {
     "idc": dataclasses.replace(
         _DC, epochs=1000, batch_size=64, drops=(2 / 3, 5 / 6), drop_factor=0.2, augment="crop_flip", cutmix=True
     ),
-    # Jin et al. 2022 (10 networks on graphs): all nodes at once, Adam, and the best of the looks at validation.
+    # Jin et al. 2022 (10 networks on graphs): all nodes at once, Adam, and the best of the validations.
     "gcond": Training(
         epochs=600,
         batch_size=4096,  # all nodes that a distilled graph may have
@@ -143,8 +143,8 @@ def misuse(distilled: DistilledData, from_scratch: bool = True) -> str:
         reasons.append("for one known network")
     if own.pretrained:
         reasons.append("for pretrained networks")
-    if own.order == "fixed" and distilled.num_steps > 1:
-        reasons.append(f"as {distilled.num_steps} batches in a fixed order")
+    if own.order == "fixed" and distilled.num_batches > 1:
+        reasons.append(f"as {distilled.num_batches} batches in a fixed order")
     if not reasons:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""A small sheet of the distilled images at every look at validation, to see how they became what they are."""
+"""A small sheet of the distilled images at every validation, to see how they became what they are."""
 
 import numpy as np
 

@@ -55,7 +55,7 @@ def sheet_of(distilled: DistilledData, max_rows: int = MAX_ROWS, max_columns: in
     rows = [
         SheetRow(
             step,
-            tuple(sizes[step :: distilled.num_steps].tolist()),
+            tuple(sizes[step :: distilled.num_batches].tolist()),
             index == 0,
             [None if image is None else _stretched(pixels[step][image]) for image in images],
         )

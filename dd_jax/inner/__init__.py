@@ -1,5 +1,7 @@
 """The differentiable learner: losses, the unrolled inner loop, and where it starts."""
 
+from typing import TYPE_CHECKING
+
 from dd_jax.inner.augment import AUGMENTS, SMOOTH_AUGMENTS, augment, cut_mix, siamese
 from dd_jax.inner.classes import ByClass, by_class, class_batches, each_class
 from dd_jax.inner.distances import DISTANCES, Distance, distance_named
@@ -42,7 +44,11 @@ from dd_jax.inner.ridge import (
     ridge_weights,
 )
 from dd_jax.inner.rules import Rule, adam, gradient_descent, momentum
-from dd_jax.inner.unroll import Looks, Window, unroll, unroll_with_looks
+from dd_jax.inner.unroll import IntermediateLoss, Window, unroll, unroll_with_losses
+from dd_jax.renamed import renamed_in
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_in(__name__, Looks="IntermediateLoss", unroll_with_looks="unroll_with_losses")
 
 __all__ = [
     "AUGMENTS",
@@ -56,7 +62,7 @@ __all__ = [
     "Distance",
     "FitState",
     "InitDistribution",
-    "Looks",
+    "IntermediateLoss",
     "Regression",
     "Remat",
     "Rule",
@@ -110,5 +116,5 @@ __all__ = [
     "trainer",
     "unroll",
     "unroll_memory",
-    "unroll_with_looks",
+    "unroll_with_losses",
 ]

@@ -19,16 +19,16 @@ REMATS = ("none", "steps", "nested")
 _SHARE = 0.5  # of a device's memory that an unroll may take when it is chosen; the rest is data, real images, XLA
 
 
-def segments(num_steps: int) -> tuple[int, int]:
+def segments(num_inner_steps: int) -> tuple[int, int]:
     """How many segments of how many steps "nested" keeps the starts of; what is left over makes one more."""
-    length = max(1, math.isqrt(num_steps))
-    return num_steps // length, length
+    length = max(1, math.isqrt(num_inner_steps))
+    return num_inner_steps // length, length
 
 
 def unroll_memory(
-    apply: Apply, params: Params, batch: Batch, num_steps: int, remat: str, loss: Loss = cross_entropy
+    apply: Apply, params: Params, batch: Batch, num_inner_steps: int, remat: str, loss: Loss = cross_entropy
 ) -> int:
-    """Bytes that the reverse pass through `num_steps` inner steps of one network keeps at its peak, estimated.
+    """Bytes that the reverse pass through `num_inner_steps` inner steps of one network keeps at its peak, estimated.
 
     params, batch: arrays or shapes of the network and of one inner batch. Counts what differentiation saves, of which
     XLA can do without some: up to two and a half times what it allocates, and hardly less (tested). Real data and the
@@ -36,21 +36,21 @@ def unroll_memory(
     """
     if remat not in REMATS:
         raise unknown_name("remat", remat, REMATS)
-    if num_steps == 0:
+    if num_inner_steps == 0:
         return 0
     params, batch = jax.tree.map(_shape, (params, batch))
     kept = _bytes(params)
     leaves, structure = jax.tree.flatten((params, batch))
     saved = _saved_by_a_step(apply, loss, structure, tuple(leaves))
-    count, length = segments(num_steps)
+    count, length = segments(num_inner_steps)
     return {
-        "none": num_steps * saved,
-        "steps": num_steps * kept + saved,
-        "nested": (count + 1 + length) * kept + saved + num_steps * _bytes(batch.images),
+        "none": num_inner_steps * saved,
+        "steps": num_inner_steps * kept + saved,
+        "nested": (count + 1 + length) * kept + saved + num_inner_steps * _bytes(batch.images),
     }[remat]
 
 
-def choose_remat(apply: Apply, params: Params, batch: Batch, num_steps: int, nets: int) -> Remat:
+def choose_remat(apply: Apply, params: Params, batch: Batch, num_inner_steps: int, nets: int) -> Remat:
     """The fastest way that fits `nets` unrolls at once into half of the device's memory; "nested" if none does.
 
     On a CPU recomputing a step costs no more than reading it back from memory, so nothing keeps more than "steps".
@@ -58,7 +58,7 @@ def choose_remat(apply: Apply, params: Params, batch: Batch, num_steps: int, net
     order: tuple[Remat, ...] = ("steps",) if jax.default_backend() == "cpu" else ("none", "steps")
     room = _SHARE * device_memory()
     for remat in order:
-        if nets * unroll_memory(apply, params, batch, num_steps, remat) <= room:
+        if nets * unroll_memory(apply, params, batch, num_inner_steps, remat) <= room:
             return remat
     return "nested"
 

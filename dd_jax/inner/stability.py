@@ -9,7 +9,7 @@ from dd_jax.inner.losses import Apply
 from dd_jax.types import Params
 
 
-def largest_curvature(apply: Apply, params: Params, images: jax.Array, num_steps: int = 50) -> Float[Array, ""]:
+def largest_curvature(apply: Apply, params: Params, images: jax.Array, num_iterations: int = 50) -> Float[Array, ""]:
     """The largest eigenvalue of the empirical NTK of N images and K outputs, (N K, N K), over N, by power iteration.
 
     It is that of the Hessian of `squared_error` in a linear network: gradient descent with momentum m is stable with
@@ -22,4 +22,4 @@ def largest_curvature(apply: Apply, params: Params, images: jax.Array, num_steps
         return push(pull(vector / jnp.linalg.norm(vector))[0])
 
     start = jax.random.normal(jax.random.key(0), outputs.shape, outputs.dtype)
-    return jnp.linalg.norm(lax.fori_loop(0, num_steps, multiply, start)) / len(images)
+    return jnp.linalg.norm(lax.fori_loop(0, num_iterations, multiply, start)) / len(images)

@@ -17,7 +17,7 @@ from dd_jax.types import Batch, Params
 from dd_jax.values import Number, is_traced
 
 
-class Looks(NamedTuple):
+class IntermediateLoss(NamedTuple):
     """What to measure along the way: `loss` of the parameters, after every `every` steps."""
 
     loss: Callable[[Params], jax.Array]
@@ -77,34 +77,36 @@ def unroll(
     return _through(_step(apply, loss, batch_of, rule, discount), state, steps, remat)[0]
 
 
-def unroll_with_looks(
+def unroll_with_losses(
     apply: Apply,
     params: Params,
     steps: Any,
     rule: Rule,
-    looks: Looks,
+    intermediate: IntermediateLoss,
     *,
     batch_of: Callable[[Any], Batch] = as_it_is,
     loss: Loss = cross_entropy,
     remat: Remat = "steps",
     discount: Number = 1.0,
     window: Window | None = None,
-) -> tuple[Params, Float[Array, " looks"]]:
-    """As `unroll`, with what `looks` measure along the way: after steps k, 2 k, ..., T, differentiable too.
+) -> tuple[Params, Float[Array, " losses"]]:
+    """As `unroll`, with what `intermediate` measures along the way: after steps k, 2 k, ..., T, differentiable too.
 
     Raises OptionError where k doesn't divide T, the length of the window if there is one.
     """
     state, steps = _begin(apply, loss, params, batch_of, steps, rule, window)
     length = jax.tree.leaves(steps)[0].shape[0]
-    if looks.every < 1 or length % looks.every:
-        raise OptionError(f"Looks should be after every so many of {length} steps, a divisor, not {looks.every}.")
+    if intermediate.every < 1 or length % intermediate.every:
+        raise OptionError(
+            f"Intermediate losses should be after every so many of {length} steps, a divisor, not {intermediate.every}."
+        )
     step = _step(apply, loss, batch_of, rule, discount)
 
     def part(state: Any, steps: Any) -> tuple[Any, jax.Array]:
         state = _through(step, state, steps, remat)
-        return state, looks.loss(state[0])
+        return state, intermediate.loss(state[0])
 
-    split = jax.tree.map(lambda leaf: leaf.reshape(-1, looks.every, *leaf.shape[1:]), steps)
+    split = jax.tree.map(lambda leaf: leaf.reshape(-1, intermediate.every, *leaf.shape[1:]), steps)
     state, found = lax.scan(part, state, split)
     return state[0], found
 

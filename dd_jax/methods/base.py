@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from dd_jax.errors import unknown_name
 from dd_jax.models import Model
+from dd_jax.renamed import refuse_old_option, renamed
 from dd_jax.types import Batch, Dataset, DistilledData, Feed, Pretrained, Protocol
 from dd_jax.values import made, with_numbers, without_numbers
 
@@ -40,7 +41,7 @@ class DistilledFn(Interface):
     def __call__(self, state: State) -> DistilledData: ...
 
 
-class Slower(Interface):
+class ScaleLearningRateFn(Interface):
     """(state, factor) -> the same state with its outer learning rates multiplied by a factor, for good."""
 
     def __call__(self, state: State, factor: float) -> State: ...
@@ -54,13 +55,14 @@ def _train(dataset: Dataset) -> Batch:
     return dataset.train
 
 
+@renamed(slower="scale_learning_rate")
 class Method(NamedTuple):
     """A distillation method as pure functions, with what is needed to record and repeat it.
 
     useful_devices: of so many devices, how many make an outer step faster; all of them unless the method knows better.
     arrays: what every step reads besides its state, out of a dataset: its training split and, say, pretrained networks.
     pretrained: the networks that it distils for, if they don't start from scratch.
-    slower: how a run that diverged goes on from an earlier state; None where that isn't possible.
+    scale_learning_rate: how a run that diverged goes on from an earlier state; None where that isn't possible.
     summary: what it is about to do, in a few words, e.g. "100 images, 30 inner steps, random init".
     protocol: how its sets are to be used.
     feed: arrays that are too many to have them all in memory; its `join` puts a window of them into what `arrays` gave.
@@ -75,7 +77,7 @@ class Method(NamedTuple):
     useful_devices: Callable[[int], int] = _all
     arrays: Callable[[Dataset], Any] = _train
     pretrained: Pretrained | None = None
-    slower: Slower | None = None
+    scale_learning_rate: ScaleLearningRateFn | None = None
     summary: str = ""
     protocol: Protocol = Protocol()
     feed: Feed | None = None
@@ -167,5 +169,6 @@ def with_overrides(options: Options, overrides: Mapping[str, Any]) -> Options:
     known = [field.name for field in dataclasses.fields(options)]  # type: ignore[arg-type]
     for name in overrides:
         if name not in known:
+            refuse_old_option(name, known)
             raise unknown_name("option", name, known)
     return dataclasses.replace(options, **overrides)  # type: ignore[type-var]

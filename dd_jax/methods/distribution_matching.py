@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 from dd_jax.inner import by_class, class_batches, each_class, mean_over, siamese
 from dd_jax.inner.losses import Apply, chunk_size
 from dd_jax.methods.base import Method, MethodSpec, StepFn, compiled_step, with_overrides
-from dd_jax.methods.drawing import check_drawing, runs_mapped
 from dd_jax.methods.matching import (
     MATCHING_ROLES,
     MatchingArrays,
@@ -25,7 +24,8 @@ from dd_jax.methods.matching import (
     summary_of,
     useful_devices,
 )
-from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, slower_steps
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
+from dd_jax.methods.sampling import check_sampling, runs_mapped
 from dd_jax.models import Model
 from dd_jax.types import Dataset, DistilledData, Learnable, Params
 
@@ -68,7 +68,7 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
     Source: Zhao & Bilen 2023, *Dataset Condensation with Distribution Matching*, equation 6 and the released code.
     """
     opts = with_overrides(options or DistributionMatchingOptions(), overrides)
-    check_drawing(opts)
+    check_sampling(opts)
     synthetic = images_of(model, opts)
     protocol = set_protocol(opts.augment, opts.protocol)
     optimiser = _optimiser(opts)
@@ -94,7 +94,7 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
         dataclasses.asdict(opts),
         lambda available: useful_devices(available, opts.num_inits, model.num_classes),
         arrays,
-        slower=slower_steps,
+        scale_learning_rate=scale_outer_learning_rate,
         summary=f"{summary_of(opts, model)}, {opts.num_inits} random networks per outer step",
         protocol=protocol,
     )

@@ -23,8 +23,8 @@ from dd_jax.inner import (
     trainer,
 )
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
-from dd_jax.methods.drawing import minibatch
-from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_lamb, slower_steps
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_lamb, scale_outer_learning_rate
+from dd_jax.methods.sampling import minibatch
 from dd_jax.models import Model
 from dd_jax.synthetic import Synthetic, pixels_of
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Params, Protocol
@@ -130,7 +130,7 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
         model,
         dataclasses.asdict(opts),
         arrays=arrays,
-        slower=slower_steps,
+        scale_learning_rate=scale_outer_learning_rate,
         summary=f"{total} images, a pool of {opts.pool_size} networks of up to {opts.max_updates} steps",
         protocol=protocol,
     )

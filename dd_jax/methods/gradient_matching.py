@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int
 from dd_jax.errors import OptionError
 from dd_jax.inner import by_class, class_batches, distance_named, draw_networks, mean_over
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
-from dd_jax.methods.drawing import runs_mapped
 from dd_jax.methods.gradient_matching_options import GradientMatchingOptions, check_options, with_loops
 from dd_jax.methods.matched_gradients import MatchingLoss, class_wise, collective
 from dd_jax.methods.matched_networks import expert_feed, matched_networks
@@ -27,7 +26,8 @@ from dd_jax.methods.matching import (
     summary_of,
     useful_devices,
 )
-from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, slower_steps
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
+from dd_jax.methods.sampling import runs_mapped
 from dd_jax.models import Model, check_pretrained
 from dd_jax.synthetic import SoftLabelled, Synthetic, soft_labels
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Networks, Params, Pretrained
@@ -121,7 +121,7 @@ def gradient_matching(
         lambda available: useful_devices(available, opts.num_inits, _divided(model, opts)),
         arrays,
         feed=feed,
-        slower=slower_steps,
+        scale_learning_rate=scale_outer_learning_rate,
         summary=summary,
         protocol=protocol,
     )

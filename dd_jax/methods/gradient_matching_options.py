@@ -7,9 +7,9 @@ import jax
 
 from dd_jax.errors import OptionError, check_at_least, unknown_name
 from dd_jax.inner import Training
-from dd_jax.methods.drawing import check_drawing
 from dd_jax.methods.matched_gradients import LAYERS
 from dd_jax.methods.matching import MatchingOptions
+from dd_jax.methods.sampling import check_sampling
 from dd_jax.models import Model
 from dd_jax.values import with_numbers
 
@@ -98,7 +98,7 @@ def network_training(options: GradientMatchingOptions) -> Training:
 
 def check_options(model: Model, options: GradientMatchingOptions) -> None:
     """OptionError for options, with their loops, that are out of range, unknown, or not for this network."""
-    check_drawing(options)
+    check_sampling(options)
     check_at_least(1, options, "num_matches", "inner_epochs", "num_training_images")
     if not 0 < options.inner_learning_rate < float("inf"):
         raise OptionError(f"inner_learning_rate must be positive and finite, but is {options.inner_learning_rate}.")

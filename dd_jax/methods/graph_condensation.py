@@ -16,7 +16,7 @@ from dd_jax.errors import DataError, OptionError, check_at_least, unknown_name
 from dd_jax.inner import batch_loss, by_class, distance_named, draw_network, each_class
 from dd_jax.inner.losses import Apply
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
-from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, slower
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, scale_learning_rate
 from dd_jax.models import Model, propagated, sgc
 from dd_jax.synthetic import GraphSet, Synthetic, graph_set
 from dd_jax.types import Dataset, DistilledData, Nodes, Params, Protocol
@@ -140,8 +140,8 @@ def graph_condensation(model: Model, options: GraphCondensationOptions | None = 
     def real(dataset: Dataset) -> RealClasses:
         return real_classes(learner, dataset)
 
-    def slower_both(state: GraphCondensationState, factor: float) -> GraphCondensationState:
-        features, edges = (slower(outer, factor) for outer in (state.features_outer, state.edges_outer))
+    def scale_both_learning_rates(state: GraphCondensationState, factor: float) -> GraphCondensationState:
+        features, edges = (scale_learning_rate(outer, factor) for outer in (state.features_outer, state.edges_outer))
         return state._replace(features_outer=features, edges_outer=edges)
 
     step, arrays = compiled_step(_step, model, opts, _ROLES, real)
@@ -154,7 +154,7 @@ def graph_condensation(model: Model, options: GraphCondensationOptions | None = 
         dataclasses.asdict(opts),
         lambda _: 1,
         arrays,
-        slower=slower_both,
+        scale_learning_rate=scale_both_learning_rates,
         summary=f"{opts.nodes_per_class * model.num_classes} nodes {'with' if opts.structure else 'without'} edges",
         protocol=protocol,
     )

@@ -23,7 +23,7 @@ from dd_jax.inner import (
     ridge_loss,
 )
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
-from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, slower_steps
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, scale_outer_learning_rate
 from dd_jax.models import KernelFn, Model
 from dd_jax.synthetic import Synthetic, pixels_of
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Protocol
@@ -127,7 +127,7 @@ def kernel_inducing_points(
         model,
         dataclasses.asdict(opts),
         arrays=arrays,
-        slower=slower_steps,
+        scale_learning_rate=scale_outer_learning_rate,
         summary=summary,
         protocol=protocol,
     )

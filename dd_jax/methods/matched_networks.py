@@ -11,9 +11,9 @@ from jaxtyping import Array, Int
 
 from dd_jax.inner import fit, map_over, network_range, trainer
 from dd_jax.methods.base import Given
-from dd_jax.methods.drawing import minibatch, runs_mapped
 from dd_jax.methods.gradient_matching_options import GradientMatchingOptions, network_training
 from dd_jax.methods.matching import MatchingArrays
+from dd_jax.methods.sampling import minibatch, runs_mapped
 from dd_jax.models import Model
 from dd_jax.types import Batch, Feed, Networks, Params, Pretrained, Protocol
 

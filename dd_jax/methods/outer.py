@@ -144,14 +144,14 @@ def _outer(
     return OuterOptimiser(init, update)
 
 
-def slower(outer: OuterState, factor: float) -> OuterState:
+def scale_learning_rate(outer: OuterState, factor: float) -> OuterState:
     """The optimiser with its learning rate multiplied by `factor`, for good."""
     return outer._replace(factor=factor * outer.factor)
 
 
-def slower_steps(state: Any, factor: float) -> Any:
-    """What a method whose state has one optimiser, `outer`, goes on with after it diverged: see `Slower`."""
-    return state._replace(outer=slower(state.outer, factor))
+def scale_outer_learning_rate(state: Any, factor: float) -> Any:
+    """What a method whose state has one optimiser, `outer`, goes on with after diverging: see `ScaleLearningRateFn`."""
+    return state._replace(outer=scale_learning_rate(state.outer, factor))
 
 
 def smooth(array: jax.Array, sigmas: Sequence[Number]) -> jax.Array:

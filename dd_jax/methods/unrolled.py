@@ -25,9 +25,10 @@ from dd_jax.inner import (
     unroll,
 )
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
-from dd_jax.methods.drawing import check_drawing, minibatch, runs_mapped
-from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, slower_steps, smooth
+from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, scale_outer_learning_rate, smooth
+from dd_jax.methods.sampling import check_sampling, minibatch, runs_mapped
 from dd_jax.models import Model, check_attack, check_pretrained
+from dd_jax.renamed import renamed
 from dd_jax.seeds import check_seed
 from dd_jax.synthetic import StepBatches, Synthetic, step_batches
 from dd_jax.types import AS_DISTILLED, Batch, Dataset, DistilledData, Learnable, Networks, Pretrained, Protocol
@@ -63,12 +64,13 @@ class UnrolledInfo(NamedTuple):
     step_size: Float[Array, ""]
 
 
+@renamed(num_steps="num_batches")
 @dataclasses.dataclass(frozen=True)
 class UnrolledOptions:
     """Hyper-parameters of `unrolled`."""
 
-    num_steps: int = 10
-    """S, inner steps in one epoch, each with a batch of its own."""
+    num_batches: int = 10
+    """S, distinct batches: as many as there are inner steps in an epoch, each with its own."""
     num_epochs: int = 3
     """E, times that the batches are gone through; S * E step sizes are learnt."""
     images_per_class: int = 1
@@ -136,7 +138,7 @@ def unrolled(
 
     min over (x, eta) of E_{theta_0 ~ p} L(theta_T), theta_{t+1} = theta_t - eta_t grad l(theta_t; x_{t mod S}, y)
 
-    options: hyper-parameters; overrides: single ones by name, e.g. unrolled(model, num_steps=1, init="fixed").
+    options: hyper-parameters; overrides: single ones by name, e.g. unrolled(model, num_batches=1, init="fixed").
     pretrained: networks to start from in place of random weights: the images adapt them to other data, or attack them.
     With attack_class K and target_class T the real images of class K count as T in L, and nothing else is changed.
     The hypergradient is exact, by reverse-mode differentiation through the scan, unless `discount` is below 1.
@@ -164,7 +166,7 @@ def unrolled(
     def useful_devices(available: int) -> int:
         # CPU cores that have no network of their own share the real images and repeat the unroll. That pays where the
         # real images are most of the work: three passes through the network each, ten for each distilled one.
-        unrolled_images = opts.num_steps * opts.num_epochs * opts.images_per_class * model.num_classes
+        unrolled_images = opts.num_batches * opts.num_epochs * opts.images_per_class * model.num_classes
         shared = 3 * opts.batch_size >= 10 * unrolled_images
         return available if jax.default_backend() != "cpu" or shared else min(available, num_inits)
 
@@ -194,7 +196,7 @@ def unrolled(
         useful_devices,
         arrays,
         pretrained,
-        slower_steps,
+        scale_outer_learning_rate,
         _summary(opts, model, protocol, pretrained),
         protocol,
     )
@@ -252,7 +254,7 @@ def _step(model: Model, opts: UnrolledOptions, from_networks: bool) -> StepFn:
 def _images(model: Model, opts: UnrolledOptions) -> Synthetic:
     return step_batches(
         model.num_classes,
-        opts.num_steps,
+        opts.num_batches,
         opts.num_epochs,
         opts.images_per_class,
         opts.init_images,
@@ -335,22 +337,22 @@ def inner_remat(model: Model, options: UnrolledOptions, nets: int) -> Remat:
     params = jax.eval_shape(model.init, jax.random.key(0))
     size = model.num_classes * options.images_per_class
     batch = jax.eval_shape(lambda: Batch(jnp.zeros((size, *model.image_shape)), jnp.zeros(size, jnp.int32)))
-    return choose_remat(model.apply, params, batch, options.num_steps * options.num_epochs, nets)
+    return choose_remat(model.apply, params, batch, options.num_batches * options.num_epochs, nets)
 
 
 def _summary(options: UnrolledOptions, model: Model, protocol: Protocol, pretrained: Pretrained | None) -> str:
-    images = options.num_steps * options.images_per_class * model.num_classes
+    images = options.num_batches * options.images_per_class * model.num_classes
     start = f"{options.init} init"
     if pretrained is not None:
         first, last = network_range(pretrained, protocol, "train")
         start = f"{last - first} of {len(pretrained.accuracies['train'])} networks {pretrained.name}"
     if protocol.attack is not None:
         start += f", attack on class {protocol.attack[0]} (to be taken for {protocol.attack[1]})"
-    return f"{images} images, {options.num_steps * options.num_epochs} inner steps, {start}"
+    return f"{images} images, {options.num_batches * options.num_epochs} inner steps, {start}"
 
 
 def _check(options: UnrolledOptions) -> None:
-    check_drawing(options)
+    check_sampling(options)
     check_seed(options.init_seed, "init_seed")
     if not 0.0 < options.discount <= 1.0:
         raise OptionError(f"discount must be above 0 and at most 1, but is {options.discount}.")

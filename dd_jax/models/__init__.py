@@ -27,6 +27,7 @@ from dd_jax.models.base import (
     with_precision,
 )
 from dd_jax.models.convnet import convnet
+from dd_jax.models.custom import from_flax, from_functions
 from dd_jax.models.gcn import gcn
 from dd_jax.models.graphs import propagated
 from dd_jax.models.graphsage import graphsage
@@ -35,7 +36,6 @@ from dd_jax.models.infinite_mlp import infinite_mlp
 from dd_jax.models.kernels import WideKernel
 from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
-from dd_jax.models.own import from_flax, from_functions
 from dd_jax.models.resnet import resnet18
 from dd_jax.models.sgc import sgc
 from dd_jax.models.vgg import vgg11

@@ -26,6 +26,7 @@ from dd_jax.errors import DataError, RunError
 from dd_jax.evaluation import AS_DISTILLED, PROTOCOLS
 from dd_jax.inner import INITS
 from dd_jax.parameterisation import PLAIN, Parameterisation
+from dd_jax.renamed import with_new_names
 from dd_jax.runs.files import disk_errors, hash_json, plain, read_json, remove_temporary, write_bytes, write_json
 from dd_jax.synthetic import ORDERS, PARAMETERISATIONS
 from dd_jax.types import DistilledData, Protocol, Transform, each_alone
@@ -212,7 +213,7 @@ def _meta(path: str | Path) -> tuple[Path, dict[str, Any]]:
         raise DataError(f"{file}: 'class_names' should be a list of names, found {meta['class_names']!r:.200}.")
     if _SEAL in meta and sealed(meta) != meta:
         raise DataError(f"{file} is damaged: it is not as it was written. Without {_SEAL!r} it is taken as it stands.")
-    return file, meta
+    return file, {**meta, "provenance": with_new_names(meta["provenance"])}
 
 
 def _read_arrays(file: Path, sha256: str) -> dict[str, np.ndarray]:

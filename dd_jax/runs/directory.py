@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dd_jax.errors import RunError
+from dd_jax.renamed import with_new_names
 from dd_jax.runs.files import (
     TEMPORARY,
     atomic_write,
@@ -270,6 +271,8 @@ def _claim(path: Path, config: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
 def read_config(path: Path) -> dict[str, Any]:
     """What config.json in the run directory `path` holds: "config" and "provenance", both dictionaries.
 
+    Options are under the names that they have now, whatever they were called when the run was started.
+
     Raises:
         RunError: if it is missing or garbled, or wasn't written by dd_jax.
     """
@@ -285,7 +288,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise RunError(
             f"{file} is damaged: {damaged[0]!r} should be an object. Put back a copy, or choose another directory."
         )
-    return saved
+    return {**saved, "config": with_new_names(saved["config"])}
 
 
 def refuse_difference(there: Any, asked: Any, holds: str, remedy: str) -> None:
@@ -296,7 +299,7 @@ def refuse_difference(there: Any, asked: Any, holds: str, remedy: str) -> None:
 
 
 def _differences(there: Any, asked: Any, prefix: str = "") -> list[str]:
-    """One line for every key that differs, nested ones dotted: "method.num_steps: 10 there, 20 asked for"."""
+    """One line for every key that differs, nested ones dotted: "method.num_batches: 10 there, 20 asked for"."""
     if isinstance(there, dict) and isinstance(asked, dict):
         keys = {**there, **asked}
         pairs = [

@@ -66,12 +66,12 @@ class Pace:
         self._warm = True
 
 
-def start_state(method: Method, key: jax.Array, data: Dataset, num_steps: int, mesh: Mesh | None) -> State:
-    """The state that a run of `num_steps` starts from, on the devices of `mesh`.
+def start_state(method: Method, key: jax.Array, dataset: Dataset, num_outer_steps: int, mesh: Mesh | None) -> State:
+    """The state that a run of `num_outer_steps` starts from, on the devices of `mesh`.
 
     It is donated at every dispatch: no two leaves may share a buffer, nor with the dataset.
     """
-    state = method.init(key, data, num_steps)
+    state = method.init(key, dataset, num_outer_steps)
     return replicate(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), state), mesh)
 
 

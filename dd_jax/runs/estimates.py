@@ -13,6 +13,7 @@ from dd_jax.errors import OptionError
 from dd_jax.inner import replicate
 from dd_jax.methods import Method
 from dd_jax.models import num_params
+from dd_jax.renamed import renamed
 from dd_jax.runs.dispatch import mesh_for, run_steps, start_state
 from dd_jax.runs.feeds import Arrays
 from dd_jax.types import Dataset
@@ -45,16 +46,17 @@ class Estimate:
         )
 
 
-def estimate(method: Method, data: Dataset, *, num_steps: int, devices: int | None = None) -> Estimate:
-    """Compile the outer step and run a few, on a state that is thrown away, to say what `num_steps` will take.
+@renamed(num_steps="num_outer_steps", data="dataset")
+def estimate(method: Method, dataset: Dataset, *, num_outer_steps: int, devices: int | None = None) -> Estimate:
+    """Compile the outer step and run a few, on a state that is thrown away, to say what `num_outer_steps` will take.
 
     Validation, checkpoints and the final evaluation are not in it.
     Raises OptionError, with advice, if the program cannot fit into the memory that is free.
     """
     mesh = mesh_for(method, devices)
-    state = start_state(method, jax.random.key(0), data, num_steps, mesh)
+    state = start_state(method, jax.random.key(0), dataset, num_outer_steps, mesh)
     key = replicate(jax.random.key(1), mesh)
-    windows = Arrays(method, data, 0, 1, mesh)
+    windows = Arrays(method, dataset, 0, 1, mesh)
     real = windows.at(0)
 
     def run(state: Any, count: int) -> Any:
@@ -65,12 +67,12 @@ def estimate(method: Method, data: Dataset, *, num_steps: int, devices: int | No
     need = check_memory(method, mesh, key, state, real, windows.window_bytes)
     compile_seconds = time.perf_counter() - started
     state, timed, spent, count = run(state, 1), 0, 0.0, 1
-    while spent < _TIMED_SECONDS and timed < num_steps:
+    while spent < _TIMED_SECONDS and timed < num_outer_steps:
         started = time.perf_counter()
         state = run(state, count)
         spent, timed, count = spent + time.perf_counter() - started, timed + count, 2 * count
     seconds = spent / max(timed, 1)
-    return Estimate(num_params(method.model), *need, compile_seconds, seconds, seconds * num_steps)
+    return Estimate(num_params(method.model), *need, compile_seconds, seconds, seconds * num_outer_steps)
 
 
 def check_memory(
@@ -127,7 +129,7 @@ def _advice(method: Method, program: int, free: int) -> str:
         advice.append('remat "nested"')
     if options.get("num_inits", 1) > 1:
         advice.append("fewer num_inits" + ("" if options.get("over_inits") == "map" else ' or over_inits "map"'))
-    advice += [f"a smaller {name}" for name in ("batch_size", "num_steps", "num_epochs") if name in options]
+    advice += [f"a smaller {name}" for name in ("batch_size", "num_batches", "num_epochs") if name in options]
     return (
         f"An outer step needs {in_units(program)} on each device, but only {in_units(free)} are free. "
         f"Try {', '.join(advice) or 'a smaller network'}, or more devices."

@@ -18,7 +18,6 @@ from dd_jax.methods.unrolled import protocol_of
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.artefact import load_provenance, save_distilled
 from dd_jax.runs.files import disk_errors, write_json
-from dd_jax.runs.guard import MAX_ROLLBACKS
 from dd_jax.runs.judging import Row, measure_rows, plain_rows, print_table, title_of
 from dd_jax.runs.loop import Run, distill
 from dd_jax.runs.networks import file_name, networks_file
@@ -29,6 +28,7 @@ from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note
 from dd_jax.runs.provenance import provenance
 from dd_jax.runs.report import write_report
+from dd_jax.runs.rollback import MAX_ROLLBACKS
 from dd_jax.runs.runtime import be_deterministic
 from dd_jax.types import Dataset, Pretrained, Protocol
 
@@ -71,9 +71,9 @@ class Experiment:
     out: str | None = None
     """Run directory; the same command with the same directory resumes. None: a name under runs/."""
     eval_every: int | None = None
-    """Outer steps between two looks at validation; None for twenty looks."""
+    """Outer steps between two validations; None for twenty of them."""
     num_eval_nets: int = 10
-    """Networks trained at each look at validation."""
+    """Networks trained at each validation."""
     num_nets: int = 200
     """Held-out networks of the final evaluation, and of each baseline."""
     baselines: bool = True
@@ -105,15 +105,15 @@ def run_experiment(experiment: Experiment) -> Report:
     """
     if experiment.deterministic:
         be_deterministic()
-    method, data, pretrained = load_method(experiment)
+    method, dataset, pretrained = load_method(experiment)
     if pretrained is not None:
         network_range(pretrained, method.protocol, "held_out")  # or it would fail at the end
     out = experiment.out or default_out(experiment)
-    note(describe_start(method, data, out))
+    note(describe_start(method, dataset, out))
     run = distill(
         method,
-        data,
-        num_steps=experiment.num_outer_steps,
+        dataset,
+        num_outer_steps=experiment.num_outer_steps,
         seed=experiment.seed,
         out=out,
         eval_every=experiment.eval_every,
@@ -127,10 +127,10 @@ def run_experiment(experiment: Experiment) -> Report:
     if pretrained is not None:
         on_first(lambda: keep_networks(Path(out) / NETWORKS, pretrained, run.distilled.protocol))
     names = None if experiment.baselines else ()
-    rows = measure_rows(run.distilled, method.model, data, experiment.num_nets, names, pretrained)
+    rows = measure_rows(run.distilled, method.model, dataset, experiment.num_nets, names, pretrained)
     report = Report(run, rows[0].evaluation, rows)
     on_first(lambda: leave(run, report))
-    print_table(title_of(rows, run.distilled, method.model, data, pretrained), rows)
+    print_table(title_of(rows, run.distilled, method.model, dataset, pretrained), rows)
     note(f"The distilled set, metrics, pictures and a report are in {run.out}: open {run.out}/report.html")
     return report
 
@@ -188,8 +188,8 @@ def load_method(experiment: Experiment, make: bool = True) -> tuple[Method, Data
     if isinstance(experiment.method, UnrolledOptions):
         protocol_of(experiment.method)
     check_networks(experiment.method, *(n for n in ("pretrained", "experts") if getattr(experiment, n) is not None))
-    data, model, pretrained, experts = load(**source(experiment), make=make)
-    return make_method(model, experiment.method, pretrained, experts), data, pretrained
+    dataset, model, pretrained, experts = load(**source(experiment), make=make)
+    return make_method(model, experiment.method, pretrained, experts), dataset, pretrained
 
 
 def load(
@@ -259,10 +259,11 @@ def default_out(experiment: Experiment) -> str:
     return str(Path("runs") / "-".join([file_name(experiment.dataset), network, *words]))
 
 
-def describe_start(method: Method, data: Dataset, out: str) -> str:
+def describe_start(method: Method, dataset: Dataset, out: str) -> str:
     """One line on what is about to happen."""
-    at_a_time = "" if data.stream is None else f", {len(data.train.labels):,} of them in memory at a time,"
+    at_a_time = "" if dataset.stream is None else f", {len(dataset.train.labels):,} of them in memory at a time,"
     return (
-        f"Distilling {data.size:,} images of {data.name}{at_a_time} into {method.summary}, for {method.model.name} "
-        f"({models.num_params(method.model):,} parameters), on {jax.devices()[0].device_kind}; run directory {out}"
+        f"Distilling {dataset.size:,} images of {dataset.name}{at_a_time} into {method.summary}, for "
+        f"{method.model.name} ({models.num_params(method.model):,} parameters), on "
+        f"{jax.devices()[0].device_kind}; run directory {out}"
     )

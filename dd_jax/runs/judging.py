@@ -9,9 +9,9 @@ from dd_jax.models import Model, num_params
 from dd_jax.runs.progress import note, table
 from dd_jax.types import Dataset, DistilledData, Pretrained
 
-_STEPS_LOOKED_AT = 100  # inner steps up to which accuracy is measured after each one, and not after each epoch, ...
+_STEPS_MEASURED = 100  # inner steps up to which accuracy is measured after each one, and not after each epoch, ...
 _STEP_NETS = 5  # ... of so many networks ...
-_CHEAP_LOOK = 10**9  # ... if their parameters times the test images are no more: LeNet on MNIST is below
+_CHEAP_MEASUREMENT = 10**9  # ... if their parameters times the test images are no more: LeNet on MNIST is below
 
 
 class Row(NamedTuple):
@@ -25,7 +25,7 @@ class Row(NamedTuple):
 def judge(
     distilled: DistilledData,
     model: Model,
-    data: Dataset,
+    dataset: Dataset,
     num_nets: int,
     names: Sequence[str] | None = None,
     pretrained: Pretrained | None = None,
@@ -35,27 +35,27 @@ def judge(
 
     options: of `evaluate`, for the distilled set alone: baselines are measured on test, as the run was.
     """
-    rows = measure_rows(distilled, model, data, num_nets, names, pretrained, **options)
-    print_table(title_of(rows, distilled, model, data, pretrained), rows)
+    rows = measure_rows(distilled, model, dataset, num_nets, names, pretrained, **options)
+    print_table(title_of(rows, distilled, model, dataset, pretrained), rows)
     return rows
 
 
 def measure_rows(
     distilled: DistilledData,
     model: Model,
-    data: Dataset,
+    dataset: Dataset,
     num_nets: int,
     names: Sequence[str] | None = None,
     pretrained: Pretrained | None = None,
     **options: Any,
 ) -> list[Row]:
     """As `judge`, without the table, so that results can be saved before they are printed."""
-    if data.stream is not None and names != ():
-        note(f"Baselines are made of the {len(data.train.labels):,} training images in memory, of {data.size:,}.")
-    rows = _distilled_rows(distilled, model, data, {"num_nets": num_nets, "pretrained": pretrained, **options})
+    if dataset.stream is not None and names != ():
+        note(f"Baselines are made of the {len(dataset.train.labels):,} training images in memory, of {dataset.size:,}.")
+    rows = _distilled_rows(distilled, model, dataset, {"num_nets": num_nets, "pretrained": pretrained, **options})
     protocol = options.get("protocol")
     measured = iterate_baselines(
-        distilled, model, data, names=names, num_nets=num_nets, pretrained=pretrained, protocol=protocol
+        distilled, model, dataset, names=names, num_nets=num_nets, pretrained=pretrained, protocol=protocol
     )
     for name, baseline in measured:
         rows.append(baseline_row(name, baseline))
@@ -64,28 +64,28 @@ def measure_rows(
 
 
 def title_of(
-    rows: Sequence[Row], distilled: DistilledData, model: Model, data: Dataset, pretrained: Pretrained | None = None
+    rows: Sequence[Row], distilled: DistilledData, model: Model, dataset: Dataset, pretrained: Pretrained | None = None
 ) -> str:
     """What stands above the table of a set."""
     found = rows[0].evaluation
     size = f"{distilled.num_examples} {distilled.unit}s"
     steps = found.curve_steps[-1]
-    title = f"{found.split.capitalize()} accuracy on {data.name}: {size}, {steps} gradient steps, {model.name}"
+    title = f"{found.split.capitalize()} accuracy on {dataset.name}: {size}, {steps} gradient steps, {model.name}"
     if pretrained is not None:
         title += f", networks {pretrained.name}"
     if distilled.protocol.attack is not None:
-        attacked, target = (data.class_names[c] for c in distilled.protocol.attack)
+        attacked, target = (dataset.class_names[c] for c in distilled.protocol.attack)
         title += f", attack: {attacked} taken for {target}"
     return title
 
 
-def _distilled_rows(distilled: DistilledData, model: Model, data: Dataset, options: Mapping[str, Any]) -> list[Row]:
+def _distilled_rows(distilled: DistilledData, model: Model, dataset: Dataset, options: Mapping[str, Any]) -> list[Row]:
     """The distilled set on held-out networks or its one network; and on others or, of pretrained ones, on its own."""
 
     def measured(**changes: Any) -> Evaluation:
-        return evaluate(distilled, model, data, **{**options, **changes})
+        return evaluate(distilled, model, dataset, **{**options, **changes})
 
-    rows = [Row("distilled", measured(**_curve(distilled, model, data)))]
+    rows = [Row("distilled", measured(**_curve(distilled, model, dataset)))]
     if (options.get("protocol") or distilled.protocol.name) != AS_DISTILLED:
         return rows
     nets: Pretrained | None = options["pretrained"]
@@ -99,10 +99,10 @@ def _distilled_rows(distilled: DistilledData, model: Model, data: Dataset, optio
     return rows
 
 
-def _curve(distilled: DistilledData, model: Model, data: Dataset) -> dict[str, Any]:
-    """Where along training to look: a look goes through all test images, so at every step only where that is cheap."""
-    few = distilled.num_steps * distilled.num_epochs <= _STEPS_LOOKED_AT
-    cheap = num_params(model) * len(data.test.labels) <= _CHEAP_LOOK
+def _curve(distilled: DistilledData, model: Model, dataset: Dataset) -> dict[str, Any]:
+    """Where along training to measure: that goes through all test images, so at every step only where that is cheap."""
+    few = distilled.num_batches * distilled.num_epochs <= _STEPS_MEASURED
+    cheap = num_params(model) * len(dataset.test.labels) <= _CHEAP_MEASUREMENT
     return {"curve": "steps", "num_curve_nets": _STEP_NETS} if few and cheap else {"curve": "epochs"}
 
 

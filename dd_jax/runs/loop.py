@@ -16,20 +16,21 @@ from dd_jax.evaluation import Evaluation, evaluate
 from dd_jax.inner import on_one, replicate
 from dd_jax.methods import Method
 from dd_jax.models import check_fits
+from dd_jax.renamed import renamed
 from dd_jax.runs import checkpoint
 from dd_jax.runs.artefact import holds, save_distilled
-from dd_jax.runs.board import Board, board, check_board
 from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, read_metrics, truncate_metrics
 from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps, start_state
 from dd_jax.runs.estimates import check_memory, peak_memory
 from dd_jax.runs.feeds import Arrays
-from dd_jax.runs.guard import FACTOR, MAX_ROLLBACKS, Good, collapsed, good_state, slowed
 from dd_jax.runs.interrupts import stop_requests
+from dd_jax.runs.metrics import rollback_metrics, training_metrics, validation_metrics
 from dd_jax.runs.pictures import save_frame
 from dd_jax.runs.processes import agree, lost_processes, on_first
 from dd_jax.runs.progress import note, progress
 from dd_jax.runs.provenance import provenance
-from dd_jax.runs.rows import rollback_row, training_rows, validation_row
+from dd_jax.runs.rollback import FACTOR, MAX_ROLLBACKS, Good, collapsed, good_state, with_smaller_rate
+from dd_jax.runs.tensorboard import TensorBoard, check_tensorboard, open_tensorboard
 from dd_jax.seeds import check_seed, key_of_seed
 from dd_jax.types import Dataset, DistilledData
 
@@ -84,11 +85,12 @@ class Progress(NamedTuple):
     seconds: jax.Array
 
 
+@renamed(num_steps="num_outer_steps", data="dataset")
 def distill(
     method: Method,
-    data: Dataset,
+    dataset: Dataset,
     *,
-    num_steps: int,
+    num_outer_steps: int,
     seed: int = 0,
     out: str | Path | None = None,
     eval_every: int | None = None,
@@ -99,14 +101,14 @@ def distill(
     max_rollbacks: int = MAX_ROLLBACKS,
     tensorboard: bool = False,
 ) -> Run:
-    """Run `num_steps` outer steps of `method` on `data` and return the distilled set that was best on validation.
+    """Run `num_outer_steps` of `method` on `dataset` and return the distilled set that was best on validation.
 
     out: the run directory; the same call with the same `out` continues a run that was cut short, to the same bits,
         and returns at once when it is finished. A start that fails leaves nothing there. None keeps everything in
         memory.
     seed: from 0 to 2**63 - 1; each gives a run of its own.
-    eval_every: outer steps between two looks at validation; None for twenty looks over the run.
-    num_eval_nets: networks trained at each look.
+    eval_every: outer steps between two validations; None for twenty over the run.
+    num_eval_nets: networks trained at each validation.
     record: further entries for the recorded configuration; a run is resumed only where they are the same.
     devices: how many devices share the work of an outer step; None for as many as make it faster. The result is the
         same but for float rounding.
@@ -117,19 +119,19 @@ def distill(
     DivergedError if it diverges once more (the last good checkpoint stays); RunError if `out`
     holds another configuration or can't be written; RunInterrupted on Ctrl-C, after a checkpoint.
     """
-    if num_steps < 0 or max_rollbacks < 0 or num_eval_nets < 1 or (eval_every is not None and eval_every < 1):
+    if num_outer_steps < 0 or max_rollbacks < 0 or num_eval_nets < 1 or (eval_every is not None and eval_every < 1):
         raise OptionError(
-            "num_steps and max_rollbacks must be at least 0, num_eval_nets and eval_every at least 1; found "
-            f"{num_steps}, {max_rollbacks}, {num_eval_nets} and {eval_every}."
+            "num_outer_steps and max_rollbacks must be at least 0, num_eval_nets and eval_every at least 1; found "
+            f"{num_outer_steps}, {max_rollbacks}, {num_eval_nets} and {eval_every}."
         )
     seed = check_seed(seed)
-    check_fits(method.model, data.train, data.num_classes)
+    check_fits(method.model, dataset.train, dataset.num_classes)
     if tensorboard:
-        check_board()
-    eval_every = eval_every or max(1, num_steps // 20)
+        check_tensorboard()
+    eval_every = eval_every or max(1, num_outer_steps // 20)
     config = {
-        **run_config(method, data),
-        "num_outer_steps": num_steps,
+        **run_config(method, dataset),
+        "num_outer_steps": num_outer_steps,
         "seed": seed,
         "eval_every": eval_every,
         "num_eval_nets": num_eval_nets,
@@ -140,30 +142,30 @@ def distill(
         stack.enter_context(lost_processes())
         mesh = mesh_for(method, devices)
         directory = on_first(lambda: stack.enter_context(open_run(out, config))) if out is not None else None
-        loop = _Loop(method, data, num_steps, seed, eval_every, num_eval_nets, max_rollbacks, directory, mesh)
+        loop = _Loop(method, dataset, num_outer_steps, seed, eval_every, num_eval_nets, max_rollbacks, directory, mesh)
         stack.callback(loop.arrays.close)
         stop = stack.enter_context(stop_requests())
         loop.restore()
         if tensorboard and directory is not None:
-            loop.board = stack.enter_context(board(directory.path / "tensorboard", loop.step))
-        loop.run(stack.enter_context(progress(num_steps, loop.step, show_progress)), stop)
+            loop.tensorboard = stack.enter_context(open_tensorboard(directory.path / "tensorboard", loop.step))
+        loop.run(stack.enter_context(progress(num_outer_steps, loop.step, show_progress)), stop)
         return loop.result()
 
 
-def run_config(method: Method, data: Dataset) -> dict[str, Any]:
+def run_config(method: Method, dataset: Dataset) -> dict[str, Any]:
     """What tells one run from another, as plain values."""
     return {
         "method": {"name": method.name, **method.hyperparameters},
         "model": {"name": method.model.name, **method.model.settings},
-        "dataset": {"name": data.name, "fingerprint": data.fingerprint, **_streamed(data)},
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint, **_streamed(dataset)},
     }
 
 
-def _streamed(data: Dataset) -> dict[str, int]:
+def _streamed(dataset: Dataset) -> dict[str, int]:
     """How a training split that isn't all in memory is read; nothing for one that is."""
-    if data.stream is None:
+    if dataset.stream is None:
         return {}
-    return {"resident_images": len(data.train.labels), "steps_of_a_part": data.stream.window}
+    return {"resident_images": len(dataset.train.labels), "steps_of_a_part": dataset.stream.window}
 
 
 class _Loop:
@@ -172,8 +174,8 @@ class _Loop:
     def __init__(
         self,
         method,
-        data,
-        num_steps,
+        dataset,
+        num_outer_steps,
         seed,
         eval_every,
         num_eval_nets,
@@ -181,21 +183,21 @@ class _Loop:
         directory: RunDirectory | None,
         mesh,
     ):
-        self.method, self.data, self.directory, self.mesh = method, data, directory, mesh
+        self.method, self.dataset, self.directory, self.mesh = method, dataset, directory, mesh
         self.max_rollbacks, self.seed = max_rollbacks, seed
-        self.num_steps, self.eval_every, self.num_eval_nets = num_steps, eval_every, num_eval_nets
+        self.num_outer_steps, self.eval_every, self.num_eval_nets = num_outer_steps, eval_every, num_eval_nets
         init_key, self.key = jax.random.split(key_of_seed(seed))
-        state = start_state(method, init_key, data, num_steps, mesh)
+        state = start_state(method, init_key, dataset, num_outer_steps, mesh)
         best = Best(_arrays(method.distilled(on_one(state))), jnp.float32(-1), jnp.int32(0))
         self.progress = Progress(state, best, good_state(on_one(state), 0, 0), jnp.float32(0))
         self.key = replicate(self.key, mesh)
-        self.arrays = Arrays(method, data, seed, num_steps, mesh)
-        self.step, self.looked = 0, False
+        self.arrays = Arrays(method, dataset, seed, num_outer_steps, mesh)
+        self.step, self.validated = 0, False
         self.history: list[dict[str, Any]] = []
         self.pending: list[Any] = []  # infos of the steps since the last row of metrics
         self.saved_at = self.clock = time.monotonic()
         self.before = 0.0
-        self.board: Board | None = None
+        self.tensorboard: TensorBoard | None = None
 
     def restore(self) -> None:
         """Go on where the newest intact checkpoint is, if there is one."""
@@ -206,7 +208,7 @@ class _Loop:
         if found and jax.process_count() > 1:
             shared = {name: on_one(replicate(getattr(self.progress, name), self.mesh)) for name in ("best", "good")}
             self.progress = self.progress._replace(**shared)
-        self.looked = bool(found)
+        self.validated = bool(found)
         if found:
             on_first(self._mend_set)
 
@@ -234,21 +236,21 @@ class _Loop:
         self.history = read_metrics(self.directory.metrics_path)
         for line in restored.notes:
             note(line)
-        note(f"Resuming {self.directory.path} at step {self.step} of {self.num_steps}.")
+        note(f"Resuming {self.directory.path} at step {self.step} of {self.num_outer_steps}.")
 
     def run(self, show: Callable[..., None], stop: Callable[[], bool]) -> None:
         """Outer steps until the end, or until asked to stop."""
-        if self.step < self.num_steps:
+        if self.step < self.num_outer_steps:
             first = self.arrays.at(self.step)
             ahead = self.arrays.window_bytes
             check_memory(self.method, self.mesh, self.key, self.progress.state, first, ahead)
         pace = Pace()
-        if not self.looked:
-            self.look(show)
-        while self.step < self.num_steps:
-            to_look = self.eval_every - self.step % self.eval_every
-            left = self.arrays.left(self.step) or to_look
-            count = pace.start(min(to_look, left, self.num_steps - self.step))
+        if not self.validated:
+            self.validate(show)
+        while self.step < self.num_outer_steps:
+            to_validation = self.eval_every - self.step % self.eval_every
+            left = self.arrays.left(self.step) or to_validation
+            count = pace.start(min(to_validation, left, self.num_outer_steps - self.step))
             count, stopping, saving = agree(count, stop(), time.monotonic() - self.saved_at > _CHECKPOINT_SECONDS)
             if stopping:
                 self.save()
@@ -269,8 +271,8 @@ class _Loop:
             self.step += count
             self.pending.append(infos)
             show(self.step, **self._shown(infos))
-            if self.step % self.eval_every == 0 or self.step == self.num_steps:
-                self.look(show)
+            if self.step % self.eval_every == 0 or self.step == self.num_outer_steps:
+                self.validate(show)
             elif saving:
                 self.save()
 
@@ -283,22 +285,22 @@ class _Loop:
                 self.save()
             raise
 
-    def look(self, show: Callable[..., None]) -> None:
+    def validate(self, show: Callable[..., None]) -> None:
         """Evaluate on validation, keep the set if it is the best so far, and checkpoint."""
         distilled = self.method.distilled(on_one(self.progress.state))
         found = evaluate(
             distilled,
             self.method.model,
-            self.data,
+            self.dataset,
             num_nets=self.num_eval_nets,
-            split="validation" if len(self.data.validation.labels) else "train",
+            split="validation" if len(self.dataset.validation.labels) else "train",
             seed=_VALIDATION_SEED,
             pretrained=self.method.pretrained,
             part="selection",
             num_curve_nets=0,
         )
         best = float(self.progress.best.accuracy)
-        if collapsed(found, best, self.data.num_classes):
+        if collapsed(found, best, self.dataset.num_classes):
             self.go_back(self.step, f"Validation accuracy fell from {best:.1%} to {found.score:.1%}")
             return
         if found.score > best:
@@ -313,10 +315,10 @@ class _Loop:
         """Go on from the last good state with a smaller outer rate; DivergedError if that can't help any more."""
         good = self.progress.good
         first = int(good.step)
-        if futile or self.method.slower is None or good.rollbacks >= self.max_rollbacks:
+        if futile or self.method.scale_learning_rate is None or good.rollbacks >= self.max_rollbacks:
             self._stop_diverged(step, why)
-        assert self.method.slower is not None
-        good = slowed(good, self.method.slower)
+        assert self.method.scale_learning_rate is not None
+        good = with_smaller_rate(good, self.method.scale_learning_rate)
         rate = FACTOR ** int(good.rollbacks)
         text = f"{why} at outer step {step}: back to step {first}, with {rate:g} of the outer learning rate."
         note(text)
@@ -325,7 +327,7 @@ class _Loop:
         self.step, self.pending = first, []
         self.history = [row for row in self.history if row["step"] <= first]
         on_first(lambda: self._drop_after(first))
-        self.save(event=rollback_row(first, int(good.rollbacks), text))
+        self.save(event=rollback_metrics(first, int(good.rollbacks), text))
 
     def _drop_after(self, step: int) -> None:
         """Remove what was written after `step`; the checkpoints first, as they want the metrics up to them."""
@@ -336,30 +338,30 @@ class _Loop:
     def save(
         self,
         found: Evaluation | None = None,
-        looked_at: DistilledData | None = None,
+        validated: DistilledData | None = None,
         event: Mapping[str, Any] | None = None,
     ) -> None:
         """Write metrics, checkpoint and artefact, in an order that any kill leaves consistent."""
-        rows = training_rows(self.step, self.pending, max(1, self.num_steps // _ROWS))
+        rows = training_metrics(self.step, self.pending, max(1, self.num_outer_steps // _ROWS))
         self.pending = []
         if found is not None:
-            rows.append(validation_row(self.step, found, self.seconds, peak_memory()))
+            rows.append(validation_metrics(self.step, found, self.seconds, peak_memory()))
         if event is not None:
             rows.append(dict(event))
         self.history += rows
         self.progress = self.progress._replace(seconds=jnp.float32(self.seconds))
-        on_first(lambda: self._write(rows, looked_at))
+        on_first(lambda: self._write(rows, validated))
         self.saved_at = time.monotonic()
 
-    def _write(self, rows: list[dict[str, Any]], looked_at: DistilledData | None) -> None:
+    def _write(self, rows: list[dict[str, Any]], validated: DistilledData | None) -> None:
         if self.directory is not None:
-            if looked_at is not None:
-                save_frame(self.directory.figures / "evolution", self.step, self._whole(looked_at))
-                if self.board is not None:
-                    self.board.picture(self.step, self._whole(looked_at))
+            if validated is not None:
+                save_frame(self.directory.figures / "evolution", self.step, self._whole(validated))
+                if self.tensorboard is not None:
+                    self.tensorboard.picture(self.step, self._whole(validated))
             append_metrics(self.directory, rows)
-            if self.board is not None:
-                self.board.rows(rows)
+            if self.tensorboard is not None:
+                self.tensorboard.metrics(rows)
             checkpoint.save(self.directory.checkpoints, self.step, self.progress)
             save_distilled(self.directory.distilled, self.best(), self._provenance())
 
@@ -374,7 +376,7 @@ class _Loop:
 
     def _whole(self, distilled: DistilledData) -> DistilledData:
         """A set with everything that a user of it needs."""
-        return dataclasses.replace(distilled, transform=self.data.transform, class_names=self.data.class_names)
+        return dataclasses.replace(distilled, transform=self.dataset.transform, class_names=self.dataset.class_names)
 
     def _shown(self, infos: Any) -> dict[str, float]:
         """What the progress display tells of the last of these steps."""
@@ -398,17 +400,17 @@ class _Loop:
 
     def _stopped(self) -> str:
         where = f"; the same command continues it ({self.directory.path})" if self.directory else ""
-        return f"Stopped at outer step {self.step} of {self.num_steps}{where}."
+        return f"Stopped at outer step {self.step} of {self.num_outer_steps}{where}."
 
     def _nets(self) -> int:
-        """Networks at a look: fewer than asked for where the init is fixed, or few are kept to choose by."""
-        looks = [row["validation_nets"] for row in self.history if "validation_nets" in row]
-        return looks[-1] if looks else self.num_eval_nets
+        """Networks at a validation: fewer than asked for where the init is fixed, or few are kept to choose by."""
+        validations = [row["validation_nets"] for row in self.history if "validation_nets" in row]
+        return validations[-1] if validations else self.num_eval_nets
 
     def _provenance(self) -> dict[str, Any]:
         best = self.progress.best
         return {
-            **run_config(self.method, self.data),
+            **run_config(self.method, self.dataset),
             "validation": {"accuracy": float(best.accuracy), "nets": self._nets(), "step": int(best.step)},
             "outer_steps_done": self.step,
             "outer_seed": self.seed,

@@ -26,8 +26,8 @@ from dd_jax.runs.kernel_presets import KERNEL_PRESETS
 from dd_jax.runs.matching_presets import MATCHING_PRESETS
 from dd_jax.runs.networks import smoke_networks
 
-_FIXED: dict[str, Any] = {"num_steps": 1, "num_epochs": 3, "init": "fixed", "num_inits": 1}
-_RANDOM: dict[str, Any] = {"num_steps": 10, "num_epochs": 3, "init": "random"}
+_FIXED: dict[str, Any] = {"num_batches": 1, "num_epochs": 3, "init": "fixed", "num_inits": 1}
+_RANDOM: dict[str, Any] = {"num_batches": 10, "num_epochs": 3, "init": "random"}
 
 _PAPER = UnrolledOptions(
     batch_size=1024,
@@ -45,7 +45,7 @@ _CIFAR10_PAPER: dict[str, Any] = {"init_step_size": 0.001, "decay_every": 40 * 4
 
 # Networks that are good already and adapt: few steps, images that start as k-means centres of the new set.
 _ADAPT: dict[str, Any] = {
-    "num_steps": 10,
+    "num_batches": 10,
     "num_epochs": 3,
     "num_inits": 1,
     "init_images": "kmeans",
@@ -55,11 +55,11 @@ _ADAPT: dict[str, Any] = {
     "step_size_rate": 0.1,
     "smoothing": 1.0,
 }
-_ADAPT_PAPER: dict[str, Any] = {"num_steps": 10, "num_epochs": 3, "num_inits": 4}
+_ADAPT_PAPER: dict[str, Any] = {"num_batches": 10, "num_epochs": 3, "num_inits": 4}
 
 # One step: a hundred images, ten of each class.
 _ATTACK: dict[str, Any] = {
-    "num_steps": 1,
+    "num_batches": 1,
     "num_epochs": 1,
     "images_per_class": 10,
     "num_inits": 4,
@@ -72,13 +72,13 @@ _ATTACK: dict[str, Any] = {
     "b1": 0.5,
     "clip_norm": None,
 }
-_ATTACK_PAPER: dict[str, Any] = {"num_steps": 1, "num_epochs": 1, "images_per_class": 10, "num_inits": 4,
+_ATTACK_PAPER: dict[str, Any] = {"num_batches": 1, "num_epochs": 1, "images_per_class": 10, "num_inits": 4,
                                  "attack_class": 0, "target_class": 1, "attack_labels": "own",
                                  "learning_rate": 0.02}  # fmt: skip
 
 # One image of each class in each of three steps on a known AlexNet with a new, empty last layer.
 _ALEXNET: dict[str, Any] = {
-    "num_steps": 1,
+    "num_batches": 1,
     "num_epochs": 3,
     "init": "fixed",
     "num_inits": 1,
@@ -177,7 +177,7 @@ def _alexnet_paper(experiment: Experiment, epoch: int) -> Experiment:
 
 
 PRESETS: Mapping[str, Experiment] = {
-    "digits": _with(Experiment(num_outer_steps=1000), num_steps=1, num_epochs=10, **_OURS_DIGITS),
+    "digits": _with(Experiment(num_outer_steps=1000), num_batches=1, num_epochs=10, **_OURS_DIGITS),
     "digits-dm": dataclasses.replace(_DIGITS, method=_DIGITS_DM, num_outer_steps=300),
     "digits-dc": dataclasses.replace(_DIGITS, method=_DIGITS_DC, num_outer_steps=200),
     "digits-gcond": Experiment(
@@ -198,13 +198,13 @@ PRESETS: Mapping[str, Experiment] = {
     **KERNEL_PRESETS,
     "mnist-fixed-init": _with(_MNIST, **_FIXED, **_OURS_FIXED, num_outer_steps=80_000),
     "mnist-random-init": _with(_MNIST, **_RANDOM, **_OURS_RANDOM, num_outer_steps=5_000, num_eval_nets=50),
-    "cifar10-fixed-init": _with(_CIFAR10, **_FIXED | {"num_steps": 10}, **_OURS_FIXED | {"init_step_size": 0.02}),
+    "cifar10-fixed-init": _with(_CIFAR10, **_FIXED | {"num_batches": 10}, **_OURS_FIXED | {"init_step_size": 0.02}),
     "cifar10-random-init": _with(
         _CIFAR10, **_RANDOM, **_OURS_RANDOM | {"init_step_size": 0.05, "learning_rate": 0.0045}
     ),
     "mnist-fixed-init-paper": _with(_MNIST, _PAPER, **_FIXED),
     "mnist-random-init-paper": _with(_MNIST, _PAPER, **_RANDOM),
-    "cifar10-fixed-init-paper": _with(_CIFAR10, _PAPER, **_FIXED | {"num_steps": 10}, **_CIFAR10_PAPER),
+    "cifar10-fixed-init-paper": _with(_CIFAR10, _PAPER, **_FIXED | {"num_batches": 10}, **_CIFAR10_PAPER),
     "cifar10-random-init-paper": _with(_CIFAR10, _PAPER, **_RANDOM, **_CIFAR10_PAPER),
     **_adaptations("mnist-to-usps", _USPS, 8),
     **_adaptations("usps-to-mnist", _FROM_USPS, 59),

@@ -28,6 +28,7 @@ from dd_jax.inner import (
     trainer,
 )
 from dd_jax.models import Model, check_fits
+from dd_jax.renamed import renamed
 from dd_jax.runs.directory import open_run, refuse_difference
 from dd_jax.runs.files import disk_errors, plain, write_bytes
 from dd_jax.runs.interrupts import stop_requests
@@ -40,9 +41,10 @@ from dd_jax.types import Batch, Dataset, Networks, Params, Pretrained
 from dd_jax.values import quick_jit, with_numbers, without_numbers
 
 
+@renamed(data="dataset")
 def pretrain(
     model: Model,
-    data: Dataset,
+    dataset: Dataset,
     *,
     num_nets: int = 200,
     num_held_out: int = 20,
@@ -52,7 +54,7 @@ def pretrain(
     devices: int | None = None,
     show_progress: bool = True,
 ) -> Pretrained:
-    """Train networks from random weights on the training split of `data`, and keep them in the file `out`.
+    """Train networks from random weights on the training split of `dataset`, and keep them in the file `out`.
 
     num_nets, num_held_out: networks to distil with, and others to judge on, each with its own weights and minibatches.
     training: how; None for three epochs of Adam.
@@ -65,19 +67,19 @@ def pretrain(
     """
     if jax.process_count() > 1:
         raise OptionError("Networks are pretrained by one process; it uses all devices of its machine.")
-    if data.stream is not None:
+    if dataset.stream is not None:
         raise OptionError("Networks are pretrained on images that are all in memory: leave out resident_images.")
-    training = in_epochs(training or Training(), len(data.train.labels))
+    training = in_epochs(training or Training(), len(dataset.train.labels))
     if num_nets < 1 or num_held_out < 0:
         raise OptionError(f"num_nets must be at least 1 and num_held_out at least 0; found {num_nets}, {num_held_out}.")
     seed = check_seed(seed)
-    check_fits(model, data.train, data.num_classes)
+    check_fits(model, dataset.train, dataset.num_classes)
     _check_known(model)
     trainer(model.apply, training)  # raises what is wrong with its settings
     out = Path(out).expanduser().absolute()
     config = plain(
         {
-            "dataset": {"name": data.name, "fingerprint": data.fingerprint},
+            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
             "model": {"name": model.name, **model.settings},
             "training": training_record(dataclasses.asdict(training)),
             "seed": seed,
@@ -98,7 +100,7 @@ def pretrain(
         missing = [job for job in wanted if not _file(folder, *job).is_file()]
         if len(missing) < len(wanted):
             note(f"{len(wanted) - len(missing)} of {len(wanted)} networks are there; training the others.")
-        crew = _Crew(model, data, training, seed, device_mesh(devices), len(missing))
+        crew = _Crew(model, dataset, training, seed, device_mesh(devices), len(missing))
         with progress(len(wanted), len(wanted) - len(missing), show_progress) as show:
             done = len(wanted) - len(missing)
             for start in range(0, len(missing), crew.size):
@@ -118,7 +120,7 @@ def pretrain(
                     )
                 done += len(jobs)
                 show(done, accuracy=float(accuracies[: len(jobs)].mean()))
-        made = _join(folder, wanted, model, data, config, out)
+        made = _join(folder, wanted, model, dataset, config, out)
     shutil.rmtree(folder)
     return made
 
@@ -129,18 +131,18 @@ class _Crew:
     def __init__(
         self,
         model: Model,
-        data: Dataset,
+        dataset: Dataset,
         training: Training,
         seed: int,
         mesh: Mesh | None,
         most: int,
     ):
-        self.model, self.data, self.mesh = model, data, mesh
+        self.model, self.dataset, self.mesh = model, dataset, mesh
         self.epochs, self.key = training.epochs, key_of_seed(seed)
         self.training, numbers = without_numbers(training, TRAINING_NUMBERS)
         per_device = nets_at_once(jax.eval_shape(model.init, self.key)) or 1
         self.size = max(1, min(per_device * (1 if mesh is None else mesh.size), most))
-        self.numbers, self.real, self.transform = replicate((numbers, data.train, data.transform), mesh)
+        self.numbers, self.real, self.transform = replicate((numbers, dataset.train, dataset.transform), mesh)
 
     def train(self, jobs: list[tuple[str, int]], stop, folder: Path) -> tuple[Networks, np.ndarray]:
         """The networks of `jobs` after training, and their accuracies on test; whatever fills the group comes after."""
@@ -155,7 +157,7 @@ class _Crew:
             jax.block_until_ready(states.epoch)
         networks = jax.tree.map(np.asarray, states.network)
         devices = 1 if self.mesh is None else self.mesh.size
-        return networks, evaluate_networks(networks, self.model, self.data, devices=devices).accuracies
+        return networks, evaluate_networks(networks, self.model, self.dataset, devices=devices).accuracies
 
     def _key(self, part: str, index: int) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(self.key, PARTS.index(part)), index)
@@ -244,7 +246,7 @@ def _keep(path: Path, params: Any, accuracy: float) -> None:
         write_bytes(path, buffer.getvalue())
 
 
-def _join(folder, wanted, model, data, config, out) -> Pretrained:
+def _join(folder, wanted, model, dataset, config, out) -> Pretrained:
     """All the parts as one file."""
     template = jax.eval_shape(model.init, jax.random.key(0))
     networks, accuracies = {}, {}
@@ -259,7 +261,7 @@ def _join(folder, wanted, model, data, config, out) -> Pretrained:
                     leaf[i] = stored[str(number)]
         networks[part] = jax.tree.unflatten(jax.tree.structure(template), leaves)
     about = Pretrained(
-        f"{data.name}-{model.name}",
+        f"{dataset.name}-{model.name}",
         model.name,
         models.architecture(model),
         model.image_shape,

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dd_jax.errors import OptionError, unknown_name
+from dd_jax.renamed import renamed
 from dd_jax.synthetic.base import Synthetic, unbounded
 from dd_jax.synthetic.initial import check_init_images, initial_images
 from dd_jax.synthetic.order import ORDERS, batch_of_step
@@ -21,9 +22,10 @@ class StepBatches(NamedTuple):
     raw_step_sizes: Float[Array, " unrolled"]
 
 
+@renamed(num_steps="num_batches")
 def step_batches(
     num_classes: int,
-    num_steps: int = 10,
+    num_batches: int = 10,
     num_epochs: int = 3,
     images_per_class: int = 1,
     init_images: str = "noise",
@@ -43,7 +45,7 @@ def step_batches(
     Raises OptionError for counts below one, a step size that is not positive, or an unknown `init_images` or `order`.
     Source: Wang et al. 2018, section 3.4 and Algorithm 1; softplus from the released code.
     """
-    counts = {"num_steps": num_steps, "num_epochs": num_epochs, "images_per_class": images_per_class}
+    counts = {"num_batches": num_batches, "num_epochs": num_epochs, "images_per_class": images_per_class}
     for name, count in counts.items():
         if count < 1:
             raise OptionError(f"{name} must be at least 1, but is {count}.")
@@ -56,13 +58,13 @@ def step_batches(
         raise unknown_name("order", order, ORDERS)
     labels = np.repeat(np.arange(num_classes, dtype=np.int32), images_per_class)
     taught = labels if relabelled is None else np.where(labels == relabelled[0], np.int32(relabelled[1]), labels)
-    all_labels = np.broadcast_to(taught, (num_steps, len(labels)))
+    all_labels = np.broadcast_to(taught, (num_batches, len(labels)))
 
     def init(key: jax.Array, dataset: Dataset) -> StepBatches:
-        total = num_steps * num_epochs
+        total = num_batches * num_epochs
         sizes = init_step_size * init_step_decay ** (np.arange(total) / max(total - 1, 1))
         raw = jnp.asarray(inverse_softplus(sizes), jnp.float32)
-        return StepBatches(initial_images(key, dataset, labels, num_steps, init_images), raw)
+        return StepBatches(initial_images(key, dataset, labels, num_batches, init_images), raw)
 
     def batch(learnable: StepBatches, key: jax.Array, t: jax.Array) -> Batch:
         return batch_of_step(learnable.images, jnp.asarray(all_labels), order, key, t)
@@ -71,7 +73,7 @@ def step_batches(
         sizes = jax.nn.softplus(learnable.raw_step_sizes)
         return DistilledData({"images": learnable.images}, jnp.asarray(all_labels), sizes)
 
-    return Synthetic(init, batch, decode, unbounded, num_steps * num_epochs)
+    return Synthetic(init, batch, decode, unbounded, num_batches * num_epochs)
 
 
 def inverse_softplus(values: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:

@@ -114,7 +114,7 @@ def presets_table() -> str:
         if experiment.pretrained:
             words.insert(0, f"`{Path(experiment.pretrained).name}`")
         if "num_epochs" in options:
-            words.insert(0, f"{options['num_steps']} × {options['num_epochs']} steps")
+            words.insert(0, f"{options['num_batches']} × {options['num_epochs']} steps")
         paper = "yes" if f"{name}-paper" in PRESETS else ""
         cells = [experiment.dataset, experiment.model or "mlp", f"`{method}`", ", ".join(words)]
         return [option_name(name), *cells, f"{experiment.num_outer_steps:,}", paper]

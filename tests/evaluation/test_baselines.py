@@ -73,7 +73,7 @@ def test_more_images_per_class_than_there_are():
 
 
 def test_as_distilled_puts_the_classes_in_order(digits):
-    shape = coresets.SetShape(num_steps=2, num_epochs=3, images_per_class=2)
+    shape = coresets.SetShape(num_batches=2, num_epochs=3, images_per_class=2)
     images = np.arange(10 * 4.0).reshape(10, 4, 1, 1, 1) * np.ones((1, 1, 8, 8, 1))
     found = coresets.as_distilled(images, shape, 0.3, Protocol(init="fixed"))
     assert found.images.shape == (2, 20, 8, 8, 1)

@@ -85,7 +85,7 @@ def test_networks_are_trained_on_the_edges_too(distilled, model):
 
 
 def test_the_network_that_is_kept_is_the_best_on_validation_along_the_way(distilled, model, data):
-    """On validation the best of the looks is found, and never less than without keeping it."""
+    """On validation the best of the validations is found, and never less than without keeping it."""
     options = {"num_nets": 4, "num_curve_nets": 4, "split": "validation"}
     wild = dataclasses.replace(QUICK, learning_rate=0.5)
     last = dd.evaluate(distilled, model, data, protocol=wild, **options)

@@ -40,7 +40,7 @@ def test_alexnet_learns_from_one_image_per_class(tmp_path):
     save_file(state | {f"{n}.bias": np.zeros(s[0], np.float32) for n, s in SHAPES.items()}, tmp_path / "alexnet.pth")
     out = tmp_path / "run"
     argv = ["--dataset", f"npz:{tmp_path / 'gratings.npz'}", "--model", "alexnet", "--init", "fixed"]
-    argv += ["--num-steps", "1", "--num-epochs", "2", "--remat", "none"]
+    argv += ["--num-batches", "1", "--num-epochs", "2", "--remat", "none"]
     argv += ["--pretrained", str(tmp_path / "alexnet.pth"), "--batch-size", "2", "--init-step-size", "0.001"]
     argv += ["--init-images", "mean", "--augment", "resized_crop_flip", "--num-outer-steps", "1", "--num-nets", "1"]
     assert main(["distill", *argv, "--no-baselines", "--out", str(out)]) == 0

@@ -18,7 +18,7 @@ import dd_jax as dd
 FOLDER = Path(__file__).parents[2] / "experiments"
 # What a script does is tested here; networks, methods and several devices have tests of their own.
 SMALL_NET = ["--model", "mlp:hidden=(8,)"]
-SHORT = ["--num-steps", "2", "--num-epochs", "2", "--remat", "none"]  # of methods that unroll
+SHORT = ["--num-batches", "2", "--num-epochs", "2", "--remat", "none"]  # of methods that unroll
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -18,7 +18,7 @@ import dd_jax as dd
 from dd_jax.runs import loop
 from dd_jax.runs.directory import read_metrics
 
-OPTIONS = {"num_steps": 6, "eval_every": 2, "num_eval_nets": 2, "seed": 3, "show_progress": False}
+OPTIONS = {"num_outer_steps": 6, "eval_every": 2, "num_eval_nets": 2, "seed": 3, "show_progress": False}
 CLOCKS = ("seconds", "memory")  # what a machine, and not the run, decides of a row of metrics
 
 
@@ -38,7 +38,7 @@ def without_clocks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class Outcome(NamedTuple):
-    """What a run leaves behind. chosen: the sets that a look at validation chose, in order."""
+    """What a run leaves behind. chosen: the sets that a validation chose, in order."""
 
     distilled: bytes
     metrics: list[dict[str, Any]]
@@ -134,12 +134,12 @@ def little_data() -> dd.Dataset:
 def little_method(data: dd.Dataset, **changes: Any) -> Any:
     """A method whose steps take a moment."""
     model = dd.models.mlp(data, hidden=(8,))
-    options = {"num_steps": 1, "num_epochs": 2, "num_inits": 1, "batch_size": 16, "init_images": "noise", **changes}
+    options = {"num_batches": 1, "num_epochs": 2, "num_inits": 1, "batch_size": 16, "init_images": "noise", **changes}
     return dd.methods.unrolled(model, **options)
 
 
 class Toy(NamedTuple):
-    """The state of a method that learns nothing. steps: taken so far; rate: 1 until it is slowed."""
+    """The state of a method that learns nothing. steps: taken so far; rate: 1 until it is made smaller."""
 
     images: jax.Array
     steps: jax.Array
@@ -153,12 +153,12 @@ class ToyInfo(NamedTuple):
 def toy_method(data: dd.Dataset, stumbles_at: int = -1) -> Any:
     """As `little_method`, but what it does is noise: it compiles in no time.
 
-    stumbles_at: the step, from 0, after which its loss is no number as long as it wasn't slowed.
+    stumbles_at: the step, from 0, after which its loss is no number as long as its rate is 1.
     """
     template = little_method(data)
     labels, sizes = jnp.arange(data.num_classes)[None], jnp.full(1, 0.1)
 
-    def init(key, data, num_steps):
+    def init(key, data, num_outer_steps):
         images = jax.random.normal(key, (1, data.num_classes, *data.image_shape))
         return Toy(images, jnp.int32(0), jnp.float32(1))
 
@@ -170,20 +170,22 @@ def toy_method(data: dd.Dataset, stumbles_at: int = -1) -> Any:
     def distilled(state):
         return dd.DistilledData({"images": state.images}, labels, sizes)
 
-    def slower(state, factor):
+    def scale_learning_rate(state, factor):
         return state._replace(rate=state.rate * factor)
 
-    return template._replace(name="toy", init=init, step=step, distilled=distilled, slower=slower)
+    return template._replace(
+        name="toy", init=init, step=step, distilled=distilled, scale_learning_rate=scale_learning_rate
+    )
 
 
-def toy_looks(patch: Any = None) -> None:
-    """From now on, or for as long as `patch` lasts, looks measure the images' size, which grows, and no accuracy."""
+def toy_validation(patch: Any = None) -> None:
+    """From now on, or while `patch` lasts, validation measures the images' size, which grows, and no accuracy."""
 
-    def look(distilled, *_, split="validation", **__):
+    def validate(distilled, *_, split="validation", **__):
         value = 0.5 + 0.1 * float(np.abs(np.asarray(distilled.images)).mean())
         return dd.Evaluation(np.array([value]), np.zeros(4), np.zeros((0, 1)), split)
 
-    (patch or pytest.MonkeyPatch()).setattr(loop, "evaluate", look)
+    (patch or pytest.MonkeyPatch()).setattr(loop, "evaluate", validate)
 
 
 jax.config.update("jax_numpy_rank_promotion", "raise")  # as in the other tests, for scripts that import this

@@ -13,13 +13,13 @@ from dd_jax.errors import DataError, RunError
 from dd_jax.runs import checkpoint
 from dd_jax.runs.directory import read_metrics
 from dd_jax.runs.export.contents import read_contents
+from dd_jax.runs.load_run import load_run
 from dd_jax.runs.report.read import read_run
-from dd_jax.runs.reuse import load_run
 
 
 @pytest.fixture(scope="module")
 def halfway(little, small, tmp_path_factory):
-    """A run that was killed after its third look: newest checkpoint at step 4 of 6."""
+    """A run that was killed after its third validation: newest checkpoint at step 4 of 6."""
     out = tmp_path_factory.mktemp("halfway") / "run"
     save, saves = checkpoint.save, itertools.count()
 

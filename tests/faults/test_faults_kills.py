@@ -15,8 +15,8 @@ from little_runs import (
     before_every_change,
     bits,
     run,
-    toy_looks,
     toy_method,
+    toy_validation,
     uninterrupted,
     without_clocks,
 )
@@ -77,11 +77,11 @@ def seen(little, small, tmp_path_factory):
 
 
 def ended(state: Path) -> bool:
-    return (state / "checkpoints" / f"step_{OPTIONS['num_steps']:08d}").exists()
+    return (state / "checkpoints" / f"step_{OPTIONS['num_outer_steps']:08d}").exists()
 
 
 def check_what_is_left(state: Path, chosen: tuple[bytes, ...], had: bool) -> bool:
-    """Whether there is a set, and there must be if it had one; it is whole, and one that a look chose."""
+    """Whether there is a set, and there must be if it had one; it is whole, and one that a validation chose."""
     read_metrics(state / "metrics.jsonl")
     if not (state / "distilled" / "distilled.json").exists():
         assert not had, "the set is lost"
@@ -143,9 +143,9 @@ def test_killed_within_a_line_of_metrics_it_ends_with_the_same_bits(seen, little
 
 @pytest.fixture
 def toy(small):
-    """A method that learns nothing, and looks that measure nothing: what is left of a run is its files."""
+    """A method that learns nothing, and validations that measure nothing: what is left of a run is its files."""
     with pytest.MonkeyPatch.context() as patch:
-        toy_looks(patch)
+        toy_validation(patch)
         yield toy_method(small)
 
 
@@ -180,7 +180,7 @@ def test_killed_while_it_goes_back_it_ends_with_the_same_bits(toy, small, tmp_pa
 IMPORTS = """
 import os, sys, orbax.checkpoint
 from pathlib import Path
-from little_runs import before_every_change, little_data, little_method, run, toy_looks, toy_method
+from little_runs import before_every_change, little_data, little_method, run, toy_validation, toy_method
 """
 SCRIPT = f"""
 {IMPORTS}
@@ -188,7 +188,7 @@ out, kind, steps, every, kill_at = Path(sys.argv[1]), sys.argv[2], *map(int, sys
 data, changes = little_data(), 0
 method = little_method(data) if kind == "little" else toy_method(data)
 if kind == "toy":
-    toy_looks()
+    toy_validation()
 
 def count(event, path):
     global changes
@@ -199,7 +199,7 @@ def count(event, path):
         print("busy", flush=True)
 
 with before_every_change(out, count):
-    run(method, data, out, num_steps=steps, eval_every=every)
+    run(method, data, out, num_outer_steps=steps, eval_every=every)
 """
 
 
@@ -217,7 +217,7 @@ def test_a_process_that_is_killed_leaves_what_the_states_say(start, little, smal
     with before_every_change(tmp_path / "counted", lambda event, path: changes.append(event)):
         run(little, small, tmp_path / "counted")
     for kill_at in (len(changes) // 2, len(changes) // 4):
-        process = start(out, "little", OPTIONS["num_steps"], OPTIONS["eval_every"], kill_at)
+        process = start(out, "little", OPTIONS["num_outer_steps"], OPTIONS["eval_every"], kill_at)
         errors = process.communicate()[1]
         assert process.returncode == -signal.SIGKILL, errors[-2000:]
         had = check_what_is_left(out, whole.chosen, had)
@@ -236,7 +236,7 @@ def test_kills_at_random_moments(start, toy, small, tmp_path, request):
     """Five, or as many as --kills says: that nothing is lost wherever a kill comes is what the states above prove."""
     kills, seed = request.config.getoption("kills"), 20261121
     steps, every = 50 + 5 * kills, 1
-    whole = uninterrupted(toy, small, tmp_path / "whole", num_steps=steps, eval_every=every)
+    whole = uninterrupted(toy, small, tmp_path / "whole", num_outer_steps=steps, eval_every=every)
     draw, out, had = random.Random(seed), tmp_path / "killed", False
     for _ in range(kills):
         process, wait = start(out, "toy", steps, every), draw.uniform(0.0, 0.6)
@@ -248,7 +248,7 @@ def test_kills_at_random_moments(start, toy, small, tmp_path, request):
         assert process.returncode == -signal.SIGKILL
         had = check_what_is_left(out, whole.chosen, had)
     assert had
-    run(toy, small, out, num_steps=steps, eval_every=every)
+    run(toy, small, out, num_outer_steps=steps, eval_every=every)
     assert_same(out, whole)
 
 
@@ -257,7 +257,7 @@ def test_kills_at_random_moments(start, toy, small, tmp_path, request):
 
 @pytest.mark.slow
 def test_a_second_process_is_refused_at_once_and_the_first_goes_on(start, toy, small, tmp_path):
-    options = {"num_steps": 40, "eval_every": 1}
+    options = {"num_outer_steps": 40, "eval_every": 1}
     whole = uninterrupted(toy, small, tmp_path / "whole", **options)
     first = start(tmp_path / "run", "toy", *options.values())
     busy(first)
@@ -273,7 +273,7 @@ def test_a_second_process_is_refused_at_once_and_the_first_goes_on(start, toy, s
 
 @pytest.mark.slow
 def test_the_directory_of_a_process_that_was_killed_is_free(start, toy, small, tmp_path):
-    options = {"num_steps": 40, "eval_every": 1}
+    options = {"num_outer_steps": 40, "eval_every": 1}
     first = start(tmp_path, "toy", *options.values())
     busy(first)
     with pytest.raises(dd.RunError, match="in use"):

@@ -30,17 +30,17 @@ def network(name: str) -> tuple[models.Model, Params]:
 
 
 @functools.cache
-def problem(name: str, num_epochs: int, num_steps: int, remat: str, order: str = "fixed"):
+def problem(name: str, num_epochs: int, num_batches: int, remat: str, order: str = "fixed"):
     """A jitted outer loss with its hypergradient in float64, and a generic point."""
     model, params = network(name)
-    synthetic = step_batches(3, num_steps=num_steps, num_epochs=num_epochs, init_step_size=0.05, order=order)
+    synthetic = step_batches(3, num_batches=num_batches, num_epochs=num_epochs, init_step_size=0.05, order=order)
     params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), params)
     generator = np.random.default_rng(1)
     images, labels = generator.normal(size=(32, *model.image_shape)), generator.integers(0, 3, 32)
     real = Batch(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
     learnable = StepBatches(
-        jnp.asarray(generator.normal(size=(num_steps, 3, *model.image_shape))),
-        jnp.asarray(np.linspace(-3.0, -2.0, num_steps * num_epochs)),
+        jnp.asarray(generator.normal(size=(num_batches, 3, *model.image_shape))),
+        jnp.asarray(np.linspace(-3.0, -2.0, num_batches * num_epochs)),
     )
     objective = outer_loss(model, lambda key: params, synthetic, remat)
     return jax.jit(jax.value_and_grad(lambda learnable: objective(learnable, jax.random.key(2), real))), learnable
@@ -49,10 +49,10 @@ def problem(name: str, num_epochs: int, num_steps: int, remat: str, order: str =
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("remat", ["none", "steps"])
 @pytest.mark.parametrize(
-    ("name", "num_steps", "num_epochs"), [("mlp", 1, 1), ("mlp", 1, 3), *((name, 10, 3) for name in SMALL)]
+    ("name", "num_batches", "num_epochs"), [("mlp", 1, 1), ("mlp", 1, 3), *((name, 10, 3) for name in SMALL)]
 )
-def test_equals_central_finite_differences(name, num_steps, num_epochs, remat):
-    check_by_differences(*problem(name, num_epochs, num_steps, remat))
+def test_equals_central_finite_differences(name, num_batches, num_epochs, remat):
+    check_by_differences(*problem(name, num_epochs, num_batches, remat))
 
 
 @pytest.mark.slow

@@ -27,25 +27,25 @@ def mlp():
     return model, jax.jit(model.init)(jax.random.key(1)), batch
 
 
-def allocated(model, params, batch, num_steps, remat):
+def allocated(model, params, batch, num_inner_steps, remat):
     """Bytes of temporaries in the compiled hypergradient, without the batches that are its arguments."""
 
     def outer(params, images):
-        batches = Batch(images, jnp.broadcast_to(batch.labels, (num_steps, *batch.labels.shape)))
-        trained = unroll(model.apply, params, batches, gradient_descent(jnp.full((num_steps,), 0.1)), remat=remat)
+        batches = Batch(images, jnp.broadcast_to(batch.labels, (num_inner_steps, *batch.labels.shape)))
+        trained = unroll(model.apply, params, batches, gradient_descent(jnp.full((num_inner_steps,), 0.1)), remat=remat)
         return batch_loss(model.apply)(trained, batch)
 
-    images = jax.ShapeDtypeStruct((num_steps, *batch.images.shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((num_inner_steps, *batch.images.shape), jnp.float32)
     compiled = jax.jit(jax.grad(outer)).lower(params, images).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.parametrize("remat", ["none", "steps", "nested"])
 def test_the_estimate_is_hardly_below_and_not_far_above_what_is_allocated(mlp, remat):
-    for num_steps in (30, 120):
-        found = allocated(*mlp, num_steps, remat)
-        said = unroll_memory(mlp[0].apply, *mlp[1:], num_steps, remat)
-        assert 0.8 < said / found < 2.5, (num_steps, said, found)
+    for num_inner_steps in (30, 120):
+        found = allocated(*mlp, num_inner_steps, remat)
+        said = unroll_memory(mlp[0].apply, *mlp[1:], num_inner_steps, remat)
+        assert 0.8 < said / found < 2.5, (num_inner_steps, said, found)
 
 
 def test_rematerialised_unrolls_are_smaller_and_grow_less(mlp):
@@ -60,20 +60,20 @@ def test_no_steps_need_nothing(mlp):
     assert unroll_memory(mlp[0].apply, *mlp[1:], 0, "none") == 0
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, 3, 7, 30, 1000])
-def test_segments_cover_the_unroll(num_steps):
-    count, length = memory.segments(num_steps)
-    assert 0 <= num_steps - count * length < length
-    assert count + length <= 2 * num_steps**0.5 + 2
+@pytest.mark.parametrize("num_inner_steps", [1, 2, 3, 7, 30, 1000])
+def test_segments_cover_the_unroll(num_inner_steps):
+    count, length = memory.segments(num_inner_steps)
+    assert 0 <= num_inner_steps - count * length < length
+    assert count + length <= 2 * num_inner_steps**0.5 + 2
 
 
 def test_batches_that_are_made_in_the_step_never_exist_all_at_once(mlp):
     """Each a changed copy of the same images: 48 steps more need no more memory than a few batches."""
     model, params, batch = mlp
 
-    def allocated(num_steps, within):
-        keys = jax.random.split(jax.random.key(0), num_steps)
-        rule = gradient_descent(jnp.full((num_steps,), 0.1))
+    def allocated(num_inner_steps, within):
+        keys = jax.random.split(jax.random.key(0), num_inner_steps)
+        rule = gradient_descent(jnp.full((num_inner_steps,), 0.1))
 
         def loss(images):
             def changed(key):
@@ -123,7 +123,8 @@ import json, jax, jax.numpy as jnp, dd_jax as dd, numpy as np
 from pathlib import Path
 from dd_jax.models import Shapes
 model = dd.models.lenet(Shapes((28, 28, 1), 10))
-method = dd.methods.unrolled(model, num_steps=10, num_epochs=100, num_inits=4, init_images="noise", init_step_size=0.01)
+options = {"num_epochs": 100, "num_inits": 4, "init_images": "noise", "init_step_size": 0.01}
+method = dd.methods.unrolled(model, num_batches=10, **options)
 images = np.random.default_rng(0).random((400, 28, 28, 1), np.float32)
 data = dd.dataset_from_arrays(images, np.arange(400) % 10)
 state = method.init(jax.random.key(0), data, 1)

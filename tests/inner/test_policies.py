@@ -15,7 +15,7 @@ from dd_jax.errors import OptionError
 from dd_jax.inner import AUGMENTS, SMOOTH_AUGMENTS, Training, augment, fit, policies, siamese
 from dd_jax.inner.pixel_operations import OPERATIONS
 from dd_jax.inner.policies import POLICIES, amount_of
-from dd_jax.methods.drawing import check_drawing
+from dd_jax.methods.sampling import check_sampling
 from dd_jax.types import Batch
 
 KINDS = tuple(POLICIES)
@@ -253,7 +253,7 @@ def test_trainings_take_them_and_methods_do_not(kind, pixels):
         siamese(jax.random.key(0), pixels, kind)
     options = types.SimpleNamespace(num_inits=1, batch_size=1, augment=kind, over_inits="auto")
     with pytest.raises(OptionError, match=f"Unknown augment '{kind}'"):
-        check_drawing(options)
+        check_sampling(options)
 
 
 def test_a_training_changes_its_images_in_the_model_space_of_their_transform(pixels, only):

@@ -1,4 +1,4 @@
-"""Momentum, Adam, looks and windows: values by hand or by PyTorch's rule in NumPy, hypergradients by differences."""
+"""Momentum, Adam, intermediate losses and windows: values by hand or PyTorch's rule, hypergradients by differences."""
 
 import functools
 
@@ -11,14 +11,14 @@ import pytest
 from dd_jax import models
 from dd_jax.errors import OptionError
 from dd_jax.inner import (
-    Looks,
+    IntermediateLoss,
     Window,
     adam,
     batch_loss,
     gradient_descent,
     momentum,
     unroll,
-    unroll_with_looks,
+    unroll_with_losses,
 )
 from dd_jax.types import Batch
 
@@ -208,21 +208,21 @@ def test_batches_that_are_made_in_the_step_are_the_same_batches(remat):
 
 
 @pytest.mark.parametrize("rule", ["descent", "momentum of each step"])
-def test_looks_are_the_losses_of_shorter_runs(rule):
+def test_intermediate_losses_are_those_of_shorter_runs(rule):
     """After steps 2, 4 and 6, each with its hypergradient."""
     params, images, sizes, momenta, real = point()
 
-    def looks(images, sizes):
-        look = Looks(lambda theta: batch_loss(MODEL.apply)(theta, real), 2)
-        return unroll_with_looks(MODEL.apply, params, batches(images), RULES[rule](sizes, momenta), look)
+    def losses(images, sizes):
+        every_two = IntermediateLoss(lambda theta: batch_loss(MODEL.apply)(theta, real), 2)
+        return unroll_with_losses(MODEL.apply, params, batches(images), RULES[rule](sizes, momenta), every_two)
 
     def shorter(count, images, sizes):
         first = jax.tree.map(lambda leaf: leaf[:count], (batches(images), sizes, momenta))
         theta = unroll(MODEL.apply, params, first[0], RULES[rule](*first[1:]))
         return theta, batch_loss(MODEL.apply)(theta, real)
 
-    theta, found = jax.jit(looks)(images, sizes)
-    jacobian = jax.jit(jax.jacrev(lambda *learnt: looks(*learnt)[1], (0, 1)))(images, sizes)
+    theta, found = jax.jit(losses)(images, sizes)
+    jacobian = jax.jit(jax.jacrev(lambda *learnt: losses(*learnt)[1], (0, 1)))(images, sizes)
     for i, count in enumerate((2, 4, 6)):
         expected = jax.jit(functools.partial(shorter, count))(images, sizes)
         np.testing.assert_allclose(found[i], expected[1], rtol=1e-12)
@@ -272,4 +272,6 @@ def test_what_does_not_fit_is_refused():
             unroll(MODEL.apply, params, batches(images), rule, window=window)
     for every in (0, 4):
         with pytest.raises(OptionError, match=f"every so many of {T} steps, a divisor, not {every}"):
-            unroll_with_looks(MODEL.apply, params, batches(images), rule, Looks(lambda _: jnp.float32(0), every))
+            unroll_with_losses(
+                MODEL.apply, params, batches(images), rule, IntermediateLoss(lambda _: jnp.float32(0), every)
+            )

@@ -24,9 +24,9 @@ def linear(digits) -> dd.models.Model:
     return dd.models.mlp(digits, hidden=())
 
 
-def run(method, data, num_steps, seed=1):
-    state = method.init(jax.random.key(0), data, num_steps)
-    keys = jax.random.split(jax.random.key(seed), num_steps)
+def run(method, data, num_outer_steps, seed=1):
+    state = method.init(jax.random.key(0), data, num_outer_steps)
+    keys = jax.random.split(jax.random.key(seed), num_outer_steps)
     return all_steps(method.step, keys, state, method.arrays(data))
 
 
@@ -121,13 +121,14 @@ def test_the_set_names_its_protocol(digits, digits_mlp):
     assert protocol(protocol="idc").name == "idc"
 
 
-def test_slower_and_hyperparameters(digits, digits_mlp):
+def test_scale_learning_rate_and_hyperparameters(digits, digits_mlp):
     method = distribution_matching(digits_mlp, augment="none", batch_size=8)
     assert json.loads(json.dumps(method.hyperparameters)) == method.hyperparameters
     state, arrays = method.init(jax.random.key(0), digits, 5), method.arrays(digits)
     key = jax.random.key(1)
     moves = [
-        method.step(key, s, arrays)[0].learnable.images - s.learnable.images for s in (state, method.slower(state, 0.5))
+        method.step(key, s, arrays)[0].learnable.images - s.learnable.images
+        for s in (state, method.scale_learning_rate(state, 0.5))
     ]
     np.testing.assert_allclose(moves[1], 0.5 * moves[0], rtol=1e-2, atol=1e-5)
 
@@ -158,8 +159,8 @@ def test_it_runs_and_is_judged_by_its_protocol(digits, digits_mlp, tmp_path, mon
     monkeypatch.setitem(dd.PROTOCOLS, "dc", quick)
     method = distribution_matching(digits_mlp, augment="none", learning_rate=0.05, batch_size=32)
     options = {"out": tmp_path / "run", "num_eval_nets": 2, "eval_every": 20, "show_progress": False}
-    whole = dd.distill(method, digits, num_steps=40, **options)
-    again = dd.distill(method, digits, num_steps=40, **options)
+    whole = dd.distill(method, digits, num_outer_steps=40, **options)
+    again = dd.distill(method, digits, num_outer_steps=40, **options)
     np.testing.assert_array_equal(whole.distilled.images, again.distilled.images)
     loaded = dd.load_distilled(tmp_path / "run")
     assert loaded.protocol == Protocol("dc", order="random")

@@ -20,7 +20,7 @@ from dd_jax.types import Protocol
 # its programs.
 SMALL: dict[str, dict[str, Any]] = {
     "unrolled": {
-        "num_steps": 2, "num_epochs": 1, "num_inits": 1, "batch_size": 8,
+        "num_batches": 2, "num_epochs": 1, "num_inits": 1, "batch_size": 8,
         "discount": 0.9, "smoothing": 1.0, "step_smoothing": 1.0, "schedule": "step",
     },
     "gradient_matching": {
@@ -68,7 +68,7 @@ def build(tiny, graph):
 
 def a_round(method: Method, data: dd.Dataset, seed: int, learning_rate: float = 0.01) -> dd.DistilledData:
     """A run, its evaluation and some baselines."""
-    run = dd.distill(method, data, num_steps=3, seed=seed, eval_every=2, num_eval_nets=2, show_progress=False)
+    run = dd.distill(method, data, num_outer_steps=3, seed=seed, eval_every=2, num_eval_nets=2, show_progress=False)
     protocol = None
     if run.distilled.protocol.from_scratch and not method.model.kernel:
         protocol = dataclasses.replace(QUICK, learning_rate=learning_rate)
@@ -96,7 +96,7 @@ def test_other_pretrained_networks_of_the_same_shapes_compile_nothing(tiny, tmp_
         nets = dd.pretrain(model, tiny, seed=seed, out=tmp_path / f"{seed}.safetensors", **few,
                            training=dd.Training(epochs=1, batch_size=16, learning_rate=0.01 * (1 + seed)))  # fmt: skip
         method = dd.methods.unrolled(model, pretrained=nets, **SMALL["unrolled"])
-        run = dd.distill(method, tiny, num_steps=2, num_eval_nets=2, show_progress=False)
+        run = dd.distill(method, tiny, num_outer_steps=2, num_eval_nets=2, show_progress=False)
         dd.evaluate(run.distilled, model, tiny, pretrained=nets)
         if seed == 0:
             assert "jit(run_steps)" in compilations
@@ -245,7 +245,7 @@ def test_a_number_that_enters_gives_what_one_that_is_compiled_in_gives(name, bui
 @every
 def test_a_run_that_is_cut_off_resumes_to_the_same_bits_and_is_told_from_others(name, build, tmp_path):
     method, data = build(name)
-    options = {"num_steps": 4, "eval_every": 2, "num_eval_nets": 2, "show_progress": False}
+    options = {"num_outer_steps": 4, "eval_every": 2, "num_eval_nets": 2, "show_progress": False}
     cut, whole = cut_and_whole(method, data, tmp_path, 2, **options)
     for field, array in whole.distilled.arrays.items():
         np.testing.assert_array_equal(cut.distilled.arrays[field], array)
@@ -259,12 +259,12 @@ def test_a_run_that_is_cut_off_resumes_to_the_same_bits_and_is_told_from_others(
 
 
 @every
-def test_slower_is_half_the_way(name, build):
+def test_half_the_learning_rate_is_half_the_way(name, build):
     method, data = build(name)
     state, arrays = method.init(jax.random.key(0), data, 3), method.arrays(data)
-    assert method.slower is not None
+    assert method.scale_learning_rate is not None
     moves = []
-    for start in (state, method.slower(state, 0.5)):
+    for start in (state, method.scale_learning_rate(state, 0.5)):
         after = one_step(method.step, jax.random.key(1), start, arrays)[0].learnable
         moves.append(jax.tree.leaves(jax.tree.map(lambda a, b: np.asarray(a - b), after, state.learnable)))
     assert max(abs(leaf).max() for leaf in moves[0]) > 0

@@ -13,7 +13,7 @@ from dd_jax.methods import unrolled
 from dd_jax.runs.feeds import Arrays
 from dd_jax.types import Feed
 
-SMALL = {"images_per_class": 1, "num_steps": 1, "num_epochs": 1, "num_inits": 1, "batch_size": 16}
+SMALL = {"images_per_class": 1, "num_batches": 1, "num_epochs": 1, "num_inits": 1, "batch_size": 16}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_streamed_dataset_gives_every_window_another_part(streamed, network):
 def test_a_streamed_run_goes_on_to_the_same_bits(streamed, network, tmp_path):
     """Cut in the middle of a window, with dispatches of other lengths."""
     data, method = _with_stream(streamed, streamed.stream._replace(window=4)), unrolled(network, **SMALL)
-    cut, whole = cut_and_whole(method, data, tmp_path, 6, num_steps=12, eval_every=3, num_eval_nets=1)
+    cut, whole = cut_and_whole(method, data, tmp_path, 6, num_outer_steps=12, eval_every=3, num_eval_nets=1)
     np.testing.assert_array_equal(cut.distilled.images, whole.distilled.images)
     assert [row["loss"] for row in cut.history if "loss" in row] == [r["loss"] for r in whole.history if "loss" in r]
 
@@ -89,7 +89,7 @@ def test_what_can_not_be_read_costs_no_work(streamed, network, tmp_path):
         return streamed.stream.read(seed, number)
 
     data = _with_stream(streamed, streamed.stream._replace(window=4, read=reading))
-    method, options = unrolled(network, **SMALL), {"num_steps": 12, "eval_every": 12, "num_eval_nets": 1}
+    method, options = unrolled(network, **SMALL), {"num_outer_steps": 12, "eval_every": 12, "num_eval_nets": 1}
     with pytest.raises(DataError, match="the disk is gone"):
         dd.distill(method, data, out=tmp_path / "run", **options)
     run = dd.distill(method, data, out=tmp_path / "run", **options)
@@ -100,13 +100,13 @@ def test_what_can_not_be_read_costs_no_work(streamed, network, tmp_path):
 
 def test_windows_that_are_read_ahead_count_as_memory(streamed, network, monkeypatch):
     method = unrolled(network, **SMALL)
-    need = dd.estimate(method, streamed, num_steps=1)
+    need = dd.estimate(method, streamed, num_outer_steps=1)
     part = streamed.stream.read(0, 0)
-    less = dd.estimate(method, _with_stream(streamed, None), num_steps=1)
+    less = dd.estimate(method, _with_stream(streamed, None), num_outer_steps=1)
     assert need.program_memory - less.program_memory == sum(array.nbytes for array in part)
     monkeypatch.setattr("dd_jax.runs.estimates.free_memory", lambda: need.program_memory - 1)
     with pytest.raises(OptionError, match="An outer step needs"):
-        dd.distill(method, streamed, num_steps=1)
+        dd.distill(method, streamed, num_outer_steps=1)
 
 
 def test_runs_on_other_parts_are_other_runs(streamed, network):

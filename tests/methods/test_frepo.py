@@ -110,8 +110,8 @@ def test_a_run_learns_resumes_and_is_judged_by_its_protocol(digits, digits_mlp, 
     monkeypatch.setitem(dd.PROTOCOLS, "frepo", quick)
     method = frepo(digits_mlp, **SMALL | {"batch_size": 256})
     options = {"out": tmp_path / "run", "num_eval_nets": 2, "eval_every": 40, "show_progress": False}
-    whole = dd.distill(method, digits, num_steps=80, **options)
-    again = dd.distill(method, digits, num_steps=80, **options)
+    whole = dd.distill(method, digits, num_outer_steps=80, **options)
+    again = dd.distill(method, digits, num_outer_steps=80, **options)
     np.testing.assert_array_equal(whole.distilled.labels, again.distilled.labels)
     losses = [row["loss"] for row in whole.history if "loss" in row]
     assert np.mean(losses[-20:]) < np.mean(losses[:10]) - 0.01
@@ -122,13 +122,13 @@ def test_a_run_learns_resumes_and_is_judged_by_its_protocol(digits, digits_mlp, 
     np.testing.assert_array_equal(found.accuracies, other.accuracies)
 
 
-def test_hyperparameters_are_plain_and_slower_is_slower(digits, digits_mlp):
+def test_hyperparameters_are_plain_and_the_learning_rate_is_scaled(digits, digits_mlp):
     method = frepo(digits_mlp, **SMALL)
     assert json.loads(json.dumps(method.hyperparameters)) == method.hyperparameters
     state, arrays = method.init(jax.random.key(0), digits, 5), method.arrays(digits)
     moves = [
         one_step(method.step, jax.random.key(1), s, arrays)[0].learnable.images - s.learnable.images
-        for s in (state, method.slower(state, 0.5))
+        for s in (state, method.scale_learning_rate(state, 0.5))
     ]
     np.testing.assert_allclose(moves[1], 0.5 * moves[0], rtol=1e-2, atol=1e-5)
 

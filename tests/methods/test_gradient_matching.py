@@ -25,11 +25,11 @@ from dd_jax.types import Batch, Protocol
 SMALL = {"images_per_class": 2, "batch_size": 8, "num_matches": 3, "inner_epochs": 2}
 
 
-def states(method, data, num_steps):
+def states(method, data, num_outer_steps):
     """The states before and after each of some outer steps, and the infos."""
     arrays, before = first_arrays(method, data), one_step._cache_size()
-    found, infos = [method.init(jax.random.key(0), data, num_steps)], []
-    for i in range(num_steps):
+    found, infos = [method.init(jax.random.key(0), data, num_outer_steps)], []
+    for i in range(num_outer_steps):
         state, info = one_step(method.step, jax.random.fold_in(jax.random.key(1), i), found[-1], arrays)
         found.append(state)
         infos.append(info)
@@ -171,8 +171,8 @@ def test_a_stored_image_is_several(tiny, model):
     assert not np.array_equal(found[0].learnable.stored, found[-1].learnable.stored)
 
 
-def learnt(options, model, data, num_steps=2):
-    return states(gradient_matching(model, **SMALL, **options), data, num_steps)[0][-1].learnable
+def learnt(options, model, data, num_outer_steps=2):
+    return states(gradient_matching(model, **SMALL, **options), data, num_outer_steps)[0][-1].learnable
 
 
 def test_a_step_class_by_class_is_the_joint_one_but_for_momentum(model, tiny):
@@ -265,7 +265,7 @@ def test_experts_are_read_for_some_lives_at_a_time(model, tiny, tmp_path):
     for life in range(3):
         np.testing.assert_array_equal(jax.tree.leaves(found[3 * life + 1].networks)[-1], leaf[life])
     few = method._replace(feed=method.feed._replace(window=3))
-    cut, whole = cut_and_whole(few, tiny, tmp_path, 4, num_steps=8, eval_every=2, num_eval_nets=1)
+    cut, whole = cut_and_whole(few, tiny, tmp_path, 4, num_outer_steps=8, eval_every=2, num_eval_nets=1)
     np.testing.assert_array_equal(cut.distilled.images, whole.distilled.images)
 
 
@@ -289,7 +289,7 @@ def test_labels_are_learnt_at_a_rate_of_their_own_and_arrive(model, tiny, tmp_pa
     assert np.abs(fast.label_logits - start.label_logits).max() > 0.01
     method = gradient_matching(model, **SMALL, learn_labels=True, label_learning_rate=5.0)
     run = dd.distill(
-        method, tiny, num_steps=4, eval_every=2, num_eval_nets=2, show_progress=False, out=tmp_path / "run"
+        method, tiny, num_outer_steps=4, eval_every=2, num_eval_nets=2, show_progress=False, out=tmp_path / "run"
     )
     loaded = dd.load_distilled(tmp_path / "run")
     assert loaded.labels.shape == (1, 6, 3)
@@ -333,12 +333,12 @@ def test_hyperparameters_are_json_and_say_the_loops(model):
     assert again.hyperparameters == method.hyperparameters
 
 
-def test_slower(model, tiny):
+def test_scale_learning_rate(model, tiny):
     method = gradient_matching(model, **SMALL)
     state, arrays = method.init(jax.random.key(0), tiny, 5), method.arrays(tiny)
     moves = [
         one_step(method.step, jax.random.key(1), s, arrays)[0].learnable.images - s.learnable.images
-        for s in (state, method.slower(state, 0.5))
+        for s in (state, method.scale_learning_rate(state, 0.5))
     ]
     np.testing.assert_allclose(moves[1], 0.5 * moves[0], rtol=1e-2, atol=1e-6)
 
@@ -347,7 +347,7 @@ def test_a_run_resumes_with_its_networks_and_names_its_protocol(model, tiny, tmp
     quick = dd.Training(epochs=5, batch_size=16, learning_rate=0.1, optimiser="sgd", drop_last=False)
     monkeypatch.setitem(dd.PROTOCOLS, "dc", quick)
     method = gradient_matching(model, **SMALL)
-    options = {"num_steps": 8, "eval_every": 4, "num_eval_nets": 2, "show_progress": False}
+    options = {"num_outer_steps": 8, "eval_every": 4, "num_eval_nets": 2, "show_progress": False}
     runs = cut_and_whole(method, tiny, tmp_path, step=4, **options)  # amid the life of a network
     assert [row.get("loss") for row in runs[0].history] == [row.get("loss") for row in runs[1].history]
     np.testing.assert_array_equal(runs[0].distilled.images, runs[1].distilled.images)

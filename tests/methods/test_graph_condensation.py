@@ -39,11 +39,11 @@ def model(data) -> dd.models.Model:
     return dd.models.gcn(data, hidden=4)
 
 
-def states(method, data, num_steps):
+def states(method, data, num_outer_steps):
     """The states before and after each of some outer steps, and the infos."""
     arrays, before = method.arrays(data), one_step._cache_size()
-    found, infos = [method.init(jax.random.key(0), data, num_steps)], []
-    for i in range(num_steps):
+    found, infos = [method.init(jax.random.key(0), data, num_outer_steps)], []
+    for i in range(num_outer_steps):
         state, info = one_step(method.step, jax.random.fold_in(jax.random.key(1), i), found[-1], arrays)
         found.append(state)
         infos.append(info)
@@ -247,7 +247,7 @@ def test_a_run_resumes_to_the_same_bits_and_leaves_a_graph(model, data, tmp_path
     quick = dd.Training(epochs=5, batch_size=100, learning_rate=0.1, drop_last=False, dropout=0.5, keep="best")
     monkeypatch.setitem(dd.PROTOCOLS, "gcond", quick)
     method = graph_condensation(model, **SMALL)
-    options = {"num_steps": 8, "eval_every": 4, "num_eval_nets": 2, "show_progress": False}
+    options = {"num_outer_steps": 8, "eval_every": 4, "num_eval_nets": 2, "show_progress": False}
     runs = cut_and_whole(method, data, tmp_path, step=4, **options)  # amid the life of a network
     assert [row.get("loss") for row in runs[0].history] == [row.get("loss") for row in runs[1].history]
     kept = dd.load_distilled(tmp_path / "cut")
@@ -262,13 +262,13 @@ def test_a_run_resumes_to_the_same_bits_and_leaves_a_graph(model, data, tmp_path
     assert kept.protocol == Protocol("gcond", order="random")
 
 
-def test_slower(model, data):
+def test_scale_learning_rate(model, data):
     method = graph_condensation(model, **SMALL)
     state, arrays = method.init(jax.random.key(0), data, 5), method.arrays(data)
     moves = [
         one_step(method.step, jax.random.key(1), s, arrays)[0].learnable.edges[0]["kernel"]
         - s.learnable.edges[0]["kernel"]
-        for s in (state, method.slower(state, 0.5))
+        for s in (state, method.scale_learning_rate(state, 0.5))
     ]
     np.testing.assert_allclose(moves[1], 0.5 * moves[0], rtol=1e-2, atol=1e-6)
 
@@ -287,10 +287,10 @@ def test_images_are_no_graph_and_graphs_no_images(model, data, digits):
         np.random.default_rng(0).uniform(size=(30, 1, 1, 6)), np.arange(30) % 3, name="dots"
     )
     with pytest.raises(DataError, match="dots has no graph: take one such as 'cora'"):
-        dd.distill(graph_condensation(model, **SMALL), pixels, num_steps=1, show_progress=False)
-    method = dd.methods.unrolled(dd.models.mlp(data), num_steps=1, num_epochs=1)
+        dd.distill(graph_condensation(model, **SMALL), pixels, num_outer_steps=1, show_progress=False)
+    method = dd.methods.unrolled(dd.models.mlp(data), num_batches=1, num_epochs=1)
     with pytest.raises(DataError, match="graph is a graph, and this method learns images: take graph_condensation"):
-        dd.distill(method, data, num_steps=1, show_progress=False)
+        dd.distill(method, data, num_outer_steps=1, show_progress=False)
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_35_nodes_of_cora_train_a_network_as_the_paper_says():
     data = dd.load_dataset("cora")
     model = dd.models.gcn(data)
     run = dd.distill(
-        graph_condensation(model), data, num_steps=800, eval_every=400, num_eval_nets=1, show_progress=False
+        graph_condensation(model), data, num_outer_steps=800, eval_every=400, num_eval_nets=1, show_progress=False
     )
     found = dd.evaluate(run.distilled, model, data, num_nets=3, num_curve_nets=0)
     assert found.mean > 0.78  # 79.8 ± 1.3 in the paper

@@ -120,14 +120,14 @@ def test_the_order_of_what_is_learnt_shows_in_accuracy(digits, wide):
 def test_a_run_resumes_to_the_same_bits_and_its_set_keeps_soft_labels(digits, wide, tmp_path):
     method = kernel_inducing_points(wide, **SMALL)
     options = {"eval_every": 10, "show_progress": False}
-    whole = dd.distill(method, digits, num_steps=20, **options)
+    whole = dd.distill(method, digits, num_outer_steps=20, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         module = __import__("dd_jax.runs.loop", fromlist=["stop_requests"])
         patch.setattr(module, "stop_requests", _stop_after(2))
         with pytest.raises(KeyboardInterrupt):
-            dd.distill(method, digits, num_steps=20, out=tmp_path / "run", **options)
-    resumed = dd.distill(method, digits, num_steps=20, out=tmp_path / "run", **options)
+            dd.distill(method, digits, num_outer_steps=20, out=tmp_path / "run", **options)
+    resumed = dd.distill(method, digits, num_outer_steps=20, out=tmp_path / "run", **options)
     np.testing.assert_array_equal(whole.distilled.images, resumed.distilled.images)
     np.testing.assert_array_equal(whole.distilled.labels, resumed.distilled.labels)
 
@@ -182,18 +182,18 @@ def test_what_goes_with_what_is_said(digits, digits_mlp, wide):
     with pytest.raises(OptionError, match="has no epochs, but num_epochs is 3"):
         dd.evaluate(distilled, wide, digits, num_epochs=3)
     with pytest.raises(OptionError, match="has no weights to take steps with"):
-        dd.distill(dd.methods.unrolled(wide, num_steps=1), digits, num_steps=1, show_progress=False)
+        dd.distill(dd.methods.unrolled(wide, num_batches=1), digits, num_outer_steps=1, show_progress=False)
     with pytest.raises(DataError, match="images"):
         dd.evaluate(distilled, dd.models.infinite_mlp(dd.models.Shapes((4, 4, 1), 10)), digits)
 
 
-def test_hyperparameters_are_plain_and_slower_is_slower(digits, wide):
+def test_hyperparameters_are_plain_and_the_learning_rate_is_scaled(digits, wide):
     method = kernel_inducing_points(wide, **SMALL)
     assert json.loads(json.dumps(method.hyperparameters)) == method.hyperparameters
     state, arrays = method.init(jax.random.key(0), digits, 5), method.arrays(digits)
     moves = [
         one_step(method.step, jax.random.key(1), s, arrays)[0].learnable.images - s.learnable.images
-        for s in (state, method.slower(state, 0.5))
+        for s in (state, method.scale_learning_rate(state, 0.5))
     ]
     np.testing.assert_allclose(moves[1], 0.5 * moves[0], rtol=1e-2, atol=1e-6)
 
@@ -236,5 +236,5 @@ def test_mnist(images_per_class, least):
     some = dd.types.Batch(data.train.images[:10_000], data.train.labels[:10_000])
     data = dd.types.dataclasses.replace(data, train=some)
     method = kernel_inducing_points(dd.models.infinite_mlp(data), images_per_class=images_per_class)
-    run = dd.distill(method, data, num_steps=300, eval_every=100, show_progress=False)
+    run = dd.distill(method, data, num_outer_steps=300, eval_every=100, show_progress=False)
     assert dd.evaluate(run.distilled, method.model, data).mean >= least

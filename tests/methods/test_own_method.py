@@ -74,15 +74,15 @@ def test_the_command_line_takes_it_through_everything(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     argv = ["distill", "--method", "pull", "--model", "mlp:hidden=(8,)", "--strength", "0.2", "--num-outer-steps", "40",
             "--eval-every", "10", "--num-eval-nets", "2", "--num-nets", "2", "--no-baselines"]  # fmt: skip
-    look = loop._Loop.look
+    validate = loop._Loop.validate
 
     def stops(self, show):
-        look(self, show)
+        validate(self, show)
         if self.step == 20:
             raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Loop, "look", stops)
+        patch.setattr(loop._Loop, "validate", stops)
         with pytest.raises(SystemExit):
             main(argv)
     assert main(argv) == 0

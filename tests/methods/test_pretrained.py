@@ -13,12 +13,12 @@ from dd_jax.errors import DataError, OptionError
 from dd_jax.evaluation import evaluate_networks
 from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
 from dd_jax.inner import Training, cross_entropy, init_distribution, pretrained_init
-from dd_jax.methods.drawing import minibatch
+from dd_jax.methods.sampling import minibatch
 from dd_jax.methods.unrolled import RealAndNetworks, outer_loss, protocol_of, relabelling, unrolled
 from dd_jax.synthetic import step_batches
 from dd_jax.types import Batch, Protocol
 
-SMALL = {"num_steps": 2, "num_epochs": 2, "batch_size": 12, "init_step_size": 0.1, "init_images": "noise"}
+SMALL = {"num_batches": 2, "num_epochs": 2, "batch_size": 12, "init_step_size": 0.1, "init_images": "noise"}
 ATTACK = {"attack_class": 2, "target_class": 7}
 
 
@@ -111,7 +111,7 @@ def test_images_of_the_attacked_class_count_as_often_as_is_said(nets, digits, di
 
 
 def test_inner_steps_see_the_labels_that_are_told(digits):
-    synthetic = step_batches(10, num_steps=2, relabelled=(2, 7))
+    synthetic = step_batches(10, num_batches=2, relabelled=(2, 7))
     learnable = synthetic.init(jax.random.key(0), digits)
     batch = synthetic.batch(learnable, jax.random.key(1), jnp.int32(1))
     np.testing.assert_array_equal(batch.labels, [0, 1, 7, 3, 4, 5, 6, 7, 8, 9])
@@ -206,10 +206,10 @@ def test_baselines_of_pretrained_networks(nets, digits, digits_mlp, monkeypatch)
 @pytest.mark.slow
 def test_an_attack_on_held_out_networks_succeeds_where_real_images_fail(nets, digits, digits_mlp):
     method = unrolled(
-        digits_mlp, pretrained=nets, num_steps=1, num_epochs=1, images_per_class=2, num_inits=2, batch_size=256,
+        digits_mlp, pretrained=nets, num_batches=1, num_epochs=1, images_per_class=2, num_inits=2, batch_size=256,
         init_images="mean", init_step_size=0.1, learning_rate=0.05, **ATTACK,
     )  # fmt: skip
-    run = dd.distill(method, digits, num_steps=600, num_eval_nets=4, show_progress=False)
+    run = dd.distill(method, digits, num_outer_steps=600, num_eval_nets=4, show_progress=False)
     found = dd.evaluate(run.distilled, digits_mlp, digits, pretrained=nets)
     before = evaluate_networks(nets.read("held_out", 0, 9), digits_mlp, digits, attack=(2, 7))
     assert found.attacked.success.mean() > before.attacked.success.mean() + 0.5

@@ -13,13 +13,13 @@ from steps import all_steps, one_step
 from dd_jax.errors import OptionError
 from dd_jax.inner import init_distribution
 from dd_jax.methods import UnrolledOptions, outer_adam, unrolled
-from dd_jax.methods.drawing import minibatch
 from dd_jax.methods.outer import smooth
+from dd_jax.methods.sampling import minibatch
 from dd_jax.methods.unrolled import outer_loss
 from dd_jax.synthetic import step_batches
 from dd_jax.types import Protocol
 
-SMALL = {"num_steps": 2, "num_epochs": 2, "batch_size": 12, "init_step_size": 0.1, "init_images": "noise"}
+SMALL = {"num_batches": 2, "num_epochs": 2, "batch_size": 12, "init_step_size": 0.1, "init_images": "noise"}
 
 
 def first_step(model, data, seed=1, **options):
@@ -120,7 +120,7 @@ def test_clipping_scales_the_hypergradient_to_the_norm(model, tiny):
     assert_close(hypergradient(loose), hypergradient(free))
 
 
-def rates(num_steps: int, planned: int, **options) -> np.ndarray:
+def rates(num_taken: int, planned: int, **options) -> np.ndarray:
     """How far each step goes when the hypergradient is always one: Adam's direction is one, so this is the rate."""
     optimiser = outer_adam(0.1, **options)
 
@@ -129,7 +129,7 @@ def rates(num_steps: int, planned: int, **options) -> np.ndarray:
         moved, state = optimiser.update(jnp.ones(()), state, jnp.zeros(()))
         return (learnable, state), -moved
 
-    return np.asarray(lax.scan(step, (jnp.zeros(()), optimiser.init(jnp.zeros(()), planned)), length=num_steps)[1])
+    return np.asarray(lax.scan(step, (jnp.zeros(()), optimiser.init(jnp.zeros(()), planned)), length=num_taken)[1])
 
 
 def test_cosine_schedule_falls_to_zero_and_stays():
@@ -162,7 +162,7 @@ def test_outer_adam_is_adam():
 
 
 def test_loss_falls_on_digits(digits, digits_mlp):
-    options = UnrolledOptions(num_steps=1, num_epochs=3, num_inits=2, batch_size=64, init_images="noise")
+    options = UnrolledOptions(num_batches=1, num_epochs=3, num_inits=2, batch_size=64, init_images="noise")
     method = unrolled(digits_mlp, options, learning_rate=0.1)
     keys, start = jax.random.split(jax.random.key(1), 60), method.init(jax.random.key(0), digits, 60)
     _, info = all_steps(method.step, keys, start, method.arrays(digits))
@@ -172,9 +172,9 @@ def test_loss_falls_on_digits(digits, digits_mlp):
 
 
 def test_hyperparameters_are_json(model):
-    method = unrolled(model, UnrolledOptions(num_steps=3), clip_norm=None)
+    method = unrolled(model, UnrolledOptions(num_batches=3), clip_norm=None)
     assert json.loads(json.dumps(method.hyperparameters)) == method.hyperparameters
-    assert method.hyperparameters["num_steps"] == 3
+    assert method.hyperparameters["num_batches"] == 3
     assert method.hyperparameters["clip_norm"] is None
     assert unrolled(model, UnrolledOptions(**method.hyperparameters)).hyperparameters == method.hyperparameters
 
@@ -182,11 +182,11 @@ def test_hyperparameters_are_json(model):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_step": 3}, "option 'num_step'. Did you mean 'num_steps'"),
+        ({"num_batch": 3}, "option 'num_batch'. Did you mean 'num_batches'"),
         ({"lerning_rate": 3}, "Did you mean 'learning_rate'"),
         ({"num_inits": 0}, "num_inits must be at least 1, but is 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, but is 0"),
-        ({"num_steps": 0}, "num_steps must be at least 1"),
+        ({"num_batches": 0}, "num_batches must be at least 1"),
         ({"num_epochs": 0}, "num_epochs must be at least 1"),
         ({"images_per_class": 0}, "images_per_class must be at least 1"),
         ({"init_step_size": -1.0}, "init_step_size must be positive"),
@@ -243,7 +243,7 @@ def test_cores_are_used_where_that_is_faster(model):
     def useful(available, **options):
         return unrolled(model, **options).useful_devices(available)
 
-    assert useful(8, num_inits=4, num_steps=10, num_epochs=3, batch_size=64) == 4
-    assert useful(2, num_inits=4, num_steps=10, num_epochs=3, batch_size=64) == 2
-    assert useful(8, init="fixed", num_inits=4, num_steps=10, num_epochs=3, batch_size=64) == 1
-    assert useful(8, init="fixed", num_steps=1, num_epochs=3, batch_size=1024) == 8
+    assert useful(8, num_inits=4, num_batches=10, num_epochs=3, batch_size=64) == 4
+    assert useful(2, num_inits=4, num_batches=10, num_epochs=3, batch_size=64) == 2
+    assert useful(8, init="fixed", num_inits=4, num_batches=10, num_epochs=3, batch_size=64) == 1
+    assert useful(8, init="fixed", num_batches=1, num_epochs=3, batch_size=1024) == 8

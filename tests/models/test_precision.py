@@ -59,8 +59,8 @@ def test_a_network_says_its_precision_and_can_change_it_back(case):
 
 @pytest.mark.slow
 def test_distilling_in_bf16_learns(digits, digits_mlp):
-    method = dd.methods.unrolled(with_precision(digits_mlp, "bf16"), num_steps=1, num_epochs=3, init_step_size=1.0)
-    run = dd.distill(method, digits, num_steps=60, eval_every=60, num_eval_nets=5, show_progress=False)
+    method = dd.methods.unrolled(with_precision(digits_mlp, "bf16"), num_batches=1, num_epochs=3, init_step_size=1.0)
+    run = dd.distill(method, digits, num_outer_steps=60, eval_every=60, num_eval_nets=5, show_progress=False)
     first, *_, last = [row["validation"] for row in run.history if "validation" in row]
     assert last > first
 

@@ -11,7 +11,7 @@ import optax
 
 import dd_jax as dd
 from dd_jax.inner import device_mesh, map_over, mean_over, on_each, on_one, replicate
-from dd_jax.methods.drawing import minibatch
+from dd_jax.methods.sampling import minibatch
 from dd_jax.runs.dispatch import run_steps, start_state
 
 STEPS = 6
@@ -29,7 +29,7 @@ def outer_steps(method, data, devices):
 
 def unrolled(model):
     """The method of most of what is done here, so that it is compiled once for each number of devices."""
-    return dd.methods.unrolled(model, num_steps=1, num_epochs=2, num_inits=4, batch_size=64, init_step_size=1.0)
+    return dd.methods.unrolled(model, num_batches=1, num_epochs=2, num_inits=4, batch_size=64, init_step_size=1.0)
 
 
 class Learnt(NamedTuple):
@@ -64,7 +64,7 @@ def light(method, num_inits, batch_size):
         found, gradient = mean_over(one, jax.random.split(key, num_inits), batch_size, None)
         return Learnt((state.learnable[0] - gradient,)), Lost(found)
 
-    def init(key, data, num_steps):
+    def init(key, data, num_outer_steps):
         return Learnt((jax.random.normal(key, (10, 8, 8, 1)),))
 
     return method._replace(init=init, step=step, arrays=lambda data: data.train)
@@ -126,23 +126,29 @@ def resumed(data, model, folder):
     method = unrolled(model)
 
     def run(name, **changes):
-        options = {"num_steps": 8, "eval_every": 4, "num_eval_nets": 2, "show_progress": False, "devices": 8} | changes
+        options = {
+            "num_outer_steps": 8,
+            "eval_every": 4,
+            "num_eval_nets": 2,
+            "show_progress": False,
+            "devices": 8,
+        } | changes
         return dd.distill(method, data, out=f"{folder}/{name}", **options)
 
     from dd_jax.runs import loop
 
-    look = loop._Loop.look
+    validate = loop._Loop.validate
 
     def interrupted(self, show):
-        look(self, show)
+        validate(self, show)
         if self.step == 4:
             raise SystemExit
 
-    loop._Loop.look = interrupted
+    loop._Loop.validate = interrupted
     try:
         run("cut")
     except SystemExit:
-        loop._Loop.look = look
+        loop._Loop.validate = validate
     return [np.asarray(run(name).history[-1]["validation"]) for name in ("cut", "whole")] + [
         np.asarray(dd.load_distilled(f"{folder}/{name}").images).tobytes().hex()[-4000:] for name in ("cut", "whole")
     ]

@@ -63,7 +63,7 @@ def make_run(
     results: Mapping[str, Mapping[str, Any]] | None = RESULTS,
     *,
     classes: Sequence[str] = DIGITS,
-    num_steps: int = 2,
+    num_batches: int = 2,
     num_epochs: int = 2,
     shape: tuple[int, int, int] = (8, 8, 1),
     protocol: Protocol = Protocol(),  # noqa: B008 (frozen)
@@ -80,7 +80,7 @@ def make_run(
     """A run directory with these contents. outer_steps: those done and those asked for; results: None if unfinished."""
     random, (done, asked) = np.random.default_rng(seed), outer_steps
     method = {
-        "name": "unrolled", "num_steps": num_steps, "num_epochs": num_epochs, "images_per_class": 1,
+        "name": "unrolled", "num_batches": num_batches, "num_epochs": num_epochs, "images_per_class": 1,
         "init": protocol.init, "attack_class": None, "target_class": None,
     }  # fmt: skip
     about = {
@@ -99,25 +99,25 @@ def make_run(
     for step in range(0, done + 1, 20):
         rate = 1 - 0.6 * np.exp(-step / 25)
         metrics += [{"step": s, "loss": 2.2 / (1 + 0.2 * s)} for s in range(max(1, step - 15), step + 1, 5)]
-        look = {
+        validation = {
             "step": step,
             "validation": 0.91 * rate,
             "validation_std": 0.02,
             "validation_nets": 10,
             "seconds": step / 2,
         }
-        metrics.append(look | ({} if memory is None else {"memory": memory}))
+        metrics.append(validation | ({} if memory is None else {"memory": memory}))
     metrics += events
     (path / "metrics.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in sorted(metrics, key=lambda m: m["step"]))
     )
     height, width, channels = shape
-    images = random.normal(size=(num_steps, len(classes), *shape))
+    images = random.normal(size=(num_batches, len(classes), *shape))
     if distilled:
         made = DistilledData(
             {"images": jnp.asarray(images, jnp.float32)},
-            labels=jnp.tile(jnp.arange(len(classes), dtype=jnp.int32), (num_steps, 1)),
-            step_sizes=jnp.linspace(0.5, 0.1, num_steps * num_epochs),
+            labels=jnp.tile(jnp.arange(len(classes), dtype=jnp.int32), (num_batches, 1)),
+            step_sizes=jnp.linspace(0.5, 0.1, num_batches * num_epochs),
             transform=Transform("standardise", {"mean": jnp.full(channels, 0.5), "std": jnp.full(channels, 0.2)}),
             class_names=tuple(classes),
             protocol=protocol,
@@ -128,7 +128,7 @@ def make_run(
         distilling = {"seconds": done / 2, "validation": 0.9, "memory": memory}
         write_json(path / "results.json", {"results": results, "distilling": distilling, "made_with": made_with})
     for frame in range(frames):
-        sheet = random.uniform(0, 255, (num_steps * height, len(classes) * width)).astype(np.uint8)
+        sheet = random.uniform(0, 255, (num_batches * height, len(classes) * width)).astype(np.uint8)
         buffer = io.BytesIO()
         Image.fromarray(sheet).save(buffer, "PNG")
         (path / "figures" / "evolution").mkdir(parents=True, exist_ok=True)

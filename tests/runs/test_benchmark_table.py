@@ -29,7 +29,7 @@ def made(path, results=RESULTS, **config):
 def runs(tmp_path):
     ten = {"dataset": {"name": "cifar10"}, "model": {"name": "convnet", "width": 128, "depth": 3}}
     dm = made(tmp_path / "b", **ten, method=method("distribution_matching", images_per_class=10))
-    learnt = made(tmp_path / "a", method=method("unrolled", num_steps=10))
+    learnt = made(tmp_path / "a", method=method("unrolled", num_batches=10))
     begun = made(tmp_path / "c", None, **ten, method=method("gradient_matching"))
     return [dm, learnt, begun]
 

@@ -27,13 +27,13 @@ from dd_jax.runs import loop
 SCRIPT = f"""
 {IMPORTS}
 data = dd.load_dataset("digits")
-method = dd.methods.unrolled(dd.models.mlp(data, hidden=(16,)), num_steps=2, num_epochs=2, num_inits=2, batch_size=32)
-dd.distill(method, data, num_steps=300, eval_every=30, num_eval_nets=2, out=sys.argv[1], seed=3)
+method = dd.methods.unrolled(dd.models.mlp(data, hidden=(16,)), num_batches=2, num_epochs=2, num_inits=2, batch_size=32)
+dd.distill(method, data, num_outer_steps=300, eval_every=30, num_eval_nets=2, out=sys.argv[1], seed=3)
 """
 
 
 def run(method, data, out=None, **changes):
-    options = {"num_steps": 20, "eval_every": 5, "num_eval_nets": 2, "show_progress": False, **changes}
+    options = {"num_outer_steps": 20, "eval_every": 5, "num_eval_nets": 2, "show_progress": False, **changes}
     return dd.distill(method, data, out=out, **options)
 
 
@@ -61,15 +61,15 @@ def test_a_finished_run_returns_at_once(method, digits, tmp_path, monkeypatch):
 
 
 def test_the_best_on_validation_is_kept(method, digits, monkeypatch):
-    """Whatever the looks say, the set of the best one is returned, not the last."""
-    looks, sets = iter([0.1, 0.9, 0.7, 0.6, 0.8]), []
+    """Whatever validation says, the set of the best one is returned, not the last."""
+    scores, sets = iter([0.1, 0.9, 0.7, 0.6, 0.8]), []
 
-    def look(distilled, model, data, *, split, **_):
+    def validate(distilled, model, data, *, split, **_):
         assert split == "validation"
         sets.append(np.asarray(distilled.images))
-        return dd.Evaluation(np.array([next(looks)]), np.zeros(10), np.zeros((0, 1)), split)
+        return dd.Evaluation(np.array([next(scores)]), np.zeros(10), np.zeros((0, 1)), split)
 
-    monkeypatch.setattr(loop, "evaluate", look)
+    monkeypatch.setattr(loop, "evaluate", validate)
     found = run(method, digits)
     np.testing.assert_array_equal(found.distilled.images, sets[1])
     assert found.validation == pytest.approx(0.9)
@@ -84,7 +84,7 @@ def test_dispatching_in_other_portions_changes_nothing(method, digits, monkeypat
 def test_steps_compile_once(method, digits):
     """First dispatch or second, one step or many, the same program."""
     run_steps.clear_cache()
-    run(method, digits, num_steps=23, eval_every=7)
+    run(method, digits, num_outer_steps=23, eval_every=7)
     assert run_steps._cache_size() == 1
 
 
@@ -132,13 +132,13 @@ def test_resuming_from_an_older_checkpoint_when_the_newest_is_damaged(method, di
 def test_another_configuration_is_refused_with_the_difference(method, digits, tmp_path):
     run(method, digits, tmp_path)
     with pytest.raises(dd.RunError, match=r"num_outer_steps: 20 there, 30 asked for"):
-        run(method, digits, tmp_path, num_steps=30)
+        run(method, digits, tmp_path, num_outer_steps=30)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_divergence_names_the_step_and_keeps_the_checkpoint(digits, digits_mlp, tmp_path):
     wild = dd.methods.unrolled(
-        digits_mlp, num_steps=2, num_epochs=2, num_inits=2, batch_size=32, learning_rate=1e25, clip_norm=1e30
+        digits_mlp, num_batches=2, num_epochs=2, num_inits=2, batch_size=32, learning_rate=1e25, clip_norm=1e30
     )
     with pytest.raises(dd.DivergedError, match="not finite at outer step") as caught:
         run(wild, digits, tmp_path, eval_every=1)
@@ -208,7 +208,7 @@ def test_a_file_in_the_way_is_refused_before_anything_is_computed(method, digits
 
 
 def test_no_outer_steps_gives_the_initial_set(method, digits):
-    found = run(method, digits, num_steps=0)
+    found = run(method, digits, num_outer_steps=0)
     assert len(found.history) == 1
     assert found.distilled.images.shape == (2, 10, 8, 8, 1)
 
@@ -219,7 +219,7 @@ def test_the_model_must_fit_the_data(digits):
         run(other, digits)
 
 
-@pytest.mark.parametrize("bad", [{"num_steps": -1}, {"eval_every": 0}, {"num_eval_nets": 0}])
+@pytest.mark.parametrize("bad", [{"num_outer_steps": -1}, {"eval_every": 0}, {"num_eval_nets": 0}])
 def test_senseless_counts_are_refused(method, digits, bad):
     with pytest.raises(dd.OptionError, match="at least"):
         run(method, digits, **bad)

@@ -195,7 +195,7 @@ def test_results_without_a_set_are_shown(tmp_path):
 def test_many_classes_and_steps_are_limited_and_it_says_so(tmp_path):
     results = {"distilled": row(0.5, num_classes=100, confusion=confusion(100)), "k-means": row(0.4, num_classes=100)}
     names = tuple(f"class {i}" for i in range(100))
-    run = make_run(tmp_path / "run", results, classes=names, num_steps=40, shape=(12, 12, 3), frames=50)
+    run = make_run(tmp_path / "run", results, classes=names, num_batches=40, shape=(12, 12, 3), frames=50)
     page = page_of(run)
     assert "Shown: 12 of 40 steps, the first 20 of 100 classes" in page.text
     assert f"Shown: {pictures.MAX_FRAMES} of 50 frames" in page.text
@@ -207,7 +207,7 @@ def test_many_classes_and_steps_are_limited_and_it_says_so(tmp_path):
 def test_large_images_leave_the_page_small(tmp_path):
     names = tuple(f"class {i}" for i in range(30))
     run = make_run(
-        tmp_path / "run", {"distilled": row(0.5, num_classes=30)}, classes=names, num_steps=1, shape=(224, 224, 3)
+        tmp_path / "run", {"distilled": row(0.5, num_classes=30)}, classes=names, num_batches=1, shape=(224, 224, 3)
     )
     page = page_of(run)
     assert [image["alt"] for image in page.all("img")] == [f"Distilled image of {name}" for name in names]

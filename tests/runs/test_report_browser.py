@@ -42,7 +42,7 @@ def pages(tmp_path_factory):
     curve = [[0.1, 0.6, 0.9], [0.1, 0.7, 0.9]]
     own = row(0.9, curve=curve, curve_steps=[0, 2, 4], confusion=confusion(10))
     events = [{"step": 40, "event": "rolled back", "text": "x" * 200}]
-    options = {"classes": LONG, "events": events, "frames": FRAMES, "num_steps": 14}
+    options = {"classes": LONG, "events": events, "frames": FRAMES, "num_batches": 14}
     full = make_run(folder / "full", RESULTS | {"distilled": own}, **options)
     wide = row(0.5, num_classes=60, confusion=confusion(60))
     many = make_run(folder / "many", {"distilled": wide}, classes=[f"class {i}" for i in range(60)])

@@ -13,7 +13,7 @@ from dd_jax.runs.report.read import read_run
 
 def test_curves_of_older_runs_are_by_epoch(tmp_path):
     curve = [[0.1, 0.5, 0.9], [0.2, 0.6, 0.9]]
-    run = make_run(tmp_path / "run", {"distilled": row(0.9, curve=curve)}, num_steps=3, num_epochs=2)
+    run = make_run(tmp_path / "run", {"distilled": row(0.9, curve=curve)}, num_batches=3, num_epochs=2)
     assert read_run(run).rows["distilled"].curve_steps == (0, 3, 6)
     assert "from 15.0 % to 90.0 %" in write_report(run).read_text().replace("\u00a0", " ")
 
@@ -36,7 +36,7 @@ def test_what_a_run_did_before_it_went_back_is_not_drawn(tmp_path):
         ("config.json", "{", "config.json is damaged"),
         ("config.json", "[1]", "config.json is damaged"),
         ("config.json", '{"config": {"method": 3}}', "'method' should be an object"),
-        ("config.json", '{"config": {"method": {"num_steps": "x"}}}', "'num_steps' should be a whole number"),
+        ("config.json", '{"config": {"method": {"num_batches": "x"}}}', "'num_batches' should be a whole number"),
         ("config.json", '{"config": {}, "provenance": 3}', "'provenance' should be an object"),
         ("metrics.jsonl", '{"step": 1}\nrubbish\n', "Line 2 of"),
         ("metrics.jsonl", "[]\n", "Line 1 of"),

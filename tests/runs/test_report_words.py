@@ -92,7 +92,7 @@ def test_noise_is_twice_the_standard_error_of_the_difference(ours, theirs, point
     ("options", "said"),
     [
         ({"dataset": "mnist"}, "differ in dataset"),
-        ({"num_steps": 5}, "the number of images"),
+        ({"num_batches": 5}, "the number of images"),
         ({"protocol": FIXED}, "the networks they start from"),
         ({"model": "lenet"}, "differ in network"),
         ({"results": {"distilled": row(0.901, 0.05)}}, "within the noise"),

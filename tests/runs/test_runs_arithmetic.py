@@ -49,7 +49,7 @@ def test_the_forward_pass_of_lenet_is_what_a_hand_counts():
 def outer_step():
     """One outer step of MNIST's LeNet, fixed init, 1 x 3, on noise: the method, and what it is called with."""
     model = dd.models.lenet(Shapes((28, 28, 1), 10))
-    method = dd.methods.unrolled(model, num_steps=1, num_epochs=3, init="fixed", batch_size=256, init_images="noise")
+    method = dd.methods.unrolled(model, num_batches=1, num_epochs=3, init="fixed", batch_size=256, init_images="noise")
     images = jax.random.uniform(jax.random.key(0), (500, 28, 28, 1))
     data = dd.dataset_from_arrays(jax.device_get(images), [i % 10 for i in range(500)])
     state = method.init(jax.random.key(0), data, 10)

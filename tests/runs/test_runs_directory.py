@@ -12,7 +12,7 @@ from dd_jax.errors import RunError
 from dd_jax.runs import directory as module
 from dd_jax.runs.directory import append_metrics, close, open_run, read_metrics, truncate_metrics
 
-CONFIG = {"dataset": "mnist", "method": {"name": "unrolled", "num_steps": 10, "shape": (28, 28)}, "seed": 0}
+CONFIG = {"dataset": "mnist", "method": {"name": "unrolled", "num_batches": 10, "shape": (28, 28)}, "seed": 0}
 
 
 def test_a_new_run_records_what_produced_it(tmp_path):
@@ -43,11 +43,11 @@ def test_the_same_configuration_resumes_and_keeps_the_first_record(tmp_path):
 
 def test_another_configuration_is_refused_key_by_key(tmp_path):
     open_run(tmp_path, CONFIG).__exit__()
-    asked = {"dataset": "mnist", "method": {"name": "unrolled", "num_steps": 20, "shape": [28, 32]}, "lr": None}
+    asked = {"dataset": "mnist", "method": {"name": "unrolled", "num_batches": 20, "shape": [28, 32]}, "lr": None}
     with pytest.raises(RunError) as caught:
         open_run(tmp_path, asked)
     message = str(caught.value)
-    assert "  method.num_steps: 10 there, 20 asked for\n" in message
+    assert "  method.num_batches: 10 there, 20 asked for\n" in message
     assert "  method.shape: [28, 28] there, [28, 32] asked for\n" in message
     assert "  seed: 0 there, absent asked for\n" in message
     assert "  lr: absent there, null asked for\n" in message

@@ -10,7 +10,7 @@ from dd_jax.runs import estimates as estimating
 
 def test_an_estimate(method, digits, monkeypatch):
     monkeypatch.setattr(estimating, "_TIMED_SECONDS", 0.05)
-    found = dd.estimate(method, digits, num_steps=1000)
+    found = dd.estimate(method, digits, num_outer_steps=1000)
     assert found.num_params == dd.models.num_params(method.model)
     assert found.argument_memory >= digits.train.images.nbytes
     assert 0 < found.program_memory < 2**26
@@ -25,7 +25,7 @@ def test_longer_unrolls_need_more(digits, digits_mlp, monkeypatch):
     monkeypatch.setattr(estimating, "_TIMED_SECONDS", 0.0)
     need = {
         (remat, steps): dd.estimate(
-            dd.methods.unrolled(digits_mlp, num_steps=1, num_epochs=steps, remat=remat), digits, num_steps=1
+            dd.methods.unrolled(digits_mlp, num_batches=1, num_epochs=steps, remat=remat), digits, num_outer_steps=1
         ).program_memory
         for remat, steps in (("none", 50), ("none", 200), ("steps", 200))
     }
@@ -36,11 +36,11 @@ def test_longer_unrolls_need_more(digits, digits_mlp, monkeypatch):
 def test_what_cannot_fit_is_refused_with_advice(method, digits, tmp_path, monkeypatch):
     monkeypatch.setattr(estimating, "free_memory", lambda: 1000)
     with pytest.raises(dd.OptionError, match=r"needs .* MiB on each device, but only 0\.0 MiB") as caught:
-        dd.distill(method, digits, num_steps=3, out=tmp_path / "run", show_progress=False)
+        dd.distill(method, digits, num_outer_steps=3, out=tmp_path / "run", show_progress=False)
     for remedy in ("nested", "num_inits", "batch_size", "more devices"):
         assert remedy in str(caught.value)
     monkeypatch.undo()
-    dd.distill(method, digits, num_steps=1, num_eval_nets=1, show_progress=False)
+    dd.distill(method, digits, num_outer_steps=1, num_eval_nets=1, show_progress=False)
 
 
 def test_containers_limit_the_memory(tmp_path, monkeypatch):

@@ -23,13 +23,13 @@ from dd_jax.runs.pictures import save_curve, save_images, save_steps
 from dd_jax.types import DistilledData, Transform
 
 
-def distilled(num_steps, classes, channels=1, size=4, soft=False, names=()):
-    shape = (num_steps, len(classes), size, size, channels)
-    labels = jnp.tile(jnp.asarray(classes, jnp.int32), (num_steps, 1))
+def distilled(num_batches, classes, channels=1, size=4, soft=False, names=()):
+    shape = (num_batches, len(classes), size, size, channels)
+    labels = jnp.tile(jnp.asarray(classes, jnp.int32), (num_batches, 1))
     return DistilledData(
         {"images": jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)},
         labels=jnp.eye(max(classes) + 1)[labels] if soft else labels,
-        step_sizes=jnp.full(num_steps * 3, 0.02),
+        step_sizes=jnp.full(num_batches * 3, 0.02),
         transform=Transform("standardise", {"mean": jnp.full(channels, 0.5), "std": jnp.full(channels, 0.2)}),
         class_names=names,
     )

@@ -140,7 +140,7 @@ def test_a_run_on_a_graph_is_reported_exported_and_judged_again(tmp_path, monkey
     monkeypatch.setitem(dd.PROTOCOLS, "gcond", quick)
     method = dd.methods.graph_condensation(model, nodes_per_class=2, hidden=4)
     out = tmp_path / "run"
-    run = dd.distill(method, data, num_steps=4, eval_every=2, num_eval_nets=1, out=out, show_progress=False)
+    run = dd.distill(method, data, num_outer_steps=4, eval_every=2, num_eval_nets=1, out=out, show_progress=False)
     text = dd.report(out).read_text()
     assert "Drawing of a distilled graph of 6 nodes" in text
     assert "How the nodes evolved" in text

@@ -16,7 +16,7 @@ def folder(digits, method, tmp_path_factory):
     """Two runs of two and four outer steps, one of them measured on test; one in a folder of its own."""
     folder = tmp_path_factory.mktemp("runs")
     for place, steps in (("a", 2), ("deeper/b", 4)):
-        dd.distill(method, digits, num_steps=steps, num_eval_nets=1, out=folder / place, show_progress=False)
+        dd.distill(method, digits, num_outer_steps=steps, num_eval_nets=1, out=folder / place, show_progress=False)
     row = {"mean": 0.5, "std": 0.1, "n": 2, "split": "test", "accuracies": [0.4, 0.6], "per_class": [0.5] * 10}
     rival = {**row, "mean": 0.3, "accuracies": [0.2, 0.4]}
     results = {"results": {"distilled": row, "class mean": rival}, "distilling": {}, "made_with": {}}

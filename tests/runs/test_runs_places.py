@@ -9,9 +9,9 @@ import pytest
 import dd_jax as dd
 from dd_jax.cli import main
 from dd_jax.errors import DataError, RunError
+from dd_jax.runs.load_run import load_run
 from dd_jax.runs.loop import _Loop
 from dd_jax.runs.places import followed, is_missing, whole, whole_file
-from dd_jax.runs.reuse import load_run
 
 OPTIONS = ["--num-outer-steps", "4", "--eval-every", "2", "--num-nets", "2", "--num-eval-nets", "1", "--no-baselines",
            "--batch-size", "16", "--model", "mlp:hidden=(8,)"]  # fmt: skip
@@ -35,16 +35,16 @@ def recorded(place):
 
 
 def test_an_unfinished_run_goes_on_where_its_data_are_now(place, monkeypatch, capsys):
-    real = _Loop.look
+    real = _Loop.validate
 
     def stop(loop, show):
         real(loop, show)
         if loop.step == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_Loop, "look", stop)
+    monkeypatch.setattr(_Loop, "validate", stop)
     assert distil("npz:mine.npz") == 130
-    monkeypatch.setattr(_Loop, "look", real)
+    monkeypatch.setattr(_Loop, "validate", real)
     (place / "data").mkdir()
     shutil.move("mine.npz", "data/mine.npz")
     assert distil("npz:data/mine.npz") == 0

@@ -105,7 +105,7 @@ def made(digits_mlp, digits):
 
 def test_a_run_goes_through_everything(digits, digits_mlp, tmp_path, monkeypatch, capsys):
     out, other = tmp_path / "run", tmp_path / "other"
-    options = {"num_steps": 60, "eval_every": 20, "num_eval_nets": 2, "show_progress": False}
+    options = {"num_outer_steps": 60, "eval_every": 20, "num_eval_nets": 2, "show_progress": False}
     look = loop._Loop.look
 
     def stops(self, show):

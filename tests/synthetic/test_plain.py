@@ -18,7 +18,7 @@ IMAGES, LABELS = np.zeros((6, 4, 4, 1)), np.arange(6) % 3
 
 def test_a_set_without_steps_is_one_batch_for_training_from_scratch():
     found = dd.distilled_from_arrays(IMAGES, LABELS, class_names=("a", "b", "c"))
-    assert (found.images.shape, found.labels.shape, found.num_steps) == ((1, 6, 4, 4, 1), (1, 6), 1)
+    assert (found.images.shape, found.labels.shape, found.num_batches) == ((1, 6, 4, 4, 1), (1, 6), 1)
     assert (found.images.dtype, found.labels.dtype) == (jnp.float32, jnp.int32)
     assert (found.protocol.name, found.protocol.from_scratch) == ("dc", True)
     assert (found.class_names, found.transform.kind) == (("a", "b", "c"), "identity")
@@ -28,7 +28,7 @@ def test_a_set_without_steps_is_one_batch_for_training_from_scratch():
 def test_a_set_with_steps_is_for_these(sizes, expected):
     found = dd.distilled_from_arrays(IMAGES.reshape(2, 3, 4, 4, 1), LABELS.reshape(2, 3), step_sizes=sizes)
     np.testing.assert_allclose(found.step_sizes, expected)
-    assert (found.num_steps, found.num_epochs, found.protocol) == (2, len(expected) // 2, dd.Protocol())
+    assert (found.num_batches, found.num_epochs, found.protocol) == (2, len(expected) // 2, dd.Protocol())
 
 
 def test_it_is_saved_trained_on_and_measured(tmp_path, digits, digits_mlp):

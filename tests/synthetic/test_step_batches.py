@@ -11,13 +11,13 @@ from dd_jax.synthetic import StepBatches, class_means, sample_per_class, step_ba
 from dd_jax.synthetic.step_batches import inverse_softplus
 
 
-def learnable_for(num_steps: int, num_epochs: int, batch: int) -> StepBatches:
-    images = jnp.arange(num_steps * batch * 4.0).reshape(num_steps, batch, 2, 2, 1)
-    return StepBatches(images, jnp.linspace(-3.0, 1.0, num_steps * num_epochs))
+def learnable_for(num_batches: int, num_epochs: int, batch: int) -> StepBatches:
+    images = jnp.arange(num_batches * batch * 4.0).reshape(num_batches, batch, 2, 2, 1)
+    return StepBatches(images, jnp.linspace(-3.0, 1.0, num_batches * num_epochs))
 
 
 def test_step_t_uses_batch_t_mod_s():
-    synthetic = step_batches(2, num_steps=3, num_epochs=2, images_per_class=2)
+    synthetic = step_batches(2, num_batches=3, num_epochs=2, images_per_class=2)
     learnable = learnable_for(3, 2, 4)
     assert synthetic.num_inner_steps == 6
     of_step = jax.jit(lambda t: synthetic.batch(learnable, jax.random.key(0), t))
@@ -28,13 +28,13 @@ def test_step_t_uses_batch_t_mod_s():
 
 
 def test_decode_is_the_whole_set():
-    synthetic = step_batches(2, num_steps=3, num_epochs=2, images_per_class=2)
+    synthetic = step_batches(2, num_batches=3, num_epochs=2, images_per_class=2)
     learnable = learnable_for(3, 2, 4)
     decoded = synthetic.decode(learnable)
     np.testing.assert_array_equal(decoded.images, learnable.images)
     np.testing.assert_array_equal(decoded.labels, [[0, 0, 1, 1]] * 3)
     np.testing.assert_allclose(decoded.step_sizes, np.log1p(np.exp(learnable.raw_step_sizes)), rtol=1e-5)
-    assert (decoded.num_steps, decoded.num_epochs) == (3, 2)
+    assert (decoded.num_batches, decoded.num_epochs) == (3, 2)
     assert synthetic.project(learnable) is learnable
 
 
@@ -45,19 +45,19 @@ def test_softplus_round_trip(value):
 
 
 def test_step_sizes_start_where_they_are_told(digits):
-    synthetic = step_batches(10, num_steps=2, num_epochs=3, init_step_size=0.07)
+    synthetic = step_batches(10, num_batches=2, num_epochs=3, init_step_size=0.07)
     learnable = synthetic.init(jax.random.key(0), digits)
     np.testing.assert_allclose(synthetic.decode(learnable).step_sizes, np.full(6, 0.07), rtol=1e-5)
 
 
 def test_step_sizes_decay_geometrically(digits):
-    synthetic = step_batches(10, num_steps=2, num_epochs=2, init_step_size=0.8, init_step_decay=0.125)
+    synthetic = step_batches(10, num_batches=2, num_epochs=2, init_step_size=0.8, init_step_decay=0.125)
     sizes = synthetic.decode(synthetic.init(jax.random.key(0), digits)).step_sizes
     np.testing.assert_allclose(sizes, [0.8, 0.4, 0.2, 0.1], rtol=1e-5)
 
 
 def test_kmeans_images_are_the_centres_of_their_class_each_once(digits):
-    synthetic = step_batches(10, num_steps=2, images_per_class=2, init_images="kmeans")
+    synthetic = step_batches(10, num_batches=2, images_per_class=2, init_images="kmeans")
     images = synthetic.init(jax.random.key(0), digits).images
     labels = np.asarray(digits.train.labels)
     for c in range(10):
@@ -69,7 +69,7 @@ def test_kmeans_images_are_the_centres_of_their_class_each_once(digits):
 
 
 def test_noise_is_standard_normal_and_follows_the_key(digits):
-    synthetic = step_batches(10, num_steps=10, images_per_class=2)
+    synthetic = step_batches(10, num_batches=10, images_per_class=2)
     images, again, other = (synthetic.init(jax.random.key(seed), digits).images for seed in (0, 0, 1))
     assert images.shape == (10, 20, 8, 8, 1)
     np.testing.assert_array_equal(images, again)
@@ -78,7 +78,7 @@ def test_noise_is_standard_normal_and_follows_the_key(digits):
 
 
 def test_real_images_are_training_images_of_their_class_and_none_comes_twice(digits):
-    synthetic = step_batches(10, num_steps=4, images_per_class=3, init_images="real")
+    synthetic = step_batches(10, num_batches=4, images_per_class=3, init_images="real")
     learnable = synthetic.init(jax.random.key(0), digits)
     labels = np.asarray(synthetic.decode(learnable).labels).ravel()
     train = {image.tobytes(): int(c) for image, c in zip(*map(np.asarray, digits.train), strict=True)}
@@ -100,7 +100,7 @@ def test_no_index_twice_while_they_last():
 
 
 def test_mean_images_are_class_means_with_noise_of_half_the_deviation(digits):
-    synthetic = step_batches(10, num_steps=20, images_per_class=2, init_images="mean")
+    synthetic = step_batches(10, num_batches=20, images_per_class=2, init_images="mean")
     images = np.asarray(synthetic.init(jax.random.key(0), digits).images)
     x, y = map(np.asarray, digits.train)
     means = np.stack([x[y == c].mean(0) for c in range(10)])
@@ -110,14 +110,14 @@ def test_mean_images_are_class_means_with_noise_of_half_the_deviation(digits):
 
 
 def test_storage_is_four_bytes_a_number():
-    synthetic = step_batches(2, num_steps=3, num_epochs=2, images_per_class=2)
+    synthetic = step_batches(2, num_batches=3, num_epochs=2, images_per_class=2)
     assert dd.storage_bytes(synthetic.decode(learnable_for(3, 2, 4))) == 4 * (3 * 4 * 2 * 2 + 3 * 4 + 6)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_steps": 0}, "num_steps must be at least 1, but is 0"),
+        ({"num_batches": 0}, "num_batches must be at least 1, but is 0"),
         ({"num_epochs": -1}, "num_epochs must be at least 1, but is -1"),
         ({"images_per_class": 0}, "images_per_class must be at least 1"),
         ({"init_step_size": 0.0}, "init_step_size must be positive"),

@@ -82,7 +82,7 @@ class Contents:
     def order(self) -> np.ndarray:
         """(T,) int32, the batch that each inner step takes; (0,) of a set whose batches are drawn at random."""
         steps = self.arrays["step_sizes"].size
-        return np.arange(0 if self.random_order else steps, dtype=np.int32) % np.int32(self.distilled.num_steps)
+        return np.arange(0 if self.random_order else steps, dtype=np.int32) % np.int32(self.distilled.num_batches)
 
     @property
     def clipped(self) -> float:
@@ -98,7 +98,7 @@ class Contents:
 
     def sizes_of(self, step: int) -> np.ndarray:
         """(E,) the step sizes of a batch, one for each epoch."""
-        return self.arrays["step_sizes"][step :: self.distilled.num_steps]
+        return self.arrays["step_sizes"][step :: self.distilled.num_batches]
 
 
 def read_contents(path: str | Path) -> Contents:

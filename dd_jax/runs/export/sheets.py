@@ -87,7 +87,7 @@ def _pages(contents: Contents) -> Iterator[tuple[list[Row], range]]:
     """The rows and columns of each page: the classes side by side first, then the steps."""
     height, width = (max(1, PAGE // side) for side in _pitch(contents))
     num_classes = len(contents.class_names)
-    rows = [row for step in range(contents.distilled.num_steps) for row in _rows(contents, step)]
+    rows = [row for step in range(contents.distilled.num_batches) for row in _rows(contents, step)]
     for top in range(0, len(rows), height):
         for left in range(0, num_classes, width):
             yield rows[top : top + height], range(left, min(left + width, num_classes))

@@ -87,7 +87,7 @@ def _set(record: RunRecord) -> tuple[str, int | None]:
     settings = dict(record.setting("method", default={}))
     name = settings.pop("name", None)
     per_class = settings.get("images_per_class")
-    count = per_class * settings.get("num_steps", 1) if isinstance(per_class, int) else None
+    count = per_class * settings.get("num_batches", 1) if isinstance(per_class, int) else None
     if name not in METHODS:
         return str(name), count
     options = METHODS[name].options

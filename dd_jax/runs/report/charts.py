@@ -34,7 +34,7 @@ _LOG_RANGE = 20.0  # between the smallest and the largest loss: from there on th
 
 
 def validation(records: Sequence[RunRecord], names: Sequence[str], name: str) -> Markup:
-    """Accuracy on validation against the outer step; of one run with its best look and its best baseline."""
+    """Accuracy on validation against the outer step; of one run with its best validation and its best baseline."""
     series = [_validation_series(record, title) for record, title in zip(records, names, strict=True)]
     (first, *more) = records
     marks, level, events = [], None, []

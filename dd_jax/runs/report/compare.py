@@ -116,12 +116,12 @@ def _row(record: RunRecord) -> tuple[str, ...]:
 
 def _curves(records: Sequence[RunRecord], names: Sequence[str]) -> list[Markup]:
     found = []
-    looked = [(r, n) for r, n in zip(records, names, strict=True) if r.validation]
+    validated = [(r, n) for r, n in zip(records, names, strict=True) if r.validation]
     with_loss = [(r, n) for r, n in zip(records, names, strict=True) if r.losses]
     measured = [(r, n) for r, n in zip(records, names, strict=True) if words.own(r) is not None]
     for title, draw, runs in (
         ("Results", charts.runs, measured),
-        ("Validation while learning", charts.validation, looked),
+        ("Validation while learning", charts.validation, validated),
         ("Outer loss", charts.loss, with_loss),
     ):
         if runs:

@@ -16,7 +16,7 @@ def learning(record: RunRecord, place: Place) -> Markup | None:
         return None
     nets = record.best.get("validation_nets")
     counted = " (the attacked class counted as the target)" if record.attack is not None else ""
-    says = f"Accuracy on validation{counted}" + (f", {count(nets, 'network')} at each look" if nets else "")
+    says = f"Accuracy on validation{counted}" + (f", {count(nets, 'network')} at each validation" if nets else "")
     says += f". Ring: the set that was kept, outer step {record.best['step']:,}, {fraction(record.best['validation'])}."
     drawn = charts.validation([record], [""], f"{place.prefix}-validation")
     return card(place, "Validation while learning", drawn, note(says + _events_note(record)))
@@ -53,7 +53,7 @@ def step_sizes(record: RunRecord, place: Place) -> Markup | None:
     """The schedule of step sizes, where they were learnt."""
     if record.distilled is None or record.from_scratch:
         return None
-    steps, epochs = record.distilled.num_steps, record.distilled.num_epochs
+    steps, epochs = record.distilled.num_batches, record.distilled.num_epochs
     through = "once" if epochs == 1 else f"{epochs} times"
     says = f"{count(steps, 'batch', 'batches')}, gone through {through}; every inner step has a learnt size."
     return card(place, "Step sizes", charts.step_sizes(record, f"{place.prefix}-steps"), note(says))
@@ -64,7 +64,7 @@ def cost(record: RunRecord, place: Place) -> Markup:
     seconds, done = record.seconds, record.steps_done
     device, number = record.provenance.get("device", "–"), record.provenance.get("num_devices")
     rows = [
-        ("distilling", f"{lasting(seconds)}, looks at validation included"),
+        ("distilling", f"{lasting(seconds)}, validation included"),
         ("outer steps", f"{done:,}"),
         ("one outer step", f"{1000 * seconds / done:,.3g} ms on average" if seconds and done else "–"),
         ("peak memory", size(record.memory) if record.memory else "not recorded"),

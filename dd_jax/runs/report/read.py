@@ -8,13 +8,14 @@ import numpy as np
 
 from dd_jax.errors import DataError, RunError
 from dd_jax.figures.encode import png_size
+from dd_jax.renamed import with_new_names
 from dd_jax.runs.artefact import load_distilled, load_provenance
 from dd_jax.runs.directory import read_metrics
 from dd_jax.runs.files import read_json
 from dd_jax.runs.report.record import Attacked, Measured, RunRecord, Spread
 
 _NUMBERS = ("loss", "validation", "validation_std", "seconds", "memory")  # of the metrics, where they are there
-_COUNTS = ("num_steps", "num_epochs", "images_per_class")  # of the method, where they are there
+_COUNTS = ("num_batches", "num_epochs", "images_per_class")  # of the method, where they are there
 
 
 def read_run(path: str | Path) -> RunRecord:
@@ -28,19 +29,20 @@ def read_run(path: str | Path) -> RunRecord:
         found = "has no config.json" if path.is_dir() else "is a file" if path.exists() else "does not exist"
         raise DataError(f"{path} is not a run directory: it {found}. Name the --out of a `dd-jax distill`.")
     saved = _json(path / "config.json", "config")
+    config = with_new_names(saved["config"])
     results = _json(path / "results.json", "results") if (path / "results.json").is_file() else {}
     has_set = (path / "distilled" / "distilled.json").is_file()
     distilled = load_distilled(path) if has_set else None
     frames, notes = _frames(path / "figures" / "evolution")
-    method = _method(saved["config"], path / "config.json")
+    method = _method(config, path / "config.json")
     return RunRecord(
         name=path.absolute().name,
-        config=saved["config"],
+        config=config,
         provenance=saved.get("provenance") or {},
         about=load_provenance(path) if has_set else {},
         metrics=_metrics(path / "metrics.jsonl"),
         distilled=distilled,
-        rows=_rows(results.get("results", {}), method.get("num_steps", 1), path / "results.json"),
+        rows=_rows(results.get("results", {}), method.get("num_batches", 1), path / "results.json"),
         distilling=results.get("distilling") or {},
         made_with=results.get("made_with") or {},
         frames=frames,

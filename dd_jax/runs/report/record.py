@@ -69,7 +69,7 @@ class RunRecord:
     notes: tuple[str, ...]
 
     def setting(self, *names: str, default: Any = None) -> Any:
-        """What the configuration says under these names, one within the other, e.g. "method", "num_steps"."""
+        """What the configuration says under these names, one within the other, e.g. "method", "num_batches"."""
         value: Any = self.config
         for name in names:
             if not isinstance(value, Mapping) or value.get(name) is None:
@@ -79,7 +79,7 @@ class RunRecord:
 
     @property
     def validation(self) -> list[Mapping[str, Any]]:
-        """The looks at validation, each with "step" and "validation"."""
+        """The validations, each with "step" and "validation"."""
         return _lasting([row for row in self.metrics if row.get("validation") is not None])
 
     @property
@@ -94,7 +94,7 @@ class RunRecord:
 
     @property
     def best(self) -> Mapping[str, Any] | None:
-        """The look at validation whose set was kept: the first with the highest accuracy."""
+        """The validation whose set was kept: the first with the highest accuracy."""
         return max(self.validation, key=lambda row: row["validation"], default=None)
 
     @property
@@ -145,7 +145,7 @@ class RunRecord:
         """Distilled images."""
         if self.distilled is not None:
             return self.distilled.num_examples
-        steps, per_class = (self.setting("method", name) for name in ("num_steps", "images_per_class"))
+        steps, per_class = (self.setting("method", name) for name in ("num_batches", "images_per_class"))
         return steps * per_class * len(self.class_names) if steps and per_class and self.class_names else None
 
     @property
@@ -156,12 +156,12 @@ class RunRecord:
             return row.curve_steps[-1] if row is not None and row.curve_steps else None
         if self.distilled is not None:
             return len(self.distilled.step_sizes)
-        steps, epochs = (self.setting("method", name) for name in ("num_steps", "num_epochs"))
+        steps, epochs = (self.setting("method", name) for name in ("num_batches", "num_epochs"))
         return steps * epochs if steps and epochs else None
 
     @property
     def seconds(self) -> float | None:
-        """Spent distilling, looks at validation included."""
+        """Spent distilling, validation included."""
         last = max((row["seconds"] for row in self.metrics if row.get("seconds") is not None), default=None)
         return self.distilling.get("seconds", last)
 

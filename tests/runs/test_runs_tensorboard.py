@@ -15,7 +15,7 @@ board_written = pytest.mark.skipif(
 
 
 def run(method, digits, out, **changes):
-    options = {"num_steps": 10, "eval_every": 5, "num_eval_nets": 1, "show_progress": False, "tensorboard": True}
+    options = {"num_outer_steps": 10, "eval_every": 5, "num_eval_nets": 1, "show_progress": False, "tensorboard": True}
     return dd.distill(method, digits, out=out, **{**options, **changes})
 
 

@@ -14,9 +14,9 @@ from dd_jax.evaluation import Evaluation
 from dd_jax.figures.evolution import MAX_SIDE
 from dd_jax.runs import loop
 from dd_jax.runs.directory import read_metrics
-from dd_jax.runs.guard import collapsed
 from dd_jax.runs.loop import RunInterrupted
 from dd_jax.runs.pictures import save_frame
+from dd_jax.runs.rollback import collapsed
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -44,7 +44,7 @@ def breaking(method, at: int, below: float = 0.0):
 
 
 def run(method, data, out=None, **changes):
-    options = {"num_steps": 20, "eval_every": 5, "num_eval_nets": 1, "show_progress": False, **changes}
+    options = {"num_outer_steps": 20, "eval_every": 5, "num_eval_nets": 1, "show_progress": False, **changes}
     return dd.distill(method, data, out=out, **options)
 
 
@@ -71,7 +71,7 @@ def test_it_goes_back_and_on_at_half_the_rate(method, digits, tmp_path, capsys):
 
 
 def test_the_steps_after_it_are_those_of_a_quarter_of_the_rate(method, digits):
-    """Up to step 10 as ever; from there as if the state had been slowed by hand."""
+    """Up to step 10 as ever; from there as if its rate had been made smaller by hand."""
     from dd_jax.runs.dispatch import run_steps, start_state
 
     found = run(breaking(method, at=13, below=0.25), digits, num_eval_nets=1)
@@ -79,7 +79,7 @@ def test_the_steps_after_it_are_those_of_a_quarter_of_the_rate(method, digits):
     state = start_state(method, init_key, digits, 20, None)
     arrays = method.arrays(digits)
     state, _ = run_steps(method.step, None, key, state, arrays, jnp.int32(0), jnp.int32(10))
-    state = method.slower(method.slower(state, 0.5), 0.5)
+    state = method.scale_learning_rate(method.scale_learning_rate(state, 0.5), 0.5)
     state, infos = run_steps(method.step, None, key, state, arrays, jnp.int32(10), jnp.int32(10))
     losses = [row["loss"] for row in found.history if row["step"] > 10 and "loss" in row]
     np.testing.assert_allclose(losses, np.asarray(infos.loss)[:10], rtol=1e-5)
@@ -125,12 +125,12 @@ def test_it_does_not_go_back_where_a_smaller_rate_cannot_help(method, digits):
 
 
 def test_a_collapse_on_validation_is_noticed(method, digits, monkeypatch):
-    looks = iter([0.1, 0.8, 0.75, 0.3, 0.7, 0.9])
+    scores = iter([0.1, 0.8, 0.75, 0.3, 0.7, 0.9])
 
-    def look(distilled, model, data, **_):
-        return Evaluation(np.array([next(looks)]), np.zeros(10), np.zeros((0, 1)), "validation")
+    def validate(distilled, model, data, **_):
+        return Evaluation(np.array([next(scores)]), np.zeros(10), np.zeros((0, 1)), "validation")
 
-    monkeypatch.setattr(loop, "evaluate", look)
+    monkeypatch.setattr(loop, "evaluate", validate)
     found = run(method, digits)
     assert [row["step"] for row in events(found.history)] == [10]
     assert "80.0% to 30.0%" in events(found.history)[0]["text"]
@@ -156,10 +156,10 @@ def test_what_counts_as_a_collapse(score, best, expected):
 
 def test_a_method_that_cannot_slow_down_stops(method, digits):
     with pytest.raises(dd.DivergedError, match=r"at outer step 13\. Try"):
-        run(breaking(method, at=13)._replace(slower=None), digits)
+        run(breaking(method, at=13)._replace(scale_learning_rate=None), digits)
 
 
-def test_every_look_leaves_a_picture(method, digits, tmp_path):
+def test_every_validation_leaves_a_picture(method, digits, tmp_path):
     run(method, digits, tmp_path)
     frames = sorted((tmp_path / "figures" / "evolution").iterdir())
     assert [frame.name for frame in frames] == [f"step_{step:08d}.png" for step in (0, 5, 10, 15, 20)]

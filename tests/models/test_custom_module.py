@@ -14,8 +14,8 @@ import dd_jax as dd
 from dd_jax.models import Shapes, from_flax, from_functions, num_params, with_precision
 
 SPEC = Shapes((8, 8, 1), 10)
-METHOD = {"num_steps": 1, "num_epochs": 2, "num_inits": 2, "batch_size": 32}
-QUICK = {"num_steps": 6, "eval_every": 3, "num_eval_nets": 2, "show_progress": False}
+METHOD = {"num_batches": 1, "num_epochs": 2, "num_inits": 2, "batch_size": 32}
+QUICK = {"num_outer_steps": 6, "eval_every": 3, "num_eval_nets": 2, "show_progress": False}
 
 
 class Net(nn.Module):
@@ -96,7 +96,7 @@ def test_the_whole_path_from_estimate_to_a_dataset_card(digits, tmp_path):
         return dd.methods.unrolled(from_flax(Net(pair=True), digits), **METHOD)
 
     model = method().model
-    assert dd.estimate(method(), digits, num_steps=1).num_params == num_params(model)
+    assert dd.estimate(method(), digits, num_outer_steps=1).num_params == num_params(model)
     whole = dd.distill(method(), digits, out=tmp_path / "run", **QUICK)
     newest = max((tmp_path / "run" / "checkpoints").iterdir(), key=lambda path: path.name)
     next(path for path in sorted(newest.rglob("*")) if path.is_file()).unlink()
@@ -128,8 +128,8 @@ def test_every_kind_of_own_network_is_distilled_for_and_measured(name, digits):
 @pytest.mark.slow
 def test_a_module_learns_the_digits(digits):
     model = from_flax(Net(width=8), digits)
-    method = dd.methods.unrolled(model, num_steps=1, num_epochs=3, init_step_size=0.5, num_inits=2, batch_size=64)
-    run = dd.distill(method, digits, num_steps=60, eval_every=30, num_eval_nets=3, show_progress=False)
+    method = dd.methods.unrolled(model, num_batches=1, num_epochs=3, init_step_size=0.5, num_inits=2, batch_size=64)
+    run = dd.distill(method, digits, num_outer_steps=60, eval_every=30, num_eval_nets=3, show_progress=False)
     start = dd.evaluate(run.distilled, model, digits, num_nets=5, num_epochs=0)
     assert dd.evaluate(run.distilled, model, digits, num_nets=5).mean > start.mean + 0.3
 
@@ -171,7 +171,7 @@ def test_settings_of_nested_modules_hold_no_addresses():
 def test_a_run_of_another_module_is_refused(digits, tmp_path):
     def run(width):
         method = dd.methods.unrolled(from_flax(Net(width=width), digits), **METHOD)
-        return dd.distill(method, digits, out=tmp_path, **{**QUICK, "num_steps": 0})
+        return dd.distill(method, digits, out=tmp_path, **{**QUICK, "num_outer_steps": 0})
 
     run(4)
     with pytest.raises(dd.RunError, match="width"):

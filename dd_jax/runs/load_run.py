@@ -23,10 +23,10 @@ from dd_jax.types import AS_DISTILLED, Dataset, DistilledData, Pretrained
 Result = TypeVar("Result")
 
 
-def load_run(out: str | Path, dataset: str | None = None) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
+def load_run(out: str | Path, place: str | None = None) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
     """What is needed to evaluate the run in `out` again: its distilled set, network, data and pretrained networks.
 
-    dataset: where the same dataset is now; None for where it was.
+    place: where the same dataset is now, as for `load_dataset`; None for where it was.
     The networks come from the run directory itself or, as long as it isn't finished, from the file they were in.
 
     Raises DataError if there is no run, or if its dataset isn't there or no longer the one that it was made from.
@@ -36,7 +36,7 @@ def load_run(out: str | Path, dataset: str | None = None) -> tuple[DistilledData
     if not (path / "config.json").is_file():
         raise DataError(f"{path} is not a run directory: it has no config.json.")
     made_from, recorded = _recorded(path)
-    fingerprint, name = str(recorded["fingerprint"]), dataset or str(recorded.get("name"))
+    fingerprint, name = str(recorded["fingerprint"]), place or str(recorded.get("name"))
     if not made_from:
         raise DataError(f"The run in {path} was made from arrays in memory: evaluate it with dd_jax.evaluate instead.")
     kept = path / NETWORKS
@@ -44,25 +44,25 @@ def load_run(out: str | Path, dataset: str | None = None) -> tuple[DistilledData
     experts = made_from.get("experts")
     if experts is not None and made_from["model"] is not None:
         made_from = {**made_from, "experts": None}  # nothing that was learnt from is needed any more
-    made_from = {**made_from, "dataset": dataset or made_from["dataset"]}
+    made_from = {**made_from, "dataset": place or made_from["dataset"]}
     if is_missing(made_from["dataset"]):
         raise DataError(
             f"{path} was distilled from {made_from['dataset']}, and nothing is there (looked from {Path.cwd()}). Say "
             "with --dataset where the same data are now."
         )
-    data, model, pretrained, _ = load(**{**made_from, **networks}, make=False)
-    data = dataclasses.replace(data, name=name)  # as it was called, and not by its whole path
-    if data.fingerprint != fingerprint:
+    dataset, model, pretrained, _ = load(**{**made_from, **networks}, make=False)
+    dataset = dataclasses.replace(dataset, name=name)  # as it was called, and not by its whole path
+    if dataset.fingerprint != fingerprint:
         raise DataError(
-            f"The dataset {data.name!r} is no longer the one that {path} was distilled from "
-            f"(fingerprint {data.fingerprint}, then {fingerprint})."
+            f"The dataset {dataset.name!r} is no longer the one that {path} was distilled from "
+            f"(fingerprint {dataset.fingerprint}, then {fingerprint})."
         )
     if pretrained is not None and pretrained.fingerprint != distilled.protocol.pretrained:
         raise DataError(
             f"The networks {pretrained.name} are no longer those that {path} was distilled for "
             f"(fingerprint {pretrained.fingerprint}, then {distilled.protocol.pretrained})."
         )
-    return distilled, model, data, pretrained
+    return distilled, model, dataset, pretrained
 
 
 def load_set(
@@ -95,10 +95,10 @@ def load_set(
     return distilled, own, data, pretrained
 
 
-def made(model: str, data: Dataset, precision: str = "float32") -> Model:
-    """The network that its name, with settings after a colon, means for `data`."""
+def made(model: str, dataset: Dataset, precision: str = "float32") -> Model:
+    """The network that its name, with settings after a colon, means for `dataset`."""
     name, settings = parse_model(model)
-    return models.with_precision(models.make(name, data, **settings), precision)
+    return models.with_precision(models.make(name, dataset, **settings), precision)
 
 
 def protocol_named(name: str | None, num_epochs: int | None = None) -> str | Training | None:

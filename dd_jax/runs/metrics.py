@@ -8,8 +8,8 @@ import numpy as np
 from dd_jax.evaluation import Evaluation
 
 
-def validation_row(step: int, found: Evaluation, seconds: float, memory: int | None) -> dict[str, Any]:
-    """What a look at validation found; of an attack (K, T) "validation" is the accuracy where class K counts as T.
+def validation_metrics(step: int, found: Evaluation, seconds: float, memory: int | None) -> dict[str, Any]:
+    """What a validation found; of an attack (K, T) "validation" is the accuracy where class K counts as T.
 
     seconds: spent so far. memory: peak so far, in bytes.
     """
@@ -28,7 +28,7 @@ def validation_row(step: int, found: Evaluation, seconds: float, memory: int | N
     }
 
 
-def training_rows(step: int, pending: list[Any], every: int) -> list[dict[str, Any]]:
+def training_metrics(step: int, pending: list[Any], every: int) -> list[dict[str, Any]]:
     """Infos of the outer steps up to `step`, averaged over windows of about `every`."""
     if not pending:
         return []
@@ -43,6 +43,6 @@ def training_rows(step: int, pending: list[Any], every: int) -> list[dict[str, A
     ]
 
 
-def rollback_row(step: int, rollbacks: int, text: str) -> dict[str, Any]:
+def rollback_metrics(step: int, rollbacks: int, text: str) -> dict[str, Any]:
     """That the run went back to `step`, for which time, and why."""
     return {"step": step, "event": "rolled back", "rollbacks": rollbacks, "text": text}

@@ -1,4 +1,4 @@
-"""The training of networks on a distilled set, in parts, so that they can be looked at along the way.
+"""The training of networks on a distilled set, in parts, so that they can be measured along the way.
 
 What is compiled is the start of a training and one part of it: neither depends on how many networks there are, how many
 parts, or what the networks are measured on.
@@ -36,14 +36,14 @@ from dd_jax.synthetic import batch_of_step
 from dd_jax.types import Batch, DistilledData, Labels, Params, Transform
 from dd_jax.values import with_numbers, without_numbers
 
-LOOKS = 20  # along a training from scratch
+NUM_PARTS = 20  # of a training from scratch, after each of which networks can be measured
 
 
 class Plan(NamedTuple):
     """What is compiled. training: from scratch, or None for the learnt steps; order: of the learnt batches.
 
-    The numbers of a training are in the `Lesson`. parameterisation: of the set. kernel: of an infinitely wide network,
-    which a regression trains.
+    The numbers of a training are in the `TrainingArrays`. parameterisation: of the set. kernel: of an infinitely wide
+    network, which a regression trains.
     """
 
     training: Training | Regression | None
@@ -64,7 +64,7 @@ Part: TypeAlias = Any  # `Steps`, or the epochs (2,) that a part begins and ends
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Lesson:
+class TrainingArrays:
     """What was learnt, of which images are made, with their labels (S, B) or (S, B, K).
 
     validation: what decides which network is kept, or None for the last one.
@@ -79,13 +79,13 @@ class Lesson:
 
 
 class Course(NamedTuple):
-    """A training. parts: of the lesson, in order; steps_done: gradient steps before them and after each, (P + 1,).
+    """A training. parts: of the training, in order; steps_done: gradient steps before them and after each, (P + 1,).
 
     whole: the same training in as few parts as leave the same network at the end.
     """
 
     plan: Plan
-    lesson: Lesson
+    arrays: TrainingArrays
     parts: list[Part]
     whole: list[Part]
     steps_done: Int[np.ndarray, " moments"]
@@ -114,32 +114,32 @@ def plan_course(
             f'"{distilled.protocol.name}", or a Training.'
         )
     labels = jnp.asarray(distilled.labels)
-    lesson = Lesson(jax.tree.map(jnp.asarray, dict(distilled.learnt)), labels)
+    arrays = TrainingArrays(jax.tree.map(jnp.asarray, dict(distilled.learnt)), labels)
     plan = Plan(None, distilled.protocol.order, distilled.parameterisation)
     if isinstance(training, Regression):
         plan = plan._replace(training=training, kernel=model.kernel)
-        return Course(plan, lesson, [None], [None], np.zeros(1, int))
+        return Course(plan, arrays, [None], [None], np.zeros(1, int))
     if training is None:
         parts = learnt_steps(distilled, num_epochs, every_step)
         done = np.cumsum([0, *(len(part.numbers) for part in parts)])
-        return Course(plan, lesson, parts, parts, done)
+        return Course(plan, arrays, parts, parts, done)
     total = distilled.num_examples
     training = in_epochs(training, total)
     epochs = 0 if num_epochs == 0 else training.epochs
-    ends = np.unique(np.linspace(0, epochs, LOOKS + 1).round().astype(np.int32))
+    ends = np.unique(np.linspace(0, epochs, NUM_PARTS + 1).round().astype(np.int32))
     parts = list(np.stack([ends[:-1], ends[1:]], 1))
     whole = [np.asarray([0, epochs], np.int32)] if validation is None and epochs else parts
     transform = distilled.transform if training.on_pixels else None
     done = ends * steps_per_epoch(training, total)
     training, numbers = without_numbers(training, TRAINING_NUMBERS)
-    lesson = dataclasses.replace(lesson, validation=validation, transform=transform, numbers=numbers)
-    return Course(plan._replace(training=training, order="random"), lesson, parts, whole, done)
+    arrays = dataclasses.replace(arrays, validation=validation, transform=transform, numbers=numbers)
+    return Course(plan._replace(training=training, order="random"), arrays, parts, whole, done)
 
 
 def learnt_steps(distilled: DistilledData, num_epochs: int | None = None, every_step: bool = False) -> list[Steps]:
     """The steps of a distilled set, those of an epoch in one part, or each in a part of its own."""
     num_epochs = distilled.num_epochs if num_epochs is None else num_epochs
-    count, sizes = distilled.num_steps, np.asarray(distilled.step_sizes).reshape(-1, distilled.num_steps)
+    count, sizes = distilled.num_batches, np.asarray(distilled.step_sizes).reshape(-1, distilled.num_batches)
     epochs = [
         Steps(np.arange(e * count, (e + 1) * count, dtype=np.int32), sizes[min(e, len(sizes) - 1)])
         for e in range(num_epochs)
@@ -164,36 +164,36 @@ class Kept(NamedTuple):
     accuracy: jax.Array
 
 
-def begin(apply: Apply, plan: Plan, lesson: Lesson, params: Params) -> Any:
+def begin(apply: Apply, plan: Plan, arrays: TrainingArrays, params: Params) -> Any:
     """A training before its first part: the network itself, or a `Learner`."""
     if not isinstance(plan.training, Training):
         return params
-    training, pool = _training(plan, lesson), _pool(plan, lesson)
+    training, pool = _training(plan, arrays), _pool(plan, arrays)
     unit = rate_unit(apply, params, pool, training)
-    start = trainer(apply, training, unit, lesson.transform).init(params)
+    start = trainer(apply, training, unit, arrays.transform).init(params)
     return Learner(start, Kept(params, jnp.float32(-1)), unit)
 
 
-def go_on(apply: Apply, plan: Plan, lesson: Lesson, state: Any, key: jax.Array, part: Part) -> Any:
+def go_on(apply: Apply, plan: Plan, arrays: TrainingArrays, state: Any, key: jax.Array, part: Part) -> Any:
     """The training after one more part.
 
     key: of the order of the images and, from scratch, of their augmentation; the same for all parts.
     """
     if plan.training is None:
-        batch_of, rule = _batch_of(plan, lesson, key), gradient_descent(jnp.asarray(part.sizes))
+        batch_of, rule = _batch_of(plan, arrays, key), gradient_descent(jnp.asarray(part.sizes))
         return unroll(apply, state, jnp.asarray(part.numbers), rule, batch_of=batch_of, remat="none")
-    pool = _pool(plan, lesson)
+    pool = _pool(plan, arrays)
     if isinstance(plan.training, Regression):
         assert plan.kernel is not None
         return regress(plan.kernel, pool, state.weights.shape[-1], plan.training.regulariser)
-    epoch = trainer(apply, _training(plan, lesson), state.unit, lesson.transform).epoch
+    epoch = trainer(apply, _training(plan, arrays), state.unit, arrays.transform).epoch
 
     def one(number: jax.Array, fitted: FitState) -> FitState:
         draws = plan.parameterisation.kind.draw is not None
-        return epoch(key, fitted, _pool(plan, lesson, jax.random.fold_in(key, number)) if draws else pool)
+        return epoch(key, fitted, _pool(plan, arrays, jax.random.fold_in(key, number)) if draws else pool)
 
     after = lax.fori_loop(part[0], part[1], one, state.state)
-    return Learner(after, _kept(apply, state.kept, after.network, lesson.validation), state.unit)
+    return Learner(after, _kept(apply, state.kept, after.network, arrays.validation), state.unit)
 
 
 def network_of(state: Any) -> Params:
@@ -201,28 +201,28 @@ def network_of(state: Any) -> Params:
     return state.kept.params if isinstance(state, Learner) else state
 
 
-def _training(plan: Plan, lesson: Lesson) -> Training:
+def _training(plan: Plan, arrays: TrainingArrays) -> Training:
     assert isinstance(plan.training, Training)
-    return with_numbers(plan.training, lesson.numbers or {})
+    return with_numbers(plan.training, arrays.numbers or {})
 
 
-def _batch_of(plan: Plan, lesson: Lesson, key: jax.Array) -> Callable[[jax.Array], Batch]:
+def _batch_of(plan: Plan, arrays: TrainingArrays, key: jax.Array) -> Callable[[jax.Array], Batch]:
     """The number of a learnt step -> its batch."""
     form = plan.parameterisation
-    still = form.decode(lesson.learnt) if form.kind.draw is None else None
+    still = form.decode(arrays.learnt) if form.kind.draw is None else None
 
     def batch_of(t: jax.Array) -> Batch:
-        images = form.draw(lesson.learnt, jax.random.fold_in(key, t)) if still is None else still
-        return batch_of_step(images, lesson.labels, plan.order, key, t)
+        images = form.draw(arrays.learnt, jax.random.fold_in(key, t)) if still is None else still
+        return batch_of_step(images, arrays.labels, plan.order, key, t)
 
     return batch_of
 
 
-def _pool(plan: Plan, lesson: Lesson, key: jax.Array | None = None) -> Batch:
+def _pool(plan: Plan, arrays: TrainingArrays, key: jax.Array | None = None) -> Batch:
     """All the images as one batch, with labels as the training takes them; `key`: of what is random in them."""
     form = plan.parameterisation
-    images = form.decode(lesson.learnt) if key is None else form.draw(lesson.learnt, key)
-    pool = Batch(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in (images, lesson.labels)))
+    images = form.decode(arrays.learnt) if key is None else form.draw(arrays.learnt, key)
+    pool = Batch(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in (images, arrays.labels)))
     if isinstance(plan.training, Training) and plan.training.loss == "cross_entropy":
         pool = pool._replace(labels=as_shares(pool.labels))
     return pool

@@ -13,33 +13,33 @@ from dd_jax.runs.files import disk_errors
 from dd_jax.types import DistilledData
 
 
-class Board(NamedTuple):
-    """rows: (rows of metrics) -> None; picture: (outer step, distilled set) -> None."""
+class TensorBoard(NamedTuple):
+    """metrics: (rows of metrics) -> None; picture: (outer step, distilled set) -> None."""
 
-    rows: Callable[[Sequence[Mapping[str, Any]]], None]
+    metrics: Callable[[Sequence[Mapping[str, Any]]], None]
     picture: Callable[[int, DistilledData], None]
 
 
-def check_board() -> None:
+def check_tensorboard() -> None:
     """Raise OptionError if TensorBoard can't be written for."""
     if importlib.util.find_spec("tensorboardX") is None:
         raise OptionError("TensorBoard logs need tensorboardX: pip install 'dd-jax[tensorboard]'")
 
 
 @contextlib.contextmanager
-def board(folder: Path, step: int) -> Iterator[Board]:
+def open_tensorboard(folder: Path, step: int) -> Iterator[TensorBoard]:
     """Write into `folder`; what an earlier process wrote there after `step` is hidden.
 
     Raises OptionError without tensorboardX, RunError if the disk refuses.
     """
-    check_board()
+    check_tensorboard()
     from tensorboardX import SummaryWriter
 
     with disk_errors("write for TensorBoard", folder):
         # Its files' names tell the second only: a run resumed within it would write over what there is.
         writer = SummaryWriter(str(folder), purge_step=step + 1, filename_suffix=f".{step:08d}.{secrets.token_hex(4)}")
 
-    def rows(found: Sequence[Mapping[str, Any]]) -> None:
+    def metrics(found: Sequence[Mapping[str, Any]]) -> None:
         with disk_errors("write for TensorBoard", folder):
             for row in found:
                 for name, value in row.items():
@@ -54,6 +54,6 @@ def board(folder: Path, step: int) -> Iterator[Board]:
             writer.add_image("distilled", frame(distilled), step, dataformats="HWC")
 
     try:
-        yield Board(rows, picture)
+        yield TensorBoard(metrics, picture)
     finally:
         writer.close()

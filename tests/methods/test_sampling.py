@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dd_jax.methods.drawing import minibatch
+from dd_jax.methods.sampling import minibatch
 from dd_jax.types import Batch
 
 # Each image says in all of its pixels which label it has.
