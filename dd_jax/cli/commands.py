@@ -1,6 +1,7 @@
 """What each command does."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -126,8 +127,13 @@ def evaluate(argv: Sequence[str]) -> None:
         epochs = found.curve_steps % distilled.num_batches == 0
         along = ", ".join(f"{100 * value:.1f}" for value in found.curve.mean(0)[epochs])
         print(f"before training and after each epoch (n={len(found.curve)}): {along} %")
-    classes = ", ".join(f"{name} {100 * a:.1f}" for name, a in zip(data.class_names, found.per_class, strict=True))
+    classes = ", ".join(
+        f"{name} {'–' if math.isnan(a) else f'{100 * a:.1f}'}"
+        for name, a in zip(data.class_names, found.per_class, strict=True)
+    )
     print(f"per class: {classes} %")
+    if found.is_unbalanced:
+        print(f"mean of the classes, each counting the same: {100 * found.balanced:.1f} %")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +149,8 @@ class Train:
     "dsa-digits" (without mirrors), "mtt", "idc", "rtp"; None: the set's own."""
     dataset: str | None = None
     """What to test on, in place of what it was distilled from; needed for a set from elsewhere."""
+    skip_broken: bool = False
+    """Leave out images of the dataset that can't be read."""
     num_nets: int = 5
     """Networks."""
     num_epochs: int | None = None
@@ -161,7 +169,7 @@ def train(argv: Sequence[str]) -> None:
     from dd_jax.runs.load_run import in_order, load_set, protocol_named
 
     options = parse(Train, argv, "dd-jax train")
-    distilled, model, data, pretrained = load_set(options.path, options.dataset, options.model)
+    distilled, model, data, pretrained = load_set(options.path, options.dataset, options.model, options.skip_broken)
     distilled = in_order(distilled, options.order)
     judge(
         distilled,
@@ -252,8 +260,11 @@ def info(argv: Sequence[str]) -> None:
 
         what: Annotated[str, tyro.conf.Positional] = ""
         """Name of a dataset (see `dd-jax distill --help`), a run directory, or a file of pretrained networks."""
+        skip_broken: bool = False
+        """Leave out images of the dataset that can't be read."""
 
-    what = parse(Info, argv, "dd-jax info").what
+    options = parse(Info, argv, "dd-jax info")
+    what = options.what
     if not what:
         known = {"presets": list(PRESETS), "pretrain": list(PRETRAININGS), "models": list(dd_jax.models.MODELS)}
         _print_tree({**provenance(), **known})
@@ -262,7 +273,7 @@ def info(argv: Sequence[str]) -> None:
     elif Path(what).is_file():
         _print_tree(describe_networks(dd_jax.load_pretrained(what)))
     else:
-        _print_tree(describe(dd_jax.load_dataset(what)))
+        _print_tree(describe(dd_jax.load_dataset(what, skip_broken=options.skip_broken)))
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {

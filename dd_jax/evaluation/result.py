@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+UNBALANCED = 1.5  # images of one class by those of another, from which on the two means are told apart
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +30,13 @@ class Evaluation:
     """Accuracies, as fractions, of networks trained on one distilled set.
 
     accuracies: (N,) after all inner steps, one per network.
-    per_class: (K,) accuracy on each class, mean over the networks.
+    per_class: (K,) accuracy on each class, mean over the networks; NaN of a class of which the split has no image.
     curve: (M, P) before training and along the way, of the first M networks; curve_steps: (P,) gradient steps done.
     split: where they were measured.
     attacked: what the attack did, of a set that is one.
     confusion: (K, K) share of the images of class i that are taken for class j, mean over the networks; None where it
         wasn't counted, such as with more than a hundred classes.
+    counts: (K,) images of each class in the split; empty where that isn't known.
     """
 
     accuracies: Float[np.ndarray, " nets"]
@@ -43,6 +46,7 @@ class Evaluation:
     attacked: Attacked | None = None
     curve_steps: Int[np.ndarray, " moments"] = dataclasses.field(default_factory=lambda: np.zeros(1, int))
     confusion: Float[np.ndarray, "classes classes"] | None = None
+    counts: Int[np.ndarray, " classes"] = dataclasses.field(default_factory=lambda: np.zeros(0, int))
 
     @property
     def mean(self) -> float:
@@ -72,6 +76,20 @@ class Evaluation:
     def score(self) -> float:
         """What sets are chosen by: the mean accuracy or, of an attack, the mean where class K counts as T."""
         return self.mean if self.attacked is None else float(self.attacked.fooled.mean())
+
+    @property
+    def balanced(self) -> float:
+        """Mean accuracy over the networks and the classes, each class counting the same; without those that are absent.
+
+        Beside `mean`, where the split has far more images of some classes than of others: see `is_unbalanced`.
+        """
+        return float(np.nanmean(self.per_class))
+
+    @property
+    def is_unbalanced(self) -> bool:
+        """Whether some class has more than `UNBALANCED` times the images of another one in the split."""
+        there = self.counts[self.counts > 0]
+        return bool(there.size and there.max() > UNBALANCED * there.min())
 
     @property
     def percent(self) -> str:
@@ -107,8 +125,8 @@ def evaluation_of(
             right_others / max(counts[others].sum(), 1),
             (right_others + success) / counts.sum(),
         )
-    per_class = right.mean(0) / np.maximum(counts, 1)
-    return Evaluation(right.sum(-1) / counts.sum(), per_class, np.zeros((0, 1)), split, attacked)
+    per_class = np.divide(right.mean(0), counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    return Evaluation(right.sum(-1) / counts.sum(), per_class, np.zeros((0, 1)), split, attacked, counts=counts)
 
 
 def concatenated(parts: Sequence[Evaluation]) -> Evaluation:

@@ -41,7 +41,7 @@ class Experiment:
     """One experiment: what is distilled, for which network, how long, and how it is judged."""
 
     dataset: str = "digits"
-    """"digits", a TFDS image set such as "mnist", "folder:PATH" or "npz:PATH"."""
+    """"digits", a TFDS image set such as "mnist", "folder:PATH" or "npz:PATH", or "graph:PATH" of an npz file."""
     image_size: int | None = None
     """Resize the images to this side while reading; None: as they are, or as the pretrained networks need them."""
     channels: Literal[1, 3] | None = None
@@ -49,6 +49,8 @@ class Experiment:
     resident_images: int | None = None
     """Training images in memory at a time, for a training split that is too large for memory: outer steps read one part
     of it after another. None: all of them."""
+    skip_broken: bool = False
+    """Leave out images that can't be read, and say so; else they are named, and nothing is done."""
     zca: bool = False
     """Whiten the images by ZCA, fitted to the training split, in place of standardising them."""
     model: str | None = None
@@ -167,8 +169,8 @@ def draw(run: Run, report: Report) -> None:
 def source(experiment: Experiment) -> dict[str, Any]:
     """What `load` makes the experiment's data, network and pretrained networks from; recorded with a run."""
     names = ("dataset", "model", "image_size", "channels", "zca", "precision", "pretrained")
-    later = ("experts", "resident_images")  # as runs from before had neither, they are left out where they say nothing
-    given = {name: getattr(experiment, name) for name in later if getattr(experiment, name) is not None}
+    later = ("experts", "resident_images", "skip_broken")  # runs from before had none: left out where they say nothing
+    given = {name: value for name in later if (value := getattr(experiment, name)) not in (None, False)}
     return {**{name: getattr(experiment, name) for name in names}, **given}
 
 
@@ -202,6 +204,7 @@ def load(
     pretrained: str | Path | None = None,
     experts: str | Path | None = None,
     resident_images: int | None = None,
+    skip_broken: bool = False,
     make: bool = True,
 ) -> tuple[Dataset, Model, Pretrained | None, Pretrained | None]:
     """The data, the network, the pretrained networks and the experts that their names in an experiment mean.
@@ -219,7 +222,8 @@ def load(
         channels = channels or (depth if depth in (1, 3) else None)
     else:
         size = image_size
-    data = load_dataset(dataset, image_size=size, channels=channels, zca=zca, resident_images=resident_images)
+    reading = {"resident_images": resident_images, "skip_broken": skip_broken}
+    data = load_dataset(dataset, image_size=size, channels=channels, zca=zca, **reading)  # type: ignore[arg-type]
     if model is None:
         name, settings = (about["model"], about["settings"]) if about else parse_model(DEFAULT_MODEL)
     else:

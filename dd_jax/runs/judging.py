@@ -114,11 +114,12 @@ def baseline_row(name: str, baseline: Baseline) -> Row:
 def print_table(title: str, rows: list[Row]) -> None:
     """The accuracies of `rows` on stdout; of attacks also how far they succeed."""
     attacks = bool(rows) and rows[0].evaluation.attacked is not None
-    measured = ("attack succeeds", "other classes") if attacks else ("accuracy",)
+    balanced = bool(rows) and not attacks and rows[0].evaluation.is_unbalanced
+    measured = ("attack succeeds", "other classes") if attacks else ("accuracy", "mean of classes")[: 1 + balanced]
 
     def cells(e: Evaluation) -> tuple[str, ...]:
         if e.attacked is None:
-            return (e.percent,)
+            return (e.percent, f"{100 * e.balanced:.1f} %")[: 1 + balanced]
         return in_percent(e.attacked.success), in_percent(e.attacked.others)
 
     lines = [(name, *cells(e), str(e.n), chosen) for name, e, chosen in rows]
@@ -135,6 +136,7 @@ def plain_rows(rows: list[Row]) -> dict[str, Any]:
             "split": e.split,
             "accuracies": e.accuracies,
             "per_class": e.per_class,
+            "balanced": e.balanced,
             "curve": e.curve,
             "curve_steps": e.curve_steps,
             "confusion": e.confusion,

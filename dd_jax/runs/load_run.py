@@ -66,12 +66,13 @@ def load_run(out: str | Path, place: str | None = None) -> tuple[DistilledData, 
 
 
 def load_set(
-    path: str | Path, dataset: str | None = None, model: str | None = None
+    path: str | Path, dataset: str | None = None, model: str | None = None, skip_broken: bool = False
 ) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
     """A distilled set with a network and real data to measure it on.
 
     path: a run directory, or an artefact from elsewhere. dataset, model: as for `dd-jax distill`, in place of those
-        that the set was distilled with; needed where these aren't known.
+        that the set was distilled with; needed where these aren't known. skip_broken: leave out images of `dataset`
+        that can't be read.
     Raises what `load_run` raises, and DataError where nothing says what data or which network.
     """
     path = Path(path)
@@ -86,7 +87,8 @@ def load_set(
     else:
         height, width, channels = distilled.images.shape[2:]
         form: dict[str, Any] = {"image_size": (height, width), "channels": channels if channels in (1, 3) else None}
-        data = load_dataset(dataset, **(form if distilled.parameterisation.kind.pictures is None else {}))
+        form = form if distilled.parameterisation.kind.pictures is None else {}
+        data = load_dataset(dataset, **form, skip_broken=skip_broken)
         if model is None and not recorded:
             raise DataError(f"{path} is a distilled set without its run: say with --model which network to train.")
         own, pretrained = made(model or recorded.get("model") or DEFAULT_MODEL, data), None
@@ -128,7 +130,7 @@ def with_notes(measure: Callable[[], Result]) -> Result:
 
 def _recorded(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What `load` makes the run in `path` from, empty if that was arrays; and name and fingerprint of its dataset."""
-    config, known = read_config(path)["config"], source(Experiment(experts="", resident_images=0))
+    config, known = read_config(path)["config"], source(Experiment(experts="", resident_images=1, skip_broken=True))
     made_from, dataset = config.get("source", {}), config.get("dataset")
     named = ("dataset", "model", "precision", "pretrained", "experts")
     if (

@@ -32,6 +32,7 @@ from dd_jax.runs.provenance import provenance
 from dd_jax.runs.rollback import FACTOR, MAX_ROLLBACKS, Good, collapsed, good_state, with_smaller_rate
 from dd_jax.runs.tensorboard import TensorBoard, check_tensorboard, open_tensorboard
 from dd_jax.seeds import check_seed, key_of_seed
+from dd_jax.synthetic import too_few_real
 from dd_jax.types import Dataset, DistilledData
 
 _VALIDATION_SEED = 2_000_003  # networks that the best set is selected with; never trained with nor reported on
@@ -211,6 +212,16 @@ class _Loop:
         self.validated = bool(found)
         if found:
             on_first(self._mend_set)
+        else:
+            self._tell_repeats()
+
+    def _tell_repeats(self) -> None:
+        """Say where the set has more images of a class than there are real ones, as far as all of these are known."""
+        labels = self.progress.best.arrays["labels"]
+        if labels.ndim == 2 and self.dataset.stream is None:
+            real = np.asarray(self.dataset.train.labels)
+            if repeats := too_few_real(np.asarray(labels), real, self.dataset.class_names):
+                note(f"Note: {repeats}")
 
     def _mend_set(self) -> None:
         """Write the set again if it isn't what the checkpoint says: a kill came between them, or it was damaged."""

@@ -40,6 +40,8 @@ class Pretraining:
     """Resize the images to this side while reading."""
     channels: Literal[1, 3] | None = None
     """Make the images grey (1) or colour (3)."""
+    skip_broken: bool = False
+    """Leave out images that can't be read, and say so."""
     model: str = "lenet"
     """Network, with settings after a colon."""
     num_nets: int = 200
@@ -102,7 +104,9 @@ def run_pretraining(wanted: Pretraining) -> Pretrained:
     Raises what `load_dataset` and `pretrain` raise.
     """
     name, settings = parse_model(wanted.model)
-    data = load_dataset(wanted.dataset, image_size=wanted.image_size, channels=wanted.channels)
+    data = load_dataset(
+        wanted.dataset, image_size=wanted.image_size, channels=wanted.channels, skip_broken=wanted.skip_broken
+    )
     model = models.make(name, data, **settings)
     out = wanted.out or str(FOLDER / f"{file_name(wanted.dataset)}-{name}.safetensors")
     note(
@@ -151,7 +155,8 @@ def networks_file(networks: str, make: bool = True) -> Path:
 def file_name(dataset: str) -> str:
     """What a dataset is called in names of files: "folder:/data/birds" is "birds", "mnist:3.0.1" "mnist-3.0.1"."""
     kind, _, rest = dataset.partition(":")
-    return Path(rest).stem if kind in ("folder", "npz", "usps") and rest else re.sub(r"[:/]", "-", dataset)
+    rest = rest.removesuffix("/inductive")
+    return Path(rest).stem if kind in ("folder", "graph", "npz", "usps") and rest else re.sub(r"[:/]", "-", dataset)
 
 
 def _refuse_others(file: Path, wanted: Pretraining) -> None:

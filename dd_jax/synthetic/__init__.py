@@ -3,7 +3,7 @@
 from dd_jax.parameterisation import PLAIN, Kind
 from dd_jax.synthetic.base import Synthetic
 from dd_jax.synthetic.graph import GRAPH, GraphSet, adjacency_of, graph_set
-from dd_jax.synthetic.initial import class_means, initial_images, kmeans_centres, sample_per_class
+from dd_jax.synthetic.initial import class_means, initial_images, kmeans_centres, sample_per_class, too_few_real
 from dd_jax.synthetic.labelled_pixels import LabelledPixels, labelled_pixels, pixels_of
 from dd_jax.synthetic.multi_formation import MULTI_FORMATION, MultiFormation, multi_formation, num_formed
 from dd_jax.synthetic.order import ORDERS, batch_of_step
@@ -45,4 +45,5 @@ __all__ = [
     "sample_per_class",
     "soft_labels",
     "step_batches",
+    "too_few_real",
 ]

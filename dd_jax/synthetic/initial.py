@@ -1,5 +1,7 @@
 """What images start as: noise, real images at random or by herding, class means, k-means centres."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,22 @@ def check_init_images(kind: str) -> None:
     """OptionError for an unknown kind of initial images."""
     if kind not in IMAGE_INITS:
         raise unknown_name("init_images", kind, IMAGE_INITS)
+
+
+def too_few_real(wanted: Int[np.ndarray, "..."], labels: Int[np.ndarray, " n"], names: Sequence[str]) -> str:
+    """A sentence where a set has more images of a class than there are real ones, so that some repeat; empty if not.
+
+    wanted: the classes of the set; labels: those of the training images; names: of the classes.
+    """
+    asked, there = (np.bincount(np.ravel(classes), minlength=len(names)) for classes in (wanted, labels))
+    short = np.flatnonzero(asked > there)
+    if not short.size:
+        return ""
+    worst = short[np.argmin(there[short])]
+    return (
+        f"Of {len(short)} of {len(names)} classes the set has more images than there are to train on, such as "
+        f"{asked[worst]} of {names[worst]!r}, which has {there[worst]}: where they start as real ones, these repeat."
+    )
 
 
 def sample_per_class(key: jax.Array, labels: Int[Array, " n"], wanted: Int[np.ndarray, "..."]) -> np.ndarray:
