@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 import dd_jax
 from dd_jax.cli.options import parse, parse_experiment, take_option
 from dd_jax.errors import OptionError
 from dd_jax.runs.experiment import Experiment
+from dd_jax.runs.progress import note
 from dd_jax.seeds import check_seed, key_of_seed
+from dd_jax.synthetic import too_few_real
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +200,10 @@ def baselines(argv: Sequence[str]) -> None:
     experiment = parse_experiment(argv, "dd-jax baselines", what)
     method, data, pretrained = load_method(experiment)
     template = method.distilled(method.init(key_of_seed(check_seed(experiment.seed)), data, 1))
+    if template.labels.ndim == 2:
+        real = np.asarray(data.train.labels)
+        if repeats := too_few_real(np.asarray(template.labels), real, data.class_names):
+            note(f"Note: {repeats}")
     chosen = None if names is None else [name.strip() for name in names.split(",")]
     options: dict[str, Any] = {"names": chosen, "num_nets": experiment.num_nets, "pretrained": pretrained}
     measured = dd_jax.baselines(template, method.model, data, **options)

@@ -1,6 +1,7 @@
 """Datasets as folders of image files, one folder per class."""
 
 import functools
+import os
 from pathlib import Path
 from typing import TypeAlias
 
@@ -45,28 +46,29 @@ def read_folder(
         raise DataError(f"There is no folder {path}.")
     shape = as_size(image_size), as_channels(channels)
     folders = layout_of(path)
-    class_names = tuple(folder.name for folder in subfolders(folders["train"]))
-    if not class_names:
+    class_folders = [folder.name for folder in subfolders(folders["train"])]
+    if not class_folders:
         raise DataError(f"{folders['train']} has no class folders; expected one folder of images per class.")
     seen, files = nothing_seen(), find_files(path, folders)
-    for name in class_names:
+    for name in class_folders:
         if not files.images[folders["train"] / name]:
             raise DataError(
                 f"The class folder {folders['train'] / name} has no images ({', '.join(sorted(SUFFIXES))})."
             )
     parts = {
-        part: _read_part(folder, class_names, shape, files, seen, room if part == "train" else in_memory)
+        part: _read_part(folder, class_folders, shape, files, seen, room if part == "train" else in_memory)
         for part, folder in folders.items()
     }
     notes = (*files.notes, *seen.notes(skip_broken), *_widened(parts))
+    class_names = tuple(os.fsencode(name).decode(errors="replace") for name in class_folders)  # UTF-8, in any locale
     return with_test(RawData(**_same_channels(parts), class_names=class_names, notes=notes))
 
 
-def _read_part(root: Path, class_names: tuple[str, ...], shape: Shape, files: Files, seen: Seen, room: Room) -> Pair:
-    strangers = [folder.name for folder in subfolders(root) if folder.name not in class_names]
+def _read_part(root: Path, class_folders: list[str], shape: Shape, files: Files, seen: Seen, room: Room) -> Pair:
+    strangers = [folder.name for folder in subfolders(root) if folder.name not in class_folders]
     if strangers:
         raise DataError(f"{root} has the class {strangers[0]!r}, which is not among the training classes.")
-    members = [(label, file) for label, name in enumerate(class_names) for file in files.images.get(root / name, ())]
+    members = [(label, file) for label, name in enumerate(class_folders) for file in files.images.get(root / name, ())]
     if not members:
         raise DataError(f"{root} has no images in class folders.")
     items = ((str(file), functools.partial(decode_image, file, str(file), *shape, seen.remarks)) for _, file in members)

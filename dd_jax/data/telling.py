@@ -1,5 +1,6 @@
 """How reading data tells what it left out, converted or guessed."""
 
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from dd_jax.errors import DataWarning
 
 NUM_LISTED = 5  # names that a message lists before it says "..."
 
-_PACKAGE = str(Path(__file__).parents[1])
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 def tell(message: str) -> None:

@@ -76,7 +76,7 @@ def _default_config(base: Path) -> Path:
     configs = [path for path in sorted(base.iterdir()) if _versions(path)]
     metadata = base / ".config" / "metadata.json"  # TFDS writes the default configuration here
     if metadata.is_file():
-        default = base / str(json.loads(metadata.read_text()).get("default_config_name"))
+        default = base / str(json.loads(metadata.read_text(encoding="utf-8")).get("default_config_name"))
         if default in configs:
             return default
     if len(configs) > 1:

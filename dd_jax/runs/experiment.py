@@ -69,7 +69,7 @@ class Experiment:
     num_outer_steps: int = 1500
     """Updates of the distilled images."""
     seed: int = 0
-    """Of everything random in the distillation."""
+    """Of everything random in the distillation: from 0 to 2**63 - 1."""
     out: str | None = None
     """Run directory; the same command with the same directory resumes. None: a name under runs/."""
     eval_every: int | None = None

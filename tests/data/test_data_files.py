@@ -1,5 +1,8 @@
 """Folders as people have them: splits in other words, files of other kinds, several pages, broken ones."""
 
+import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -205,3 +208,16 @@ def test_deep_images_do_not_go_to_the_disk(tmp_path):
         DataError, match=r"deep\.png has 16 bits or floats; images that are kept on disk must have 8 bits"
     ):
         load_dataset(f"folder:{tmp_path / 'photos'}", resident_images=6, cache_dir=tmp_path / "c")
+
+
+def test_class_names_are_utf_8_whatever_the_locale(tmp_path):
+    fill(tmp_path, 2)
+    for index in range(2):
+        save(tmp_path / "猫" / f"{index}.png")
+    program = (
+        "from dd_jax.data.folder import read_folder; from pathlib import Path; "
+        f"print(ascii(read_folder(Path({str(tmp_path)!r})).class_names))"
+    )
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env)
+    assert done.stdout.strip() == ascii(("cat", "dog", "猫"))
