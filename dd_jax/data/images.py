@@ -2,12 +2,13 @@
 
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from dd_jax.data.deep import DEEP_MODES, as_fractions, is_cut, other_bytes, planes_of
 from dd_jax.errors import DataError, OptionError
 
 ImageSize: TypeAlias = int | tuple[int, int] | None
@@ -15,10 +16,8 @@ Remarks: TypeAlias = dict[str, list[str]]  # what is to be said of some images, 
 CHANNELS = (None, 1, 3)  # as they are, grey, RGB
 GREY_MODES = ("1", "L", "LA", "La")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # pillow would start Ghostscript for others
-DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 COLOUR_SPACES = ("CMYK", "YCbCr", "LAB", "HSV")  # beside RGB
-MOST_DEEP = 65535  # white, of 16 bits
 
 PAGES = "have several pages, of which the first alone is read"
 TRANSPARENT = "are transparent in places: what lies beneath is read"
@@ -81,8 +80,9 @@ def resized(image: Any, size: tuple[int, int] | None) -> Any:
 def decode_image(
     source: Path | bytes, where: str, size: tuple[int, int] | None, channels: int | None, remarks: Remarks | None = None
 ) -> np.ndarray:
-    """One image as uint8 (H, W, C), or float32 in [0, 1] of deeper grey ones; see `open_image` and `resized`."""
-    array = to_array(resized(open_image(source, where, channels, remarks), size))
+    """One image as uint8 (H, W, C), or float32 in [0, 1] of deeper ones; see `open_image` and `resized`."""
+    planes = _planes(source, where, channels, remarks)
+    array = np.concatenate([to_array(resized(plane, size)) for plane in planes], axis=2)
     return np.repeat(array, channels, axis=2) if channels == 3 and array.shape[2] == 1 else array
 
 
@@ -119,63 +119,58 @@ def open_image(source: Path | bytes, where: str, channels: int | None, remarks: 
             honest (179 million), or of numbers whose white isn't known.
     """
     image, said = _opened(source, where)
-    if image.mode in DEEP_MODES:
-        said.append(DEEP)
-        image = _as_fractions(image, where)
-    else:
-        if image.mode == "P" and "transparency" in image.info:
-            image = image.convert("RGBA")
-        if image.mode in ALPHA_MODES and image.getchannel("A").getextrema()[0] < 255:
-            said.append(TRANSPARENT)
-        if image.mode in COLOUR_SPACES:
-            said.append(f"are in {image.mode}: they are converted to RGB")
-        grey = channels == 1 if channels else image.mode in GREY_MODES
-        image = image.convert("L" if grey else "RGB")
-    if remarks is not None:
-        for remark in said:
-            remarks.setdefault(remark, []).append(where)
+    image = _converted(image, where, channels, said)
+    _remark(said, where, remarks)
     return image
 
 
-def _opened(source: Path | bytes, where: str) -> tuple[Any, list[str]]:
-    """The pillow image, read to its end, and remarks; files are turned upright, published records stay as they are."""
+def _planes(source: Path | bytes, where: str, channels: int | None, remarks: Remarks | None) -> list[Any]:
+    """What `open_image` gives, in a list; of colour in 16 bits three images of mode "F", or one that is grey."""
+    image, said = _opened(source, where)
+    converted = _converted(image, where, channels, said)
+    low = _opened(source, where, low=True)[0] if CUT_DEPTH in said else None
+    if low is None:
+        _remark(said, where, remarks)
+        return [converted]
+    _remark([*(word for word in said if word != CUT_DEPTH), DEEP], where, remarks)
+    return planes_of(image, low, channels == 1)
+
+
+def _remark(said: Iterable[str], where: str, remarks: Remarks | None) -> None:
+    for remark in said if remarks is not None else ():
+        remarks.setdefault(remark, []).append(where)  # type: ignore[union-attr]
+
+
+def _converted(image: Any, where: str, channels: int | None, said: list[str]) -> Any:
+    """An opened image in the mode that is wanted; `said` takes what is to be said of that."""
+    if image.mode in DEEP_MODES:
+        said.append(DEEP)
+        return as_fractions(image, where)
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode in ALPHA_MODES and image.getchannel("A").getextrema()[0] < 255:
+        said.append(TRANSPARENT)
+    if image.mode in COLOUR_SPACES:
+        said.append(f"are in {image.mode}: they are converted to RGB")
+    grey = channels == 1 if channels else image.mode in GREY_MODES
+    return image.convert("L" if grey else "RGB")
+
+
+def _opened(source: Path | bytes, where: str, low: bool = False) -> tuple[Any, list[str]]:
+    """The pillow image, read to its end, and remarks; files are turned upright, published records stay as they are.
+
+    low: the lower bytes of colour in 16 bits, and None where pillow can't read them.
+    """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as file:
             said = [PAGES] if getattr(file, "n_frames", 1) > 1 else []
-            said += [CUT_DEPTH] if file.mode not in DEEP_MODES and _is_deep(file.tile) else []
+            said += [CUT_DEPTH] if file.mode not in DEEP_MODES and is_cut(file.tile) else []
+            if low:
+                if (tiles := other_bytes(file.tile)) is None:
+                    return None, []
+                file.tile = tiles
             return (file.copy() if isinstance(source, bytes) else ImageOps.exif_transpose(file)), said
     except (*_MALFORMED, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"Can't read {where} as an image: {error}.") from error
-
-
-def _is_deep(tiles: Sequence[Any]) -> bool:
-    """Whether pillow, by how it is going to read the parts of a colour image, cuts off bits."""
-    for tile in tiles:
-        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-        depths = [word for word in arguments if isinstance(word, str) and ";16" in word]
-        levels = [
-            number for number in arguments if tile[0].startswith("ppm") and isinstance(number, int) and number > 255
-        ]
-        if depths or levels:
-            return True
-    return False
-
-
-def _as_fractions(image: Any, where: str) -> Any:
-    """A deep grey image as one of mode "F": 16 bits divided by 65535, floats as they are.
-
-    Raises:
-        DataError: values outside the 16 bits, or floats outside [0, 1].
-    """
-    from PIL import Image
-
-    values = np.asarray(image)
-    low, high, most = float(values.min()), float(values.max()), (1 if image.mode == "F" else MOST_DEEP)
-    if not 0 <= low <= high <= most:
-        raise DataError(
-            f"Can't read {where} as an image: its values are {low:g} to {high:g}; expected 0 to {most}. Divide them "
-            "by what white is, and save 16 bits or 8."
-        )
-    return Image.fromarray((values / np.float32(most)).astype(np.float32))

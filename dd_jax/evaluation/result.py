@@ -36,7 +36,7 @@ class Evaluation:
     attacked: what the attack did, of a set that is one.
     confusion: (K, K) share of the images of class i that are taken for class j, mean over the networks; None where it
         wasn't counted, such as with more than a hundred classes.
-    counts: (K,) images of each class in the split; empty where that isn't known.
+    counts: (K,) images of each class in the split; None where that isn't known.
     """
 
     accuracies: Float[np.ndarray, " nets"]
@@ -46,7 +46,7 @@ class Evaluation:
     attacked: Attacked | None = None
     curve_steps: Int[np.ndarray, " moments"] = dataclasses.field(default_factory=lambda: np.zeros(1, int))
     confusion: Float[np.ndarray, "classes classes"] | None = None
-    counts: Int[np.ndarray, " classes"] = dataclasses.field(default_factory=lambda: np.zeros(0, int))
+    counts: Int[np.ndarray, " classes"] | None = None
 
     @property
     def mean(self) -> float:
@@ -88,7 +88,7 @@ class Evaluation:
     @property
     def is_unbalanced(self) -> bool:
         """Whether some class has more than `UNBALANCED` times the images of another one in the split."""
-        there = self.counts[self.counts > 0]
+        there = np.zeros(0) if self.counts is None else self.counts[self.counts > 0]
         return bool(there.size and there.max() > UNBALANCED * there.min())
 
     @property
