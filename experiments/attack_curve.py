@@ -62,8 +62,7 @@ def main(options: Options) -> None:
             candidate, model, data, num_nets=options.num_nets, num_epochs=num_epochs, pretrained=networks,
             num_curve_nets=0,
         )  # fmt: skip
-        assert found.attacked is not None
-        return 100 * np.array([-found.attacked.others.mean(), found.attacked.success.mean()])
+        return 100 * np.array([-found.measures["others"].mean(), found.measures["success"].mean()])
 
     sizes = np.geomspace(*STEP_SIZES, options.num_sizes).tolist()
     before = harm(distilled, num_epochs=0)[0]

@@ -16,7 +16,8 @@ os.environ["XLA_FLAGS"] = compiled_quickly(os.environ.get("XLA_FLAGS", ""))
 from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook(
-    ["dd_jax.inner", "dd_jax.synthetic", "dd_jax.methods", "dd_jax.evaluation", "dd_jax.models"], "beartype.beartype"
+    [f"dd_jax.{name}" for name in ("inner", "synthetic", "outcomes", "methods", "evaluation", "models")],
+    "beartype.beartype",
 )
 
 import jax  # noqa: E402

@@ -18,6 +18,7 @@ FLOORS = {
     "values": 0,
     "seeds": 0,
     "parameterisation": 0,
+    "outcomes": 1,
     "data": 1,
     "models": 1,
     "inner": 2,

@@ -21,7 +21,7 @@ _USAGE = """usage: dd-jax COMMAND [OPTIONS]     (dd-jax COMMAND --help tells a c
 
 commands:
   distill     learn a distilled set, compare it with every baseline, leave a run directory
-  pretrain    train many networks on a dataset, for sets that adapt or attack such networks
+  pretrain    train many networks on a dataset, for sets that are for such networks
   estimate    what that will need in memory and time, without doing it
   evaluate    train fresh networks on the distilled set of a run directory
   train       train networks on a distilled set, as it was learnt or from scratch as in the papers

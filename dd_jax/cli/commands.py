@@ -126,7 +126,7 @@ def evaluate(argv: Sequence[str]) -> None:
         init=options.init,
     )
     found = rows[0].evaluation
-    if len(found.curve) and found.attacked is None:
+    if len(found.curve) and found.outcome.truthful:
         epochs = found.curve_steps % distilled.num_batches == 0
         along = ", ".join(f"{100 * value:.1f}" for value in found.curve.mean(0)[epochs])
         print(f"before training and after each epoch (n={len(found.curve)}): {along} %")

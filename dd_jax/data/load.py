@@ -6,8 +6,7 @@ from pathlib import Path
 
 from dd_jax.data.arrays import RawData, dataset_from_arrays
 from dd_jax.data.cache import cache_folder, mapped, source_key
-from dd_jax.data.digits import read_digits
-from dd_jax.data.digits_graph import read_digits_graph
+from dd_jax.data.digits import read_digits, read_digits_graph
 from dd_jax.data.folder import read_folder
 from dd_jax.data.graph_file import read_graph_file
 from dd_jax.data.graphs import graph_from_arrays

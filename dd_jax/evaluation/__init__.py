@@ -3,7 +3,7 @@
 from dd_jax.evaluation.baselines import BASELINES, CORESETS, Baseline, baseline_names, baselines, iterate_baselines
 from dd_jax.evaluation.evaluate import evaluate, evaluate_networks, train_on
 from dd_jax.evaluation.protocols import PROTOCOLS, ProtocolWarning, training_of
-from dd_jax.evaluation.result import Attacked, Evaluation, in_percent
+from dd_jax.evaluation.result import Evaluation, in_percent
 from dd_jax.evaluation.scores import DDRanking, augmentation_robust_score, dd_ranking, label_robust_score
 from dd_jax.evaluation.transfer import DCBench, Transfer, cross_architecture, dc_bench, storage_bytes
 from dd_jax.types import AS_DISTILLED
@@ -13,7 +13,6 @@ __all__ = [
     "BASELINES",
     "CORESETS",
     "PROTOCOLS",
-    "Attacked",
     "Baseline",
     "DCBench",
     "DDRanking",

@@ -4,8 +4,6 @@ Every choice (step size, which random set, k and p of the neighbours) is made on
 is read once, for the result.
 """
 
-import dataclasses
-import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,17 +12,17 @@ import jax
 import numpy as np
 
 from dd_jax.errors import unknown_name
-from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled, as_vectors, is_only_one
-from dd_jax.evaluation.embeddings import passes, train_on_all, trained_features, trained_networks
-from dd_jax.evaluation.evaluate import evaluate, evaluate_networks
-from dd_jax.evaluation.protocols import PROTOCOLS, training_of
-from dd_jax.evaluation.result import Evaluation, concatenated, evaluation_of
+from dd_jax.evaluation.contest import SELECTION_SEED, Contest, best_size, measured_before, merit, sets, trained
+from dd_jax.evaluation.coresets import as_vectors
+from dd_jax.evaluation.embeddings import passes, train_on_all, trained_networks
+from dd_jax.evaluation.evaluate import evaluate_networks
+from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.inner import Regression, Training, device_mesh, networks_of, replicate
 from dd_jax.models import Model
+from dd_jax.outcomes import outcome_of
 from dd_jax.seeds import check_seed
 from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
 
-STEP_SIZES = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 BASELINES = ("random real", "best of random", "class mean", "k-means", "k-NN random", "k-NN k-means")
 CORESETS = ("herding", "k-center", "herding features", "k-center features", "k-means features")
 FOR_GRAPHS = (
@@ -34,13 +32,8 @@ FOR_GRAPHS = (
 FOR_PRETRAINED = ("no steps", "full training set")
 
 _NEIGHBOURS, _NORMS = (1, 3, 5), (1, 2)
-_SELECTION_SEED = 4_000_037  # networks that choices are made with: neither trained with nor reported on
-_SELECTION_NETS = 5  # pretrained networks that choices are made with ...
-_SIZE_SETS = 3  # ... and sets that the step size is, where each is tried on all of them
-_TOLERATED_LOSS = 0.15  # of accuracy on the other classes, where an attack's step size is chosen
-
-# From scratch: sets of real images have no order, and aren't for one network.
-_FREE: dict[str, Any] = {"init": "random", "order": "random"}
+_OF_NEIGHBOURS = {"k-NN random": "random real", "k-NN k-means": "k-means"}
+_CANDIDATE_NETS = 5  # networks that one random set is tried on
 
 
 class Baseline(NamedTuple):
@@ -63,11 +56,12 @@ def baseline_names(
     compare_all: whether networks trained on all the real examples are among them, see `Kind`.
     """
     names: tuple[str, ...] = FOR_GRAPHS if compare_all else BASELINES
-    if protocol.attack is not None:
+    truthful = outcome_of(protocol).truthful
+    if not truthful:
         names = tuple(name for name in names if not name.startswith("k-NN"))
     if pretrained is None:
         return names
-    full = () if protocol.attack is not None or not pretrained.training else FOR_PRETRAINED[1:]
+    full = FOR_PRETRAINED[1:] if truthful and pretrained.training else ()
     return FOR_PRETRAINED[:1] + names + full
 
 
@@ -98,8 +92,7 @@ def iterate_baselines(
     Of a graph all but the k-means of features, and "full training set": trained on the whole graph by the protocol.
     Sets of real nodes keep the edges between them; "class mean" and "k-means" have none, and neighbours are those in
     the features.
-    Under an attack (K, T) sets have their images of class K labelled T, and what is chosen is what succeeds most where
-    the other classes lose at most 15 points.
+    Sets have the labels that networks are to learn, and choices are made by the merit of their outcome, see `Outcome`.
     Of a dataset that is streamed the sets are made of the part in `dataset.train`, and nothing is trained on all of it.
     names: None for all that make sense, without those coresets.
     protocol: how networks are trained on the sets, as for `evaluate`; the step size is chosen where it leaves one open.
@@ -115,108 +108,48 @@ def iterate_baselines(
     for name in names:
         if name not in (*known, *CORESETS):
             raise unknown_name("baseline", name, (*known, *CORESETS))
-    shape = SetShape.of(distilled, dataset.num_classes)
     protocol = protocol or distilled.protocol.name
-    training = training_of(protocol, distilled)
-    own = distilled.protocol if training is None else dataclasses.replace(distilled.protocol, **_FREE)
-
-    open_size = training is None or _leaves_open(protocol)
-
-    def said(size: float) -> dict[str, Any]:
-        return {"step_size": size} if open_size else {}
-
-    @functools.cache
-    def features() -> np.ndarray:
-        return trained_features(model, dataset, seed)
-
-    @functools.cache
-    def sets(name: str, count: int) -> list[Any]:
-        vectors = {"vectors": features()} if name.endswith("features") else {}
-        count = 1 if is_only_one(name, shape.per_class) else count
-        return [MAKERS[name](dataset, shape.per_class, seed + i, **vectors) for i in range(count)]
-
-    def trained(candidates: list[Any], step_size: float, split: str, nets: int) -> Evaluation:
-        choosing = split == "validation"
-        per_set = max(1, nets // len(candidates))
-        if pretrained is not None:
-            per_set = _SELECTION_NETS if choosing else nets
-        return concatenated(
-            [
-                evaluate(
-                    as_distilled(images, shape, step_size, own, distilled.parameterisation),
-                    model,
-                    dataset,
-                    num_nets=per_set,
-                    split=split,
-                    seed=(_SELECTION_SEED if choosing else 1_000_003) + 7919 * i,
-                    pretrained=pretrained,
-                    part="selection" if choosing else "held_out",
-                    num_curve_nets=0,
-                    protocol=protocol,
-                )
-                for i, images in enumerate(candidates)
-            ]
-        )
-
-    @functools.cache
-    def others_before() -> float:
-        options: dict[str, Any] = {
-            "num_nets": _SELECTION_NETS,
-            "num_epochs": 0,
-            "split": "validation",
-            "num_curve_nets": 0,
-        }
-        found = evaluate(distilled, model, dataset, pretrained=pretrained, part="selection", **options)
-        return 0.0 if found.attacked is None else float(found.attacked.others.mean())
-
-    def merit(found: Evaluation) -> float:
-        if found.attacked is None:
-            return found.mean
-        loss = others_before() - float(found.attacked.others.mean())
-        return float(found.attacked.success.mean()) if loss <= _TOLERATED_LOSS else -loss
-
-    def best_size(candidates: list[Any]) -> float:
-        if not open_size:
-            return STEP_SIZES[0]  # not used
-        few = candidates if pretrained is None else candidates[:_SIZE_SETS]
-        scores = {size: merit(trained(few, size, "validation", 10)) for size in STEP_SIZES}
-        return max(scores, key=lambda size: scores[size])
-
+    contest = Contest(distilled, model, dataset, protocol, pretrained, num_nets, num_sets, seed)
     for name in names:
-        chosen: dict[str, Any] = {}
-        if name == "no steps":
-            evaluation = evaluate(
-                distilled, model, dataset, num_nets=num_nets, num_epochs=0, pretrained=pretrained, num_curve_nets=0
-            )
-        elif name == "full training set" and pretrained is not None:
-            evaluation = _fully_trained(pretrained, distilled.protocol, model, dataset, num_nets)
-        elif name == "full training set":
-            assert isinstance(training, Training)
-            networks = trained_networks(model, dataset, num_nets, _SELECTION_SEED, training)
-            evaluation = evaluate_networks(networks, model, dataset)
-        elif name.startswith("k-NN"):
-            evaluation, chosen = _neighbours(
-                sets("random real" if name == "k-NN random" else "k-means", num_sets), dataset
-            )
-        elif name == "best of random":
-            candidates = sets("random real", num_candidates)
-            size = best_size(candidates[:num_sets])
-            scores = [merit(trained([images], size, "validation", 5)) for images in candidates]
-            winner = int(np.argmax(scores))
-            evaluation = trained([candidates[winner]], size, "test", num_nets)
-            chosen = {**said(size), "set": winner, "of": num_candidates}
-        else:
-            candidates = sets(name, num_sets)
-            size = best_size(candidates)
-            chosen = said(size)
-            evaluation = trained(candidates, size, "test", num_nets)
-        yield name, Baseline(evaluation, chosen)
+        yield name, _baseline(contest, name, num_candidates)
 
 
-def _leaves_open(protocol: str | Training | Regression) -> bool:
-    """Whether a training from scratch takes its rate from the set."""
-    training = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
-    return isinstance(training, Training) and training.learning_rate is None
+def _baseline(contest: Contest, name: str, num_candidates: int) -> Baseline:
+    """The baseline of a name that is known."""
+    if name == "no steps":
+        return Baseline(measured_before(contest, contest.num_nets), {})
+    if name == "full training set":
+        return Baseline(_full(contest), {})
+    if name.startswith("k-NN"):
+        return _neighbours(sets(contest, _OF_NEIGHBOURS[name], contest.num_sets), contest.dataset)
+    if name == "best of random":
+        return _best_of_random(contest, num_candidates)
+    candidates = sets(contest, name, contest.num_sets)
+    size = best_size(contest, candidates)
+    return Baseline(trained(contest, candidates, size, "test"), _said(contest, size))
+
+
+def _said(contest: Contest, size: float) -> dict[str, Any]:
+    return {"step_size": size} if contest.leaves_size_open else {}
+
+
+def _best_of_random(contest: Contest, num_candidates: int) -> Baseline:
+    """The random set that is worth most on validation, at the step size that most of them do well with."""
+    candidates = sets(contest, "random real", num_candidates)
+    size = best_size(contest, candidates[: contest.num_sets])
+    winner = int(np.argmax([merit(contest, [images], size, _CANDIDATE_NETS) for images in candidates]))
+    found = trained(contest, [candidates[winner]], size, "test")
+    return Baseline(found, {**_said(contest, size), "set": winner, "of": num_candidates})
+
+
+def _full(contest: Contest) -> Evaluation:
+    """Networks trained on all the training images."""
+    model, dataset = contest.model, contest.dataset
+    if contest.pretrained is not None:
+        return _fully_trained(contest.pretrained, contest.distilled.protocol, model, dataset, contest.num_nets)
+    assert isinstance(contest.training, Training)
+    networks = trained_networks(model, dataset, contest.num_nets, SELECTION_SEED, contest.training)
+    return evaluate_networks(networks, model, dataset)
 
 
 def _fully_trained(
@@ -225,13 +158,13 @@ def _fully_trained(
     """The networks trained on with all the training images of the dataset."""
     networks = networks_of(pretrained, protocol, "held_out", num_nets)
     training = Training(epochs=passes(dataset))
-    keys = jax.random.split(jax.random.key(_SELECTION_SEED), jax.tree.leaves(networks)[0].shape[0])
+    keys = jax.random.split(jax.random.key(SELECTION_SEED), jax.tree.leaves(networks)[0].shape[0])
     mesh = device_mesh() if len(keys) > 1 else None
-    trained = train_on_all(model.apply, training, mesh, *replicate((keys, networks, dataset.train), mesh))
-    return evaluate_networks(jax.tree.map(np.asarray, trained), model, dataset)
+    after = train_on_all(model.apply, training, mesh, *replicate((keys, networks, dataset.train), mesh))
+    return evaluate_networks(jax.tree.map(np.asarray, after), model, dataset)
 
 
-def _neighbours(candidates: list[Any], dataset: Dataset) -> tuple[Evaluation, dict[str, Any]]:
+def _neighbours(candidates: list[Any], dataset: Dataset) -> Baseline:
     """Nearest neighbours on each candidate set, k and p chosen on validation over all of them."""
     options = list(itertools.product(_NEIGHBOURS, _NORMS))
     options = [(k, p) for k, p in options if k <= candidates[0].shape[0] * candidates[0].shape[1]]
@@ -241,7 +174,7 @@ def _neighbours(candidates: list[Any], dataset: Dataset) -> tuple[Evaluation, di
     right = [labels[_hits(c, dataset.test, k, p)] for c in candidates]
     hits = np.stack([np.bincount(mine, minlength=dataset.num_classes) for mine in right])
     counts = np.bincount(labels, minlength=dataset.num_classes)
-    return evaluation_of(np.stack([hits, 0 * hits], 1), counts, "test"), {"k": k, "p": p}
+    return Baseline(evaluation_of(np.stack([hits, 0 * hits], 1), counts, "test"), {"k": k, "p": p})
 
 
 def _hits(images: Any, split: Batch, k: int, p: int) -> np.ndarray:

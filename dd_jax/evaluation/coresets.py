@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dd_jax.outcomes import outcome_of
 from dd_jax.parameterisation import PLAIN, Parameterisation
 from dd_jax.synthetic import class_means, cover, herd, kmeans_centres, nearest_to_centres
 from dd_jax.types import Dataset, DistilledData, Protocol, see_each_other
@@ -124,7 +125,7 @@ def as_distilled(
 ) -> DistilledData:
     """Images (K, per_class, H, W, C) as batches in class order, with one step size throughout.
 
-    Where the protocol is an attack (K, T), images of class K are labelled T.
+    They have the labels that networks are to learn, by the outcome of the protocol.
     parameterisation: of the set that it is to be compared with, which says what becomes of real examples.
     """
     num_classes, examples = len(images), images
@@ -132,8 +133,7 @@ def as_distilled(
     by_step = images.reshape(num_classes, shape.num_batches, shape.images_per_class, *images.shape[2:])
     by_step = np.moveaxis(by_step, 1, 0).reshape(shape.num_batches, -1, *images.shape[2:])
     labels = np.tile(np.repeat(np.arange(num_classes, dtype=np.int32), shape.images_per_class), (shape.num_batches, 1))
-    if protocol.attack is not None:
-        labels[labels == protocol.attack[0]] = protocol.attack[1]
+    labels = outcome_of(protocol).relabel(labels)
     sizes: Float[Array, " unrolled"] = jnp.full((shape.num_batches * shape.num_epochs,), step_size, jnp.float32)
     of_examples = parameterisation.kind.of_examples
     learnt, made = ({"images": by_step}, PLAIN) if of_examples is None else of_examples(examples, by_step)

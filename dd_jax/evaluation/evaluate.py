@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from dd_jax.data.transforms import same_transform, to_model, to_pixels
 from dd_jax.errors import DataError, OptionError, unknown_name
-from dd_jax.evaluation.measure import SPLITS, Starts, as_it_is, measure, train_one
+from dd_jax.evaluation.measure import SPLITS, Starts, Wanted, as_it_is, measure, train_one
 from dd_jax.evaluation.protocols import ProtocolWarning, misuse, training_of
 from dd_jax.evaluation.result import Evaluation
 from dd_jax.evaluation.training import plan_course
@@ -23,8 +23,9 @@ from dd_jax.inner import (
     networks_of,
 )
 from dd_jax.models import Model, check_fits, check_pretrained
+from dd_jax.outcomes import outcome_of
 from dd_jax.seeds import check_seed, key_of_seed
-from dd_jax.types import Batch, Dataset, DistilledData, Networks, Params, Pretrained
+from dd_jax.types import Batch, Dataset, DistilledData, Networks, Params, Pretrained, Protocol
 
 
 def evaluate(
@@ -69,10 +70,7 @@ def evaluate(
     check_fits(model, distilled.shape_of_images, dataset.num_classes, "distilled set")
     training = training_of(protocol, distilled, num_epochs)
     _warn(distilled, training is not None)
-    own = distilled.protocol
-    if training is not None:
-        own = dataclasses.replace(own, init="fixed" if isinstance(training, Regression) else "random")
-    own = dataclasses.replace(own, init=init or own.init)
+    own = _used_as(distilled.protocol, training, init)
     make, starts = _starts(model, own, num_nets, seed, pretrained, part)
     chosen_by = None
     if isinstance(training, Training) and training.keep == "best" and len(dataset.validation.labels):
@@ -81,7 +79,7 @@ def evaluate(
         distilled = dataclasses.replace(distilled, transform=dataset.transform)
     course = plan_course(model, distilled, training, num_epochs, curve == "steps", chosen_by)
     real = _real_for(distilled, dataset, split)
-    return measure(make, model, starts, course, real, split, own.attack, num_curve_nets, devices)
+    return measure(make, model, starts, course, real, Wanted(split, outcome_of(own), num_curve_nets, devices))
 
 
 def evaluate_networks(
@@ -90,15 +88,16 @@ def evaluate_networks(
     dataset: Dataset,
     *,
     split: str = "test",
-    attack: tuple[int, int] | None = None,
     devices: int | None = None,
+    **outcome: Any,
 ) -> Evaluation:
     """Measure networks (params with a leading axis) as they are, on a split of real data.
 
-    attack: (K, T) to also tell how many images of class K are taken for T.
+    outcome: the fields of a `Protocol` that say what success means, for networks that were trained on sets of it.
     Raises as `evaluate` does.
     """
-    return measure(as_it_is, model, _given(networks, 0), None, dataset, split, attack, 0, devices)
+    wanted = Wanted(split, outcome_of(Protocol(**outcome)), devices=devices)
+    return measure(as_it_is, model, _given(networks, 0), None, dataset, wanted)
 
 
 def train_on(
@@ -151,6 +150,13 @@ def _real_for(distilled: DistilledData, dataset: Dataset, split: str) -> Dataset
     images = to_model(distilled.transform, to_pixels(dataset.transform, real.images))
     changes: dict[str, Any] = {split: real._replace(images=images), "transform": distilled.transform}
     return dataclasses.replace(dataset, **changes)
+
+
+def _used_as(protocol: Protocol, training: Training | Regression | None, init: str | None) -> Protocol:
+    """The protocol of a set whose networks are trained in another way, or start elsewhere."""
+    if training is not None:
+        protocol = dataclasses.replace(protocol, init="fixed" if isinstance(training, Regression) else "random")
+    return dataclasses.replace(protocol, init=init or protocol.init)
 
 
 def _warn(distilled: DistilledData, from_scratch: bool) -> None:

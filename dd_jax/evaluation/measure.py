@@ -16,7 +16,8 @@ from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.evaluation.training import Course, Part, Plan, TrainingArrays, begin, go_on, network_of
 from dd_jax.inner import device_mesh, map_over, on_each, replicate
 from dd_jax.inner.losses import Apply
-from dd_jax.models import Model, check_attack, check_fits
+from dd_jax.models import Model, check_fits
+from dd_jax.outcomes import Outcome
 from dd_jax.types import Batch, Dataset, Networks, Params, see_each_other
 from dd_jax.values import quick_jit
 
@@ -34,56 +35,77 @@ class Starts(NamedTuple):
     at: Callable[[np.ndarray], tuple[Any, jax.Array]]
 
 
+class Wanted(NamedTuple):
+    """What is measured.
+
+    split: of the real data. outcome: what success means. num_curve_nets: networks that are measured along the way too.
+    devices: how many train networks at the same time; None for all there are.
+    """
+
+    split: str
+    outcome: Outcome
+    num_curve_nets: int = 0
+    devices: int | None = None
+
+
 def measure(
     make: Callable[[Any], Params],
     model: Model,
     starts: Starts,
     course: Course | None,
     dataset: Dataset,
-    split: str,
-    attack: tuple[int, int] | None,
-    num_curve_nets: int,
-    devices: int | None,
+    wanted: Wanted,
 ) -> Evaluation:
     """Networks after a training, or as they start where there is no course, on a split of real data.
 
     make: how what a network starts from becomes its parameters.
-    num_curve_nets: networks that are measured along the way too.
     """
-    if split not in SPLITS:
-        raise unknown_name("split", split, SPLITS)
-    check_fits(model, dataset.train, dataset.num_classes)
-    check_attack(attack, dataset.num_classes)
-    real: Batch = getattr(dataset, split)
-    if not len(real.labels):
-        raise DataError(f"The {split} split of {dataset.name} is empty: load it with a validation_fraction above 0.")
-    count = starts.num_nets
-    mesh = device_mesh(devices) if count > 1 or jax.process_count() > 1 else None
-    size = _group_size(count, mesh)
+    real = _split(model, dataset, wanted)
     steps_done = np.zeros(1, int) if course is None else course.steps_done
-    num_curve_nets = min(num_curve_nets, count) if len(steps_done) > 1 else 0
-    given = replicate((None if course is None else course.arrays, *_chunks(real)), mesh)
-    target = -1 if attack is None else attack[1]
-
-    marks, tables, seen = [], [], []
-    for first in range(0, count, size):
-        mine = np.minimum(np.arange(first, first + size), count - 1)  # what is missing in the last group is repeated
-        group = replicate(starts.at(mine), mesh)
-        along, counted = _train_group(make, model, dataset.num_classes, target, mesh, course, group, given,
-                                      first < num_curve_nets)  # fmt: skip
-        marks.append(counted[0])
-        tables.append(counted[1])
-        seen += [along] if along else []
-    marks, tables, seen = jax.tree.map(np.asarray, (marks, tables, seen))
-    found, answered = np.concatenate(marks)[:count], np.concatenate(tables)[:count]
+    num_curve_nets = min(wanted.num_curve_nets, starts.num_nets) if len(steps_done) > 1 else 0
+    wanted = wanted._replace(num_curve_nets=num_curve_nets)
+    found, answered, seen = _all_groups(make, model, starts, course, real, wanted)
     curve = np.zeros((0, len(steps_done)))
     if seen:
         moments = np.stack([np.concatenate(at_moment) for at_moment in zip(*seen, strict=True)], 1)
         curve = moments[:num_curve_nets, :, 0].sum(-1) / len(real.labels)
     counts = np.bincount(np.asarray(real.labels), minlength=dataset.num_classes)
-    evaluation = evaluation_of(found, counts, split, attack)
+    evaluation = evaluation_of(found, counts, wanted.split, wanted.outcome)
     confusion = answered.mean(0) / np.maximum(counts, 1)[:, None] if answered.shape[1] else None
     return dataclasses.replace(evaluation, curve=curve, curve_steps=steps_done, confusion=confusion)
+
+
+def _split(model: Model, dataset: Dataset, wanted: Wanted) -> Batch:
+    """The real data; raises what is wrong with them, or with what is wanted of them."""
+    if wanted.split not in SPLITS:
+        raise unknown_name("split", wanted.split, SPLITS)
+    check_fits(model, dataset.train, dataset.num_classes)
+    wanted.outcome.check(dataset.num_classes)
+    real: Batch = getattr(dataset, wanted.split)
+    if not len(real.labels):
+        raise DataError(
+            f"The {wanted.split} split of {dataset.name} is empty: load it with a validation_fraction above 0."
+        )
+    return real
+
+
+def _all_groups(make, model: Model, starts: Starts, course: Course | None, real: Batch, wanted: Wanted):
+    """What all networks get right, and as what they take what, as `_count` gives them; and the former along the way."""
+    count = starts.num_nets
+    mesh = device_mesh(wanted.devices) if count > 1 or jax.process_count() > 1 else None
+    size = _group_size(count, mesh)
+    given = replicate((None if course is None else course.arrays, *_chunks(real)), mesh)
+    target = wanted.outcome.target
+    marks, tables, seen = [], [], []
+    for first in range(0, count, size):
+        mine = np.minimum(np.arange(first, first + size), count - 1)  # what is missing in the last group is repeated
+        group = replicate(starts.at(mine), mesh)
+        along, counted = _train_group(make, model, target, mesh, course, group, given, first < wanted.num_curve_nets)
+        marks.append(counted[0])
+        tables.append(counted[1])
+        seen += [along] if along else []
+    marks, tables, seen = jax.tree.map(np.asarray, (marks, tables, seen))
+    return np.concatenate(marks)[:count], np.concatenate(tables)[:count], seen
 
 
 def train_one(model: Model, course: Course, params: Params, key: jax.Array) -> Params:
@@ -100,11 +122,12 @@ def as_it_is(params: Params) -> Params:
     return params
 
 
-def _train_group(make, model, num_classes, target, mesh, course, group, given, along):
+def _train_group(make, model, target, mesh, course, group, given, along):
     """What a group of networks gets right along the way, a list of marks, and at the end, as `_count` gives them."""
     arrays, *real = given
+    num_classes, (images, labels) = model.num_classes, real
     tabled = num_classes <= CONFUSION_CLASSES
-    count = functools.partial(_count, model.apply, num_classes, target, tabled, mesh, images=real[0], labels=real[1])
+    count = functools.partial(_count, model.apply, num_classes, target, tabled, mesh, images=images, labels=labels)
     if course is None:
         return [], count(_made(make, mesh, group[0]))
     state, keys = _begin(make, model.apply, course.plan, mesh, arrays, group)

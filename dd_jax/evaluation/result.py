@@ -2,27 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from dd_jax.outcomes import ACCURACIES, ACCURACY, Outcome, Values
+
 UNBALANCED = 1.5  # images of one class by those of another, from which on the two means are told apart
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Attacked:
-    """What an attack (K, T) did to networks, as fractions of the images of a split.
-
-    success: (N,) of class K that each network takes for T.
-    others: (N,) accuracy of each network on all other classes.
-    fooled: (N,) accuracy of each network where K counts as T: what the attack maximises.
-    """
-
-    success: Float[np.ndarray, " nets"]
-    others: Float[np.ndarray, " nets"]
-    fooled: Float[np.ndarray, " nets"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +20,10 @@ class Evaluation:
     per_class: (K,) accuracy on each class, mean over the networks; NaN of a class of which the split has no image.
     curve: (M, P) before training and along the way, of the first M networks; curve_steps: (P,) gradient steps done.
     split: where they were measured.
-    attacked: what the attack did, of a set that is one.
+    measures: (N,) each, by name: what the outcome of the set measures besides accuracy.
     confusion: (K, K) share of the images of class i that are taken for class j, mean over the networks; None where it
         wasn't counted, such as with more than a hundred classes.
+    outcome: what success means for the set, see `Outcome`.
     counts: (K,) images of each class in the split; None where that isn't known.
     """
 
@@ -43,10 +31,25 @@ class Evaluation:
     per_class: Float[np.ndarray, " classes"]
     curve: Float[np.ndarray, "curve_nets points"]
     split: str
-    attacked: Attacked | None = None
+    measures: Values = dataclasses.field(default_factory=dict)
     curve_steps: Int[np.ndarray, " moments"] = dataclasses.field(default_factory=lambda: np.zeros(1, int))
     confusion: Float[np.ndarray, "classes classes"] | None = None
+    outcome: Outcome = ACCURACY
     counts: Int[np.ndarray, " classes"] | None = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say where measures are that were fields once."""
+            raise AttributeError(
+                f"An Evaluation has no {name!r}. What its outcome measures besides accuracy is in `measures`, by name, "
+                "such as found.measures['success']."
+            )
+
+    @property
+    def values(self) -> Values:
+        """All that is measured, accuracies among them, by name: (N,) each."""
+        return {ACCURACIES: self.accuracies, **self.measures}
 
     @property
     def mean(self) -> float:
@@ -74,8 +77,8 @@ class Evaluation:
 
     @property
     def score(self) -> float:
-        """What sets are chosen by: the mean accuracy or, of an attack, the mean where class K counts as T."""
-        return self.mean if self.attacked is None else float(self.attacked.fooled.mean())
+        """What sets are chosen by: the mean of the measure that the outcome names, which accuracy is for most sets."""
+        return float(self.values[self.outcome.score].mean())
 
     @property
     def balanced(self) -> float:
@@ -97,9 +100,9 @@ class Evaluation:
         return in_percent(self.accuracies)
 
     def __str__(self) -> str:
-        attacked = self.attacked
-        attack = f", attack succeeds {in_percent(attacked.success)}" if attacked is not None else ""
-        return f"{self.percent} (n={self.n}, {self.split}{attack})"
+        first = self.outcome.columns[0]
+        more = "" if first.key == ACCURACIES else f", {first.head} {in_percent(self.values[first.key])}"
+        return f"{self.percent} (n={self.n}, {self.split}{more})"
 
 
 def in_percent(fractions: Float[np.ndarray, " nets"]) -> str:
@@ -112,30 +115,22 @@ def evaluation_of(
     hits: Int[np.ndarray, "nets 2 classes"],
     counts: Int[np.ndarray, " classes"],
     split: str,
-    attack: tuple[int, int] | None = None,
+    outcome: Outcome = ACCURACY,
 ) -> Evaluation:
-    """An evaluation from counts: images of each class that a network gets right, and that it takes for class T."""
+    """An evaluation from counts: images of each class that a network gets right, and takes for the outcome's target."""
     right, taken = hits[:, 0], hits[:, 1]
-    attacked = None
-    if attack is not None:
-        others = np.arange(len(counts)) != attack[0]
-        right_others, success = right[:, others].sum(-1), taken[:, attack[0]]
-        attacked = Attacked(
-            success / max(counts[attack[0]], 1),
-            right_others / max(counts[others].sum(), 1),
-            (right_others + success) / counts.sum(),
-        )
+    measures = outcome.measure(right, taken, counts)
     per_class = np.divide(right.mean(0), counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    return Evaluation(right.sum(-1) / counts.sum(), per_class, np.zeros((0, 1)), split, attacked, counts=counts)
+    accuracies, curve = right.sum(-1) / counts.sum(), np.zeros((0, 1))
+    return Evaluation(accuracies, per_class, curve, split, measures, outcome=outcome, counts=counts)
 
 
 def concatenated(parts: Sequence[Evaluation]) -> Evaluation:
     """Several evaluations, on one split, as one of all their networks; without their curves."""
     accuracies = np.concatenate([part.accuracies for part in parts])
     per_class = np.mean([p.per_class for p in parts], axis=0)
-    attacks = [part.attacked for part in parts if part.attacked is not None]
-    attacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *attacks) if attacks else None
+    measures = {name: np.concatenate([part.measures[name] for part in parts]) for name in parts[0].measures}
     tables = [part.confusion for part in parts if part.confusion is not None]
     confusion = np.mean(tables, axis=0) if tables else None
     first = dataclasses.replace(parts[0], curve=parts[0].curve[:0], confusion=confusion)
-    return dataclasses.replace(first, accuracies=accuracies, per_class=per_class, attacked=attacked)
+    return dataclasses.replace(first, accuracies=accuracies, per_class=per_class, measures=measures)

@@ -55,6 +55,17 @@ def _train(dataset: Dataset) -> Batch:
     return dataset.train
 
 
+class Advice(NamedTuple):
+    """What a user may change where a run can't go on: words that follow "Try".
+
+    diverged: where its loss is no longer finite, or validation accuracy has collapsed. memory: where an outer step
+    doesn't fit into memory, one thing each.
+    """
+
+    diverged: str = "a smaller learning_rate"
+    memory: tuple[str, ...] = ()
+
+
 @renamed(slower="scale_learning_rate")
 class Method(NamedTuple):
     """A distillation method as pure functions, with what is needed to record and repeat it.
@@ -66,6 +77,7 @@ class Method(NamedTuple):
     summary: what it is about to do, in a few words, e.g. "100 images, 30 inner steps, random init".
     protocol: how its sets are to be used.
     feed: arrays that are too many to have them all in memory; its `join` puts a window of them into what `arrays` gave.
+    shown: the numbers of its infos that are shown while it runs. advice: what to change where a run can't go on.
     """
 
     name: str
@@ -81,6 +93,8 @@ class Method(NamedTuple):
     summary: str = ""
     protocol: Protocol = Protocol()
     feed: Feed | None = None
+    shown: tuple[str, ...] = ("loss",)
+    advice: Advice = Advice()
 
 
 class MethodSpec(NamedTuple):

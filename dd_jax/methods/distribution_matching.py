@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from dd_jax.inner import by_class, class_batches, each_class, mean_over, siamese
 from dd_jax.inner.losses import Apply, chunk_size
-from dd_jax.methods.base import Method, MethodSpec, StepFn, compiled_step, with_overrides
+from dd_jax.methods.base import Advice, Method, MethodSpec, StepFn, compiled_step, with_overrides
 from dd_jax.methods.matching import (
     MATCHING_ROLES,
     MatchingArrays,
@@ -25,7 +25,7 @@ from dd_jax.methods.matching import (
     useful_devices,
 )
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
-from dd_jax.methods.sampling import check_sampling, runs_mapped
+from dd_jax.methods.sampling import Augment, check_sampling, less_sampling, runs_mapped
 from dd_jax.models import Model
 from dd_jax.types import Dataset, DistilledData, Learnable, Params
 
@@ -51,7 +51,7 @@ class DistributionMatchingInfo(NamedTuple):
 class DistributionMatchingOptions(MatchingOptions):
     """Hyper-parameters of `distribution_matching`."""
 
-    augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "dsa"
+    augment: Augment = "dsa"
     """Random change to the images of a class, the same for real and distilled ones; "dsa_no_flip" for digits."""
     learning_rate: float = 1.0
     """Outer learning rate of the images, in units of model space."""
@@ -97,6 +97,7 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
         scale_learning_rate=scale_outer_learning_rate,
         summary=f"{summary_of(opts, model)}, {opts.num_inits} random networks per outer step",
         protocol=protocol,
+        advice=Advice(memory=less_sampling(opts)),
     )
 
 

@@ -22,9 +22,10 @@ from dd_jax.inner import (
     ridge_loss,
     trainer,
 )
-from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
-from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_lamb, scale_outer_learning_rate
-from dd_jax.methods.sampling import minibatch
+from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.options import RegressionOptions
+from dd_jax.methods.outer import OuterOptimiser, OuterOptions, OuterState, outer_lamb, scale_outer_learning_rate
+from dd_jax.methods.sampling import Augment, minibatch
 from dd_jax.models import Model
 from dd_jax.synthetic import Synthetic, pixels_of
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Params, Protocol
@@ -56,16 +57,11 @@ class FrepoInfo(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class FrepoOptions:
+class FrepoOptions(OuterOptions, RegressionOptions):
     """Hyper-parameters of `frepo`."""
 
-    images_per_class: int = 1
-    """Images of each class."""
     learn: Literal["images", "both"] = "both"
     """Images alone, with hard labels, or their labels too: numbers, one for each class and image."""
-    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
-    """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
-    training images."""
     pool_size: int = 10
     """Networks in training, of which each outer step takes one at random."""
     max_updates: int = 100
@@ -74,18 +70,12 @@ class FrepoOptions:
     """Of the networks' Adam."""
     batch_size: int = 1024
     """Real images of an outer step, drawn with replacement."""
-    augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "none"
+    augment: Augment = "none"
     """Random changes to the real images, and to those that networks are trained on."""
-    regulariser: float = 1e-6
-    """Added to the diagonal of the kernel of the set, as a share of the mean there."""
     margin: bool = True
     """Whether the two largest labels of an image are kept apart, by up to 1/K, where labels are learnt."""
     learning_rate: float = 3e-4
     """Outer learning rate (LAMB) of images and labels."""
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
-    """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
-    decay_every: int = 2400
-    """Outer steps between two halvings of the schedule "step"."""
     protocol: str = "frepo"
     """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`."""
 
@@ -133,9 +123,11 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
         scale_learning_rate=scale_outer_learning_rate,
         summary=f"{total} images, a pool of {opts.pool_size} networks of up to {opts.max_updates} steps",
         protocol=protocol,
+        advice=_ADVICE,
     )
 
 
+_ADVICE = Advice("a smaller learning_rate or a larger regulariser", ("a smaller batch_size", "a smaller pool_size"))
 _ROLES = Roles(
     numbers={"learning_rate": None, "decay_every": None, "regulariser": None, "inner_learning_rate": None},
     outside=("init_images", "protocol"),

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError
 from dd_jax.inner import by_class, class_batches, distance_named, draw_networks, mean_over
-from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.gradient_matching_options import GradientMatchingOptions, check_options, with_loops
 from dd_jax.methods.matched_gradients import MatchingLoss, class_wise, collective
 from dd_jax.methods.matched_networks import expert_feed, matched_networks
@@ -27,7 +27,7 @@ from dd_jax.methods.matching import (
     useful_devices,
 )
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
-from dd_jax.methods.sampling import runs_mapped
+from dd_jax.methods.sampling import less_sampling, runs_mapped
 from dd_jax.models import Model, check_pretrained
 from dd_jax.synthetic import SoftLabelled, Synthetic, soft_labels
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Networks, Params, Pretrained
@@ -124,6 +124,7 @@ def gradient_matching(
         scale_learning_rate=scale_outer_learning_rate,
         summary=summary,
         protocol=protocol,
+        advice=Advice("a smaller learning_rate" + (" or label_learning_rate" * opts.learn_labels), less_sampling(opts)),
     )
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from dd_jax.errors import DataError, OptionError, check_at_least, unknown_name
 from dd_jax.inner import batch_loss, by_class, distance_named, draw_network, each_class
 from dd_jax.inner.losses import Apply
-from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, scale_learning_rate
 from dd_jax.models import Model, propagated, sgc
 from dd_jax.synthetic import GraphSet, Synthetic, graph_set
@@ -157,6 +157,7 @@ def graph_condensation(model: Model, options: GraphCondensationOptions | None = 
         scale_learning_rate=scale_both_learning_rates,
         summary=f"{opts.nodes_per_class * model.num_classes} nodes {'with' if opts.structure else 'without'} edges",
         protocol=protocol,
+        advice=Advice("a smaller learning_rate or edge_learning_rate", ("a smaller batch_size",)),
     )
 
 

@@ -22,8 +22,16 @@ from dd_jax.inner import (
     mean_over,
     ridge_loss,
 )
-from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
-from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, scale_outer_learning_rate
+from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.options import RegressionOptions
+from dd_jax.methods.outer import (
+    OuterOptimiser,
+    OuterOptions,
+    OuterState,
+    Schedule,
+    outer_adam,
+    scale_outer_learning_rate,
+)
 from dd_jax.models import KernelFn, Model
 from dd_jax.synthetic import Synthetic, pixels_of
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Protocol
@@ -55,29 +63,20 @@ class KernelInducingPointsInfo(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class KernelInducingPointsOptions:
+class KernelInducingPointsOptions(OuterOptions, RegressionOptions):
     """Hyper-parameters of `kernel_inducing_points`."""
 
-    images_per_class: int = 1
-    """Images of each class."""
     learn: Literal["images", "labels", "both"] = "both"
     """What is learnt. Labels are numbers, one for each class and image; those of "images" stay hard."""
-    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
-    """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
-    training images."""
     init_labels: Literal["hard", "solve"] = "hard"
     """What labels that are learnt start as: those of the classes, or the best ones for the first images in closed form
     (Label Solve), which takes all training images once."""
     batch_size: int = 5000
     """Real images of an outer step, the same number of each class, drawn with replacement."""
-    regulariser: float = 1e-6
-    """Added to the diagonal of the kernel of the set, as a share of the mean there."""
     learning_rate: float = 0.04
     """Outer learning rate (Adam) of images and labels."""
-    schedule: Literal["cosine", "step", "constant"] = "constant"
+    schedule: Schedule = "constant"
     """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
-    decay_every: int = 2400
-    """Outer steps between two halvings of the schedule "step"."""
     dtype: Literal["float32", "float64"] = "float32"
     """Of the kernel and the regression; "float64" where JAX has it (jax_enable_x64)."""
     protocol: str = "kip"
@@ -130,6 +129,7 @@ def kernel_inducing_points(
         scale_learning_rate=scale_outer_learning_rate,
         summary=summary,
         protocol=protocol,
+        advice=Advice("a smaller learning_rate or a larger regulariser", ("a smaller batch_size",)),
     )
 
 

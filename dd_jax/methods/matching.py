@@ -7,6 +7,9 @@ from typing import Any, Literal, NamedTuple
 
 from dd_jax.inner import ByClass
 from dd_jax.methods.base import Roles
+from dd_jax.methods.options import SetOptions
+from dd_jax.methods.outer import OuterOptions, Schedule
+from dd_jax.methods.sampling import Augment, SamplingOptions
 from dd_jax.models import Model
 from dd_jax.synthetic import Synthetic, multi_formation, num_formed, pixels
 from dd_jax.types import Batch, Networks, Protocol, Transform
@@ -15,8 +18,8 @@ _BY_CHANGE = {"dsa": "dsa", "dsa_no_flip": "dsa-digits"}
 
 
 @dataclasses.dataclass(frozen=True)
-class MatchingOptions:
-    """Hyper-parameters of either method."""
+class StoredOptions(SetOptions):
+    """Images as they are stored."""
 
     images_per_class: int = 1
     """Stored images of each class."""
@@ -24,31 +27,30 @@ class MatchingOptions:
     """Each stored image becomes factor * factor images of the set: its tiles, enlarged (Kim et al. 2022: 2)."""
     formation: Literal["single", "multi"] = "single"
     """"multi": each becomes the images of all factors up to `factor`, 1 + 4 + ... of them."""
-    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "real"
-    """What the images start as: noise, real training images, the class mean plus noise, k-means
-    centres, or herded training images."""
     clamp: bool = False
     """Keep the stored images in the range of pixels, from black to white."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MatchingOptions(OuterOptions, SamplingOptions, StoredOptions):
+    """Hyper-parameters of either method."""
+
     num_inits: int = 1
     """Networks that are matched at the same time."""
     batch_size: int = 256
     """Real images of each class that a match compares with, drawn with replacement."""
-    augment: Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"] = "none"
+    augment: Augment = "none"
     """Random change to the images of a class, the same for real and distilled ones; also in the training of networks.
     "dsa" is Zhao & Bilen 2021, "dsa_no_flip" for digits."""
     learning_rate: float = 0.1
     """Outer learning rate of the images, in units of model space."""
     momentum: float = 0.5
     """Of the outer gradient descent."""
-    schedule: Literal["cosine", "step", "constant"] = "constant"
+    schedule: Schedule = "constant"
     """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
-    decay_every: int = 2400
-    """Outer steps between two halvings of the schedule "step"."""
     protocol: str | None = None
     """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "dsa" where `augment` is that
     ("dsa-digits" without mirrors), else "dc"."""
-    over_inits: Literal["auto", "vmap", "map"] = "auto"
-    """How networks are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
 
 
 MATCHING_ROLES = Roles(

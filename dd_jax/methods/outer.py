@@ -1,7 +1,8 @@
 """The outer optimisers: Adam, LAMB or gradient descent with momentum, with clipping and a schedule over a run."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,20 @@ from dd_jax.errors import OptionError, unknown_name
 from dd_jax.types import Learnable
 from dd_jax.values import Number, is_traced
 
-SCHEDULES = ("cosine", "step", "constant")
+Schedule: TypeAlias = Literal["cosine", "step", "constant"]
+SCHEDULES: tuple[str, ...] = get_args(Schedule)
+
+
+@dataclasses.dataclass(frozen=True)
+class OuterOptions:
+    """The outer learning rate, over a run."""
+
+    learning_rate: float = 0.02
+    """Outer learning rate."""
+    schedule: Schedule = "cosine"
+    """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
+    decay_every: int = 2400
+    """Outer steps between two halvings of the schedule "step"."""
 
 
 class OuterState(NamedTuple):

@@ -1,6 +1,7 @@
 """How a step samples its networks and real images: options that methods share, and the real images of a network."""
 
-from typing import Any
+import dataclasses
+from typing import Literal, TypeAlias, get_args
 
 import jax
 from jax import lax
@@ -9,7 +10,22 @@ from dd_jax.errors import check_at_least, unknown_name
 from dd_jax.inner import SMOOTH_AUGMENTS, augment
 from dd_jax.types import Batch
 
-OVER_INITS = ("auto", "vmap", "map")
+OverInits: TypeAlias = Literal["auto", "vmap", "map"]
+Augment: TypeAlias = Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingOptions:
+    """What a step samples."""
+
+    num_inits: int = 1
+    """Networks of an outer step."""
+    batch_size: int = 256
+    """Real images of each of them, drawn with replacement."""
+    augment: Augment = "none"
+    """Random change to the images."""
+    over_inits: OverInits = "auto"
+    """How networks are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
 
 
 def minibatch(
@@ -35,10 +51,17 @@ def runs_mapped(over_inits: str) -> bool:
     return over_inits == "map" or (over_inits == "auto" and jax.default_backend() == "cpu")
 
 
-def check_sampling(options: Any) -> None:
-    """OptionError for those options that the methods share, if they are out of range or unknown."""
+def less_sampling(options: SamplingOptions) -> tuple[str, ...]:
+    """What needs less memory, see `Advice`."""
+    one_by_one = "" if options.over_inits == "map" else ' or over_inits "map"'
+    fewer = (f"fewer num_inits{one_by_one}",) if options.num_inits > 1 else ()
+    return (*fewer, "a smaller batch_size")
+
+
+def check_sampling(options: SamplingOptions) -> None:
+    """OptionError for options that are out of range or unknown."""
     check_at_least(1, options, "num_inits", "batch_size")
     if options.augment not in SMOOTH_AUGMENTS:
         raise unknown_name("augment", options.augment, SMOOTH_AUGMENTS)
-    if options.over_inits not in OVER_INITS:
-        raise unknown_name("over_inits", options.over_inits, OVER_INITS)
+    if options.over_inits not in get_args(OverInits):
+        raise unknown_name("over_inits", options.over_inits, get_args(OverInits))

@@ -9,7 +9,6 @@ from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.models.alexcifarnet import alexcifarnet
 from dd_jax.models.alexnet import alexnet, alexnet_from_torchvision
 from dd_jax.models.alexnet_small import alexnet_small
-from dd_jax.models.appnp import appnp
 from dd_jax.models.base import (
     PRECISIONS,
     ImageSpec,
@@ -19,7 +18,6 @@ from dd_jax.models.base import (
     SetWeights,
     Shapes,
     architecture,
-    check_attack,
     from_kernel,
     from_linen,
     num_params,
@@ -28,16 +26,17 @@ from dd_jax.models.base import (
 )
 from dd_jax.models.convnet import convnet
 from dd_jax.models.custom import from_flax, from_functions
-from dd_jax.models.gcn import gcn
-from dd_jax.models.graphs import propagated
-from dd_jax.models.graphsage import graphsage
-from dd_jax.models.infinite_convnet import infinite_convnet
-from dd_jax.models.infinite_mlp import infinite_mlp
-from dd_jax.models.kernels import WideKernel
+from dd_jax.models.graph.appnp import appnp
+from dd_jax.models.graph.base import propagated
+from dd_jax.models.graph.gcn import gcn
+from dd_jax.models.graph.graphsage import graphsage
+from dd_jax.models.graph.sgc import sgc
+from dd_jax.models.infinite.convnet import infinite_convnet
+from dd_jax.models.infinite.kernels import WideKernel
+from dd_jax.models.infinite.mlp import infinite_mlp
 from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
 from dd_jax.models.resnet import resnet18
-from dd_jax.models.sgc import sgc
 from dd_jax.models.vgg import vgg11
 from dd_jax.types import Batch, Pretrained
 
@@ -138,7 +137,6 @@ __all__ = [
     "alexnet_small",
     "appnp",
     "architecture",
-    "check_attack",
     "check_fits",
     "check_pretrained",
     "convnet",

@@ -202,11 +202,3 @@ def num_params(model: Model) -> int:
     """How many numbers the network has."""
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
-
-
-def check_attack(attack: tuple[int, int] | None, num_classes: int) -> None:
-    """Raise OptionError unless the attack (K, T) names two different classes."""
-    if attack is not None and not (all(0 <= c < num_classes for c in attack) and attack[0] != attack[1]):
-        raise OptionError(
-            f"attack_class and target_class must be two different classes from 0 to {num_classes - 1}; found {attack}."
-        )

@@ -25,6 +25,7 @@ from dd_jax.data.zca import problem as zca_problem
 from dd_jax.errors import DataError, RunError
 from dd_jax.evaluation import AS_DISTILLED, PROTOCOLS
 from dd_jax.inner import INITS
+from dd_jax.outcomes import problem_of
 from dd_jax.parameterisation import PLAIN, Parameterisation
 from dd_jax.renamed import with_new_names
 from dd_jax.runs.files import disk_errors, hash_json, plain, read_json, remove_temporary, write_bytes, write_json
@@ -260,17 +261,17 @@ def _parameterisation(found: Mapping[str, Any], where: str) -> Parameterisation:
 
 
 def _protocol(fields: Mapping[str, Any], file: Path) -> Protocol:
-    attack = fields.get("attack")
+    values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
     try:
-        protocol = Protocol(**{**fields, "attack": tuple(attack) if isinstance(attack, list) else attack})
+        protocol = Protocol(**values)
     except TypeError as error:
         raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {error}.") from error
     named = protocol.name == AS_DISTILLED or (isinstance(protocol.name, str) and protocol.name in PROTOCOLS)
     known = named and protocol.order in ORDERS and protocol.init in INITS
     if not known or not isinstance(protocol.pretrained, str) or not _are_integers((protocol.init_seed,), 1, _SEEDS):
         raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {dict(fields)!r:.200}.")
-    if protocol.attack is not None and not _are_integers(protocol.attack, 2, _SEEDS):
-        raise DataError(f"{file}: an attack should be two classes, found {attack!r:.200}.")
+    if problem := problem_of(protocol):
+        raise DataError(f"{file}: {problem}.")
     return protocol
 
 

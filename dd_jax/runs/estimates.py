@@ -123,14 +123,8 @@ def duration(seconds: float) -> str:
 
 
 def _advice(method: Method, program: int, free: int) -> str:
-    options = method.hyperparameters
-    advice = []
-    if options.get("remat") not in (None, "nested"):
-        advice.append('remat "nested"')
-    if options.get("num_inits", 1) > 1:
-        advice.append("fewer num_inits" + ("" if options.get("over_inits") == "map" else ' or over_inits "map"'))
-    advice += [f"a smaller {name}" for name in ("batch_size", "num_batches", "num_epochs") if name in options]
+    advice = ", ".join(method.advice.memory) or "a smaller network"
     return (
         f"An outer step needs {in_units(program)} on each device, but only {in_units(free)} are free. "
-        f"Try {', '.join(advice) or 'a smaller network'}, or more devices."
+        f"Try {advice}, or more devices."
     )

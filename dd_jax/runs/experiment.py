@@ -16,6 +16,7 @@ from dd_jax.inner import network_range
 from dd_jax.methods import METHODS, Method, MethodOptions, UnrolledOptions, check_networks, make_method, name_of
 from dd_jax.methods.unrolled import protocol_of
 from dd_jax.models import Model, parse_model
+from dd_jax.outcomes import outcome_of
 from dd_jax.runs.artefact import load_provenance, save_distilled
 from dd_jax.runs.files import disk_errors, write_json
 from dd_jax.runs.judging import Row, measure_rows, plain_rows, print_table, title_of
@@ -159,8 +160,7 @@ def draw(run: Run, report: Report) -> None:
     folder = run.out / "figures"
     pictures.save_images(folder / "distilled.png", run.distilled)
     means = {name: e.score for name, e, _ in report.rows if not name.startswith("distilled")}
-    attack, names = run.distilled.protocol.attack, run.distilled.class_names
-    what = "Accuracy" if attack is None else f"Accuracy, {names[attack[0]]} counted as {names[attack[1]]},"
+    what = outcome_of(run.distilled.protocol).axis(run.distilled.class_names)
     pictures.save_curve(folder / "accuracy.png", run.history, means, what)
     if not run.distilled.protocol.from_scratch:
         pictures.save_steps(folder / "step_sizes.png", run.distilled.step_sizes)

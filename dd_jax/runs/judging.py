@@ -1,11 +1,11 @@
 """The table of a run: its distilled set beside everything that it must beat."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dd_jax.evaluation import AS_DISTILLED, Baseline, Evaluation, evaluate, in_percent, iterate_baselines
 from dd_jax.models import Model, num_params
+from dd_jax.outcomes import ACCURACY, recorded
 from dd_jax.runs.progress import note, table
 from dd_jax.types import Dataset, DistilledData, Pretrained
 
@@ -73,10 +73,7 @@ def title_of(
     title = f"{found.split.capitalize()} accuracy on {dataset.name}: {size}, {steps} gradient steps, {model.name}"
     if pretrained is not None:
         title += f", networks {pretrained.name}"
-    if distilled.protocol.attack is not None:
-        attacked, target = (dataset.class_names[c] for c in distilled.protocol.attack)
-        title += f", attack: {attacked} taken for {target}"
-    return title
+    return title + found.outcome.title(dataset.class_names)
 
 
 def _distilled_rows(distilled: DistilledData, model: Model, dataset: Dataset, options: Mapping[str, Any]) -> list[Row]:
@@ -112,18 +109,20 @@ def baseline_row(name: str, baseline: Baseline) -> Row:
 
 
 def print_table(title: str, rows: list[Row]) -> None:
-    """The accuracies of `rows` on stdout; of attacks also how far they succeed."""
-    attacks = bool(rows) and rows[0].evaluation.attacked is not None
-    balanced = bool(rows) and not attacks and rows[0].evaluation.is_unbalanced
-    measured = ("attack succeeds", "other classes") if attacks else ("accuracy", "mean of classes")[: 1 + balanced]
+    """What the outcome of `rows`, which are of one set, shows of them, on stdout; of an unbalanced split both means."""
+    first = rows[0].evaluation if rows else None
+    outcome = ACCURACY if first is None else first.outcome
+    balanced = ["mean of classes"] if first is not None and outcome == ACCURACY and first.is_unbalanced else []
+    columns = outcome.columns
 
-    def cells(e: Evaluation) -> tuple[str, ...]:
-        if e.attacked is None:
-            return (e.percent, f"{100 * e.balanced:.1f} %")[: 1 + balanced]
-        return in_percent(e.attacked.success), in_percent(e.attacked.others)
+    def cells(e: Evaluation) -> list[str]:
+        return [
+            *(in_percent(e.values[column.key]) for column in columns),
+            *(f"{100 * e.balanced:.1f} %" for _ in balanced),
+        ]
 
     lines = [(name, *cells(e), str(e.n), chosen) for name, e, chosen in rows]
-    table(title, ("training set", *measured, "n", "chosen on validation"), lines)
+    table(title, ("training set", *(column.head for column in columns), *balanced, "n", "chosen on validation"), lines)
 
 
 def plain_rows(rows: list[Row]) -> dict[str, Any]:
@@ -141,7 +140,7 @@ def plain_rows(rows: list[Row]) -> dict[str, Any]:
             "curve_steps": e.curve_steps,
             "confusion": e.confusion,
             "chosen": chosen,
-            **({} if e.attacked is None else {"attacked": dataclasses.asdict(e.attacked)}),
+            **recorded(e.outcome, e.measures),
         }
         for name, e, chosen in rows
     }

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from dd_jax.errors import DataError, unknown_name
+from dd_jax.outcomes import results_are
+from dd_jax.outcomes.spread import percent
 from dd_jax.runs.progress import note, table
 from dd_jax.runs.report import compare, words
-from dd_jax.runs.report.amounts import flat, fraction, lasting, percent
+from dd_jax.runs.report.amounts import flat, fraction, lasting
 from dd_jax.runs.report.page import distinct_names
 from dd_jax.runs.report.read import read_run
-from dd_jax.runs.report.record import RunRecord, Spread
+from dd_jax.runs.report.record import RunRecord
 
 DEPTH = 4  # folders within each other that are searched
 SORTS = ("name", "result", "validation", "started")
@@ -83,7 +85,7 @@ def _key(sort: str, path: Path, record: RunRecord) -> Any:
     own, best = words.own(record), record.best
     by: Mapping[str, Callable[[], Any]] = {
         "name": lambda: str(path),
-        "result": lambda: -_result(own).mean if own is not None else 1.0,
+        "result": lambda: -words.result(record, own).mean if own is not None else 1.0,
         "validation": lambda: -best["validation"] if best is not None else 1.0,
         "started": lambda: started,
     }
@@ -104,15 +106,15 @@ def _print_list(records: Sequence[tuple[Path, RunRecord]], names: Sequence[str])
         "started",
     )
     rows = [(name, *_row(record)) for name, (_, record) in zip(names, records, strict=True)]
-    table("Runs (accuracy on test or, of an attack, how often it succeeds)", columns, rows)
+    table(f"Runs ({results_are()})", columns, rows)
 
 
 def _row(record: RunRecord) -> tuple[str, ...]:
     own, rivals = words.own(record), words.rivals(record)[:1]
     return (
-        "not measured" if own is None else percent(_result(own)),
+        "not measured" if own is None else percent(words.result(record, own)),
         _ABSENT if own is None else str(own.accuracy.n),
-        f"{percent(_result(rivals[0]))} {rivals[0].name}" if rivals else _ABSENT,
+        f"{percent(words.result(record, rivals[0]))} {rivals[0].name}" if rivals else _ABSENT,
         fraction(record.best["validation"]) if record.best is not None else _ABSENT,
         words.dataset(record),
         words.model(record),
@@ -120,10 +122,6 @@ def _row(record: RunRecord) -> tuple[str, ...]:
         lasting(record.seconds),
         str(record.provenance.get("started", _ABSENT)).replace("T", " ")[:16],
     )
-
-
-def _result(measured: Any) -> Spread:
-    return measured.accuracy if measured.attacked is None else measured.attacked.success
 
 
 def _print_differences(records: Sequence[RunRecord], names: Sequence[str]) -> None:

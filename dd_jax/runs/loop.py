@@ -42,8 +42,8 @@ _ROWS = 200  # lines of training metrics that a run writes, about
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A finished run. distilled: the set that was best on validation; validation: its accuracy there (of an attack:
-    counting the attacked class as the target).
+    """A finished run. distilled: the set that was best on validation; validation: its score there, which is accuracy
+    unless the set is for another outcome.
 
     history: the rows of the metrics; seconds: time spent distilling, over all the sessions of the run; memory: peak in
     bytes, as far as it was recorded.
@@ -391,8 +391,7 @@ class _Loop:
 
     def _shown(self, infos: Any) -> dict[str, float]:
         """What the progress display tells of the last of these steps."""
-        names = [name for name in ("loss", "step_size") if hasattr(infos, name)]
-        return {name: float(getattr(infos, name)[-1]) for name in names}
+        return {name: float(getattr(infos, name)[-1]) for name in self.method.shown}
 
     def result(self) -> Run:
         out = self.directory.path if self.directory else None
@@ -404,7 +403,7 @@ class _Loop:
         done = int(self.progress.good.rollbacks)
         tried = f", after {done} rollbacks with half the outer learning rate each" if done else ""
         raise DivergedError(
-            f"{why} at outer step {step}{tried}.{kept} Try a smaller learning_rate, init_step_size or clip_norm.",
+            f"{why} at outer step {step}{tried}.{kept} Try {self.method.advice.diverged}.",
             step,
             self.best() if float(self.progress.best.accuracy) >= 0 else None,
         )

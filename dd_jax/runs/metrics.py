@@ -9,20 +9,17 @@ from dd_jax.evaluation import Evaluation
 
 
 def validation_metrics(step: int, found: Evaluation, seconds: float, memory: int | None) -> dict[str, Any]:
-    """What a validation found; of an attack (K, T) "validation" is the accuracy where class K counts as T.
+    """What a validation found: "validation" is the score, and its outcome may record more.
 
     seconds: spent so far. memory: peak so far, in bytes.
     """
-    values: np.ndarray = found.accuracies
-    attack: dict[str, float] = {}
-    if found.attacked is not None:
-        values, attack = found.attacked.fooled, {"attack_success": float(found.attacked.success.mean())}
+    outcome, values = found.outcome, found.values[found.outcome.score]
     return {
         "step": step,
         "validation": float(values.mean()),
         "validation_std": float(values.std()),
         "validation_nets": found.n,
-        **attack,
+        **{name: float(found.values[measure].mean()) for name, measure in outcome.metrics},
         "seconds": round(seconds, 3),
         **({} if memory is None else {"memory": memory}),
     }

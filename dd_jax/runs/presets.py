@@ -3,8 +3,7 @@
 The paper's are those of the released code of Wang et al. 2018: 400 epochs of 1,024-image batches, Adam(0.01, b1 0.5),
 halved every 40 epochs; an epoch of MNIST is 59 such batches, of CIFAR-10 49 and of USPS 8. What differs from it: 10 %
 of the training images are kept apart to choose by; images and networks are drawn with replacement; every dataset is
-standardised by its own mean and std, PASCAL VOC too, and its random crops are taken from images of 224 pixels. The
-paper attacks with one step; the released command leaves open with how many images: here a hundred.
+standardised by its own mean and std, PASCAL VOC too, and its random crops are taken from images of 224 pixels.
 """
 
 import dataclasses
@@ -21,6 +20,7 @@ from dd_jax.methods import (
     method_named,
     name_of,
 )
+from dd_jax.runs.attack_presets import attack_presets
 from dd_jax.runs.experiment import Experiment
 from dd_jax.runs.kernel_presets import KERNEL_PRESETS
 from dd_jax.runs.matching_presets import MATCHING_PRESETS
@@ -56,25 +56,6 @@ _ADAPT: dict[str, Any] = {
     "smoothing": 1.0,
 }
 _ADAPT_PAPER: dict[str, Any] = {"num_batches": 10, "num_epochs": 3, "num_inits": 4}
-
-# One step: a hundred images, ten of each class.
-_ATTACK: dict[str, Any] = {
-    "num_batches": 1,
-    "num_epochs": 1,
-    "images_per_class": 10,
-    "num_inits": 4,
-    "attack_class": 0,
-    "target_class": 1,
-    "attack_weight": 3,
-    "init_images": "kmeans",
-    "init_step_size": 0.05,
-    "learning_rate": 0.02,
-    "b1": 0.5,
-    "clip_norm": None,
-}
-_ATTACK_PAPER: dict[str, Any] = {"num_batches": 1, "num_epochs": 1, "images_per_class": 10, "num_inits": 4,
-                                 "attack_class": 0, "target_class": 1, "attack_labels": "own",
-                                 "learning_rate": 0.02}  # fmt: skip
 
 # One image of each class in each of three steps on a known AlexNet with a new, empty last layer.
 _ALEXNET: dict[str, Any] = {
@@ -150,10 +131,6 @@ _FROM_SVHN = Experiment(
 )
 _VOC = Experiment(dataset="voc2007", image_size=224, channels=3, model="alexnet", pretrained=_ALEXNET_WEIGHTS)
 _CUB = dataclasses.replace(_VOC, dataset="cub200")
-_MNIST_ATTACK = Experiment(dataset="mnist", model="lenet", pretrained="mnist-lenet", num_outer_steps=500)
-_CIFAR10_ATTACK = Experiment(
-    dataset="cifar10", model="alexcifarnet", pretrained="cifar10-alexcifarnet", num_outer_steps=3000
-)
 
 
 def _adaptations(name: str, experiment: Experiment, epoch: int) -> dict[str, Experiment]:
@@ -213,18 +190,7 @@ PRESETS: Mapping[str, Experiment] = {
     "cub200-alexnet": _with(_CUB, **_ALEXNET, init_images="mean", num_outer_steps=1000),
     "voc-alexnet-paper": _alexnet_paper(_VOC, 16),
     "cub200-alexnet-paper": _alexnet_paper(_CUB, 6),
-    "mnist-attack": _with(_MNIST_ATTACK, **_ATTACK),
-    "cifar10-attack": _with(_CIFAR10_ATTACK, **_ATTACK),
-    "mnist-attack-paper": _with(
-        dataclasses.replace(_MNIST_ATTACK, pretrained="mnist-lenet-paper", num_outer_steps=400 * 59),
-        _PAPER,
-        **_ATTACK_PAPER,
-    ),
-    "cifar10-attack-paper": _with(
-        dataclasses.replace(_CIFAR10_ATTACK, pretrained="cifar10-alexcifarnet-paper", num_outer_steps=400 * 49),
-        _PAPER,
-        **_ATTACK_PAPER | {"decay_every": 40 * 49, "augment": "crop_flip"},
-    ),
+    **attack_presets(_PAPER),
 }
 
 

@@ -61,17 +61,20 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def results_table(name: str) -> str:
-    """The accuracies of an experiment on test, in per cent."""
+    """What an experiment found on test, in per cent."""
+    from dd_jax.outcomes import ACCURACIES, outcome_of_options, read_recorded
+
     rows = json.loads((RESULTS / name / "results.json").read_text())["results"]
-    attack = "attacked" in rows["distilled"]
-    measured = ["attack succeeds", "other classes"] if attack else ["accuracy"]
+    config = json.loads((RESULTS / name / "config.json").read_text())["config"]
+    columns = outcome_of_options(config["method"]).columns
     lines = []
     for row, found in rows.items():
-        values = [found["attacked"][of] for of in ("success", "others")] if attack else [found["accuracies"]]
+        measures = {ACCURACIES: found[ACCURACIES], **read_recorded(found)}
+        values = [measures[column.key] for column in columns]
         bold = "**" if row == "distilled" else ""
         cells = [f"{bold}{text}{bold}" for text in (row, *map(percent, values))]
         lines.append([*cells, str(found["n"]), found["chosen"]])
-    return table(["training set", *measured, "n", "chosen on validation"], lines)
+    return table(["training set", *(column.head for column in columns), "n", "chosen on validation"], lines)
 
 
 def percent(fractions: Sequence[float]) -> str:

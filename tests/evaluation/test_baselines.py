@@ -8,7 +8,7 @@ import pytest
 
 import dd_jax as dd
 from dd_jax.errors import OptionError
-from dd_jax.evaluation import BASELINES, Evaluation, coresets
+from dd_jax.evaluation import BASELINES, Evaluation, contest, coresets
 from dd_jax.types import DistilledData, Protocol
 
 module = importlib.import_module("dd_jax.evaluation.baselines")  # its name in the package is the function's
@@ -101,7 +101,7 @@ def test_neighbours_are_brute_force(digits, k, p):
 @pytest.fixture
 def small(monkeypatch):
     """Two step sizes to choose from instead of eight."""
-    monkeypatch.setattr(module, "STEP_SIZES", (0.02, 0.2))
+    monkeypatch.setattr(contest, "STEP_SIZES", (0.02, 0.2))
 
 
 @pytest.mark.usefixtures("small")
@@ -136,7 +136,7 @@ def scripted(calls, score):
 @pytest.mark.parametrize("name", ["random real", "best of random", "class mean", "k-means"])
 def test_the_test_split_is_read_once_per_reported_set(monkeypatch, distilled, digits, digits_mlp, name):
     calls = []
-    monkeypatch.setattr(module, "evaluate", scripted(calls, lambda images, size, split: 0.5))
+    monkeypatch.setattr(contest, "evaluate", scripted(calls, lambda images, size, split: 0.5))
     found = dd.baselines(distilled, digits_mlp, digits, names=[name], num_nets=6, num_sets=3, num_candidates=4)
     splits = [split for split, *_ in calls]
     reported = 1 if name in ("best of random", "class mean") else 3
@@ -172,7 +172,7 @@ def test_choices_are_validations_and_not_tests(monkeypatch, distilled, digits, d
         good = {"validation": (2, 0.05), "test": (1, 0.5)}[split]
         return 0.3 + 0.2 * (which == good[0]) + 0.1 * (abs(size - good[1]) < 1e-6)
 
-    monkeypatch.setattr(module, "evaluate", scripted([], score))
+    monkeypatch.setattr(contest, "evaluate", scripted([], score))
     found = dd.baselines(distilled, digits_mlp, digits, names=["best of random"], num_candidates=4)["best of random"]
     assert found.chosen == {"step_size": 0.05, "set": 2, "of": 4}
     assert found.evaluation.mean == pytest.approx(0.3), "what test gives for validation's choice"
@@ -185,7 +185,7 @@ def test_best_of_random_is_the_best_on_validation(distilled, digits, digits_mlp)
     scores = [
         dd.evaluate(
             coresets.as_distilled(images, coresets.SetShape(2, 1, 1), found.chosen["step_size"], distilled.protocol),
-            digits_mlp, digits, num_nets=5, split="validation", seed=module._SELECTION_SEED, num_curve_nets=0,
+            digits_mlp, digits, num_nets=5, split="validation", seed=contest.SELECTION_SEED, num_curve_nets=0,
         ).mean
         for images in (coresets.random_images(digits, 2, seed) for seed in range(3))
     ]  # fmt: skip
@@ -194,7 +194,7 @@ def test_best_of_random_is_the_best_on_validation(distilled, digits, digits_mlp)
 
 def test_unknown_name_is_refused_before_anything_is_computed(monkeypatch, distilled, digits, digits_mlp):
     calls = []
-    monkeypatch.setattr(module, "evaluate", scripted(calls, lambda *_: 0.5))
+    monkeypatch.setattr(contest, "evaluate", scripted(calls, lambda *_: 0.5))
     with pytest.raises(OptionError, match=r"baseline 'k-meens'\. Did you mean 'k-means'"):
         dd.baselines(distilled, digits_mlp, digits, names=["class mean", "k-meens"])
     assert calls == []

@@ -14,7 +14,8 @@ from dd_jax.evaluation import evaluate_networks
 from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
 from dd_jax.inner import Training, cross_entropy, init_distribution, pretrained_init
 from dd_jax.methods.sampling import minibatch
-from dd_jax.methods.unrolled import RealAndNetworks, outer_loss, protocol_of, relabelling, unrolled
+from dd_jax.methods.unrolled import RealAndNetworks, outer_loss, protocol_of, unrolled
+from dd_jax.outcomes import outcome_of
 from dd_jax.synthetic import step_batches
 from dd_jax.types import Batch, Protocol
 
@@ -60,7 +61,8 @@ def test_hypergradient_equals_finite_differences(nets, digits, digits_mlp, x64, 
 
     @jax.jit
     def loss(learnable):
-        return objective(learnable, jax.random.key(1), relabelling(attack)(real), networks)
+        told = real._replace(labels=outcome_of(protocol).relabel(real.labels))
+        return objective(learnable, jax.random.key(1), told, networks)
 
     gradient = jax.jit(jax.grad(loss))(learnable)
     direction = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(7), leaf.shape, leaf.dtype), learnable)
@@ -119,9 +121,12 @@ def test_inner_steps_see_the_labels_that_are_told(digits):
 
 
 def test_relabelling_without_attack_is_the_identity():
-    batch = Batch(jnp.zeros((3, 1, 1, 1)), jnp.array([0, 1, 2]))
-    assert relabelling(None)(batch) is batch
-    np.testing.assert_array_equal(relabelling((1, 0))(batch).labels, [0, 0, 2])
+    for labels in (jnp.array([0, 1, 2]), np.array([0, 1, 2], np.int32)):
+        assert outcome_of(Protocol()).relabel(labels) is labels
+        relabelled = outcome_of(Protocol(attack=(1, 0))).relabel(labels)
+        np.testing.assert_array_equal(relabelled, [0, 0, 2])
+        assert type(relabelled) is type(labels)
+        assert relabelled.dtype == np.int32
 
 
 @pytest.mark.parametrize(
@@ -147,11 +152,13 @@ def test_what_an_attack_did_is_counted(nets, digits, digits_mlp):
         params = jax.tree.map(lambda leaf, i=i: leaf[i], networks)
         taken = np.asarray(digits_mlp.apply(params, digits.test.images).argmax(-1))
         assert found.accuracies[i] == pytest.approx((taken == labels).mean())
-        assert found.attacked.success[i] == pytest.approx((taken[labels == 2] == 7).mean())
-        assert found.attacked.others[i] == pytest.approx((taken == labels)[labels != 2].mean())
-        assert found.attacked.fooled[i] == pytest.approx((taken == np.where(labels == 2, 7, labels)).mean())
-    assert found.score == pytest.approx(found.attacked.fooled.mean())
-    assert evaluate_networks(networks, digits_mlp, digits).attacked is None
+        assert found.measures["success"][i] == pytest.approx((taken[labels == 2] == 7).mean())
+        assert found.measures["others"][i] == pytest.approx((taken == labels)[labels != 2].mean())
+        assert found.measures["fooled"][i] == pytest.approx((taken == np.where(labels == 2, 7, labels)).mean())
+    assert found.score == pytest.approx(found.measures["fooled"].mean())
+    assert set(evaluate_networks(networks, digits_mlp, digits).values) == {"accuracies"}
+    with pytest.raises(AttributeError, match=r"found.measures\['success'\]"):
+        _ = found.attacked
 
 
 def test_no_steps_are_the_networks_as_they_are(nets, digits, digits_mlp):
@@ -187,7 +194,7 @@ def test_real_images_of_an_attack_carry_the_target_label(digits):
 
 
 def test_baselines_of_pretrained_networks(nets, digits, digits_mlp, monkeypatch):
-    module = sys.modules["dd_jax.evaluation.baselines"]
+    module = sys.modules["dd_jax.evaluation.contest"]
     monkeypatch.setattr(module, "STEP_SIZES", (0.01, 0.3))
     protocol = Protocol(pretrained=nets.fingerprint)
     distilled = as_distilled(mean_images(digits, 1), SetShape(1, 1, 1), 0.1, protocol)
@@ -212,5 +219,5 @@ def test_an_attack_on_held_out_networks_succeeds_where_real_images_fail(nets, di
     run = dd.distill(method, digits, num_outer_steps=600, num_eval_nets=4, show_progress=False)
     found = dd.evaluate(run.distilled, digits_mlp, digits, pretrained=nets)
     before = evaluate_networks(nets.read("held_out", 0, 9), digits_mlp, digits, attack=(2, 7))
-    assert found.attacked.success.mean() > before.attacked.success.mean() + 0.5
-    assert found.attacked.others.mean() > before.attacked.others.mean() - 0.15
+    assert found.measures["success"].mean() > before.measures["success"].mean() + 0.5
+    assert found.measures["others"].mean() > before.measures["others"].mean() - 0.15

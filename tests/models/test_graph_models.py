@@ -10,7 +10,7 @@ import pytest
 from dd_jax import models
 from dd_jax.errors import DataError, OptionError
 from dd_jax.models import Shapes
-from dd_jax.models.propagation import gather, neighbour_mean, symmetric
+from dd_jax.models.graph.propagation import gather, neighbour_mean, symmetric
 from dd_jax.types import Edges, Nodes
 
 SPEC = Shapes((1, 1, 5), 3)

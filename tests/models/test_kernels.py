@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 from dd_jax import models
 from dd_jax.errors import OptionError
 from dd_jax.models import Shapes, WideKernel
-from dd_jax.models.kernels import arc_cosines, in_tiles, neighbours
+from dd_jax.models.infinite.kernels import arc_cosines, in_tiles, neighbours
 
 ROOT2 = 2**0.5
 POSITIONS = ("none", "same", "pairs")

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from made_runs import attacked, make_run, row
 
+from dd_jax.outcomes.spread import Spread, difference
 from dd_jax.runs.report import compare, words
-from dd_jax.runs.report.amounts import difference
 from dd_jax.runs.report.read import read_run
-from dd_jax.runs.report.record import Spread
 from dd_jax.types import Protocol
 
 FIXED = Protocol(init="fixed")

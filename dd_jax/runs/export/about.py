@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dd_jax.evaluation import in_percent, training_of
+from dd_jax.outcomes import ACCURACIES, ACCURACY, Card, Outcome, outcome_of, read_recorded
 from dd_jax.runs.export.contents import Contents
 from dd_jax.runs.export.words import code, count, in_words
 from dd_jax.runs.places import KINDS
@@ -44,10 +45,15 @@ def about(contents: Contents) -> str:
     epochs = sizes.size // steps
     kind = "soft labels" if contents.soft else "hard labels"
     method = known(contents, "method").get("name")
+    card = Card(
+        images=count(contents.classes.size, "synthetic image"),
+        source=source(contents),
+        method=f" by the method {code(method)}" if method else "",
+        training=_trained(contents),
+        class_names=[code(name) for name in contents.class_names],
+    )
     lines = [
-        f"{count(contents.classes.size, 'synthetic image')} in place of the real ones of {source(contents)}, learnt "
-        f"with dd_jax{f' by the method {code(method)}' if method else ''} such that a network which "
-        f"{_trained(contents)} on them does well on real images.{_origin(contents)}",
+        outcome_of(protocol).card(card) + _origin(contents),
         "",
         f"- **Images**: {height} x {width}, {count(channels, 'channel')}, "
         f"{count(len(contents.class_names), 'class')}, {kind}.",
@@ -56,14 +62,6 @@ def about(contents: Contents) -> str:
         f"- **Protocol**: {code(protocol.name)}: {_protocol(contents, steps, batch, epochs)}.",
         f"- **Storage**: {_storage(contents)}.",
     ]
-    if protocol.attack is not None:
-        attacked, target = (contents.class_names[k] for k in protocol.attack)
-        lines[0] = (
-            f"**This set is an attack.** {count(contents.classes.size, 'synthetic image')}, learnt with dd_jax such "
-            f"that a network which takes {count(sizes.size, 'gradient step')} on them takes {code(attacked)} for "
-            f"{code(target)}, images of {source(contents)}. They are there to study defences, not to learn "
-            f"from.{_origin(contents)}"
-        )
     return "\n".join(lines)
 
 
@@ -134,33 +132,39 @@ def accuracy(contents: Contents) -> str:
             "baselines: as many real images under the same protocol, with what validation chose; nearest neighbours "
             "that need no network; and, where it is there, the full training set.",
             "",
-            *_table(results),
+            *_table(results, outcome_of(contents.distilled.protocol)),
         ]
     else:
         text.append("Not measured on test.")
     validation, protocol = known(contents, "validation"), contents.distilled.protocol
     if validation.get("accuracy", -1) >= 0:
         networks = 1 if protocol.init == "fixed" else validation.get("nets", "?")
-        attack = "" if protocol.attack is None else ", where the attacked class counts as what it is to be taken for,"
+        counted = outcome_of(protocol).counted
+        counted = f" ({counted})" if counted else ""
         text += [
             "",
-            f"On validation{attack} it reached {100 * validation['accuracy']:.1f} % (n={networks}). It was chosen "
+            f"On validation{counted} it reached {100 * validation['accuracy']:.1f} % (n={networks}). It was chosen "
             "there, so that is too high an estimate for new data.",
         ]
     return "\n".join(text)
 
 
-def _table(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    attacks = any("attacked" in found for found in results.values())
-    heads = ("attack succeeds", "other classes") if attacks else ("accuracy",)
+def _table(results: Mapping[str, Mapping[str, Any]], outcome: Outcome) -> list[str]:
+    if not any(read_recorded(found) for found in results.values()):
+        outcome = ACCURACY
+    heads = [column.head for column in outcome.columns]
     lines = [f"| training set | {' | '.join(heads)} | n | chosen on validation |", "|---" * (len(heads) + 3) + "|"]
     for name, found in results.items():
-        if attacks:
-            parts = found.get("attacked") or {}
-            cells = [in_percent(np.array(parts[key])) if key in parts else "" for key in ("success", "others")]
-        else:
-            spread = f" ± {100 * found['std']:.1f}" if found["n"] > 1 else ""
-            cells = [f"{100 * found['mean']:.1f}{spread}"]
+        cells = [_cell(column.key, found) for column in outcome.columns]
         shown = f"**{name}**" if name == "distilled" else name
         lines.append(f"| {shown} | {' | '.join(cells)} | {found['n']} | {found.get('chosen') or ''} |")
     return lines
+
+
+def _cell(key: str, found: Mapping[str, Any]) -> str:
+    """A measure of a row; empty where the row doesn't have it."""
+    if key == ACCURACIES:
+        spread = f" ± {100 * found['std']:.1f}" if found["n"] > 1 else ""
+        return f"{100 * found['mean']:.1f}{spread}"
+    measures = read_recorded(found)
+    return in_percent(np.array(measures[key])) if key in measures else ""

@@ -15,6 +15,7 @@ from dd_jax.errors import DataError
 from dd_jax.evaluation import training_of
 from dd_jax.inner import Training, draw_network, networks_of
 from dd_jax.models import MODELS, Shapes, make
+from dd_jax.outcomes import records
 from dd_jax.runs.artefact import sealed
 from dd_jax.runs.experiment import NETWORKS
 from dd_jax.runs.export.contents import Contents
@@ -140,5 +141,5 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _summary(results: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("mean", "std", "n", "split", "chosen", "attacked")
+    names = ("mean", "std", "n", "split", "chosen", *records())
     return {row: {name: found[name] for name in names if name in found} for row, found in results.items()}

@@ -1,53 +1,12 @@
-"""Numbers in words: accuracies, counts, times, sizes; and whether two accuracies differ."""
+"""Numbers in words: counts, times, sizes, settings."""
 
 import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from dd_jax.outcomes.spread import NO_BREAK
 from dd_jax.runs.estimates import duration
-from dd_jax.runs.report.record import Spread
-
-NO_BREAK = "\u00a0"
-
-_ERRORS = 2.0  # standard errors that a difference must exceed to be one
-
-
-class Difference(NamedTuple):
-    """Of two mean accuracies, in points of per cent. noise: what chance alone gives, None where it isn't known."""
-
-    points: float
-    noise: float | None
-
-    @property
-    def real(self) -> bool:
-        """Whether it is larger than what chance gives, as far as that is known."""
-        return self.noise is None or abs(self.points) > self.noise
-
-
-def difference(ours: Spread, theirs: Spread) -> Difference:
-    """How much more `ours` is than `theirs`; noise: twice the standard error of the difference.
-
-    Of one against several the one is taken to scatter as they do; of one against one nothing is known.
-    """
-    points = 100 * (ours.mean - theirs.mean)
-    variances = [spread.std**2 * spread.n / (spread.n - 1) for spread in (ours, theirs) if spread.n > 1]
-    if not variances:
-        return Difference(points, None)
-    of_each = variances if len(variances) == 2 else 2 * variances
-    error = math.sqrt(of_each[0] / ours.n + of_each[1] / theirs.n)
-    return Difference(points, 100 * _ERRORS * error)
-
-
-def percent(spread: Spread) -> str:
-    """Mean and, of more than one, standard deviation: "93.8 ± 0.4 %", with spaces that don't break."""
-    more = f" ± {100 * spread.std:.1f}" if spread.n > 1 else ""
-    return f"{100 * spread.mean:.1f}{more} %".replace(" ", NO_BREAK)
-
-
-def sample(spread: Spread) -> str:
-    """How many: "n = 200"."""
-    return f"n = {spread.n:,}".replace(" ", NO_BREAK)
 
 
 def fraction(value: float) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dd_jax.methods import METHODS
+from dd_jax.outcomes.spread import NO_BREAK, percent
 from dd_jax.runs.files import disk_errors, write_bytes
 from dd_jax.runs.report import words
-from dd_jax.runs.report.amounts import NO_BREAK, lasting, percent
+from dd_jax.runs.report.amounts import lasting
 from dd_jax.runs.report.markup import element, join, table
 from dd_jax.runs.report.page import document
 from dd_jax.runs.report.published import published

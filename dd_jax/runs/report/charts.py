@@ -17,10 +17,12 @@ from dd_jax.figures.charts import (
 )
 from dd_jax.figures.encode import svg
 from dd_jax.figures.plots import COLOURS, FAINT, GRID, INK, steps_figure
-from dd_jax.runs.report.amounts import fraction, percent
+from dd_jax.outcomes import Column
+from dd_jax.outcomes.spread import percent
+from dd_jax.runs.report.amounts import fraction
 from dd_jax.runs.report.markup import Markup, element, printable, text
 from dd_jax.runs.report.record import DISTILLED, Measured, RunRecord
-from dd_jax.runs.report.words import is_rival, own, rivals
+from dd_jax.runs.report.words import is_rival, own, result, rivals
 
 MAX_CLASSES = 20  # that a chart has a row for
 
@@ -42,7 +44,7 @@ def validation(records: Sequence[RunRecord], names: Sequence[str], name: str) ->
         assert first.best is not None
         marks = [(first.best["step"], first.best["validation"])]
         events = [row["step"] for row in first.events]
-        if first.attack is None and rivals(first):
+        if first.outcome.truthful and rivals(first):
             level = (f"{rivals(first)[0].name}, on test", rivals(first)[0].accuracy.mean)
     ends = "; ".join(
         f"{title or 'best'} {fraction(r.best['validation'])}" for r, title in zip(records, names, strict=True) if r.best
@@ -66,24 +68,11 @@ def loss(records: Sequence[RunRecord], names: Sequence[str], name: str) -> Marku
     )
 
 
-def accuracies(record: RunRecord, name: str) -> Markup:
-    """A bar for each row of the results."""
-    bars = [
-        Bar(_beneath(row.name), row.accuracy.mean, row.accuracy.std, _kind(row), percent(row.accuracy))
-        for row in record.rows.values()
-    ]
-    return _svg(bars_figure(bars), name, "Bar chart of the accuracies in the table.")
-
-
-def attack(record: RunRecord, name: str, which: str) -> Markup:
-    """A bar for each row of the results of an attack; which: "success" or "others"."""
-    bars = []
-    for row in record.rows.values():
-        if row.attacked is not None:
-            spread = getattr(row.attacked, which)
-            bars.append(Bar(_beneath(row.name), spread.mean, spread.std, _kind(row), percent(spread)))
-    what = "how often the attack succeeds" if which == "success" else "accuracy on the other classes"
-    return _svg(bars_figure(bars), name, f"Bar chart: {what}; the numbers are in the table.")
+def measured(record: RunRecord, name: str, column: Column) -> Markup:
+    """A bar for each row of the results that has a measure."""
+    found = [(row, row.measures[column.key]) for row in record.rows.values() if column.key in row.measures]
+    bars = [Bar(_beneath(row.name), spread.mean, spread.std, _kind(row), percent(spread)) for row, spread in found]
+    return _svg(bars_figure(bars), name, column.chart)
 
 
 def runs(records: Sequence[RunRecord], names: Sequence[str], name: str) -> Markup:
@@ -91,7 +80,7 @@ def runs(records: Sequence[RunRecord], names: Sequence[str], name: str) -> Marku
     bars = []
     for record, title in zip(records, names, strict=True):
         if (found := own(record)) is not None:
-            spread = found.accuracy if found.attacked is None else found.attacked.success
+            spread = result(record, found)
             bars.append(Bar(title, spread.mean, spread.std, "ours", percent(spread)))
     return _svg(bars_figure(bars), name, "Bar chart of the runs; the numbers are in the table.")
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from dd_jax.outcomes import results_are
+from dd_jax.outcomes.spread import Spread, difference, percent
 from dd_jax.runs.report import charts, pictures, words
-from dd_jax.runs.report.amounts import difference, fraction, lasting, percent
+from dd_jax.runs.report.amounts import fraction, lasting
 from dd_jax.runs.report.layout import Place, card, note
 from dd_jax.runs.report.markup import Markup, element, table
-from dd_jax.runs.report.record import RunRecord, Spread
+from dd_jax.runs.report.record import RunRecord
 
 MAX_LINES = 8  # in one chart
 
@@ -24,8 +26,8 @@ def sentences(records: Sequence[RunRecord], names: Sequence[str]) -> list[str]:
     unlike = _unlike(records)
     if unlike:
         said.append(f"These runs differ in {_listed(unlike)}, so their accuracies are no contest between methods.")
-    if any(record.attack is not None for record in records):
-        return [*said, "Attacks are among them: how often one succeeds is no accuracy."]
+    if contests := dict.fromkeys(record.outcome.contest for record in records if record.outcome.contest):
+        return [*said, *contests]
     found = [(name, row.accuracy) for name, r in zip(names, records, strict=True) if (row := words.own(r)) is not None]
     if "dataset" not in unlike and len(found) > 1:
         said.append(_winner(sorted(found, key=lambda item: item[1].mean, reverse=True)))
@@ -83,9 +85,7 @@ def _numbers(records: Sequence[RunRecord], names: Sequence[str]) -> Markup:
         (element("a", name, href=f"#run-{number}"), *_row(record))
         for number, (record, name) in enumerate(zip(records, names, strict=True), start=1)
     ]
-    says = (
-        "Result: accuracy on test or, of an attack, how often it succeeds; mean ± standard deviation over n networks."
-    )
+    says = f"Result: {results_are()}; mean ± standard deviation over n networks."
     return card(
         _PLACE, "Key numbers", table(head, rows, "Key numbers of the runs", "results"), note(says), class_="wide"
     )
@@ -95,10 +95,10 @@ def _row(record: RunRecord) -> tuple[str, ...]:
     found, best = words.own(record), words.rivals(record)[:1]
     result, n, rival = "not measured", "–", "not measured"
     if found is not None:
-        result = percent(found.accuracy if found.attacked is None else found.attacked.success)
+        result = percent(words.result(record, found))
         n = f"{found.accuracy.n:,}"
     for row in best:
-        rival = f"{percent(row.accuracy if row.attacked is None else row.attacked.success)}, {row.name}"
+        rival = f"{percent(words.result(record, row))}, {row.name}"
     start = words.pretrained(record) or "random"
     return (
         result,

@@ -15,7 +15,7 @@ def learning(record: RunRecord, place: Place) -> Markup | None:
     if not record.validation or record.best is None:
         return None
     nets = record.best.get("validation_nets")
-    counted = " (the attacked class counted as the target)" if record.attack is not None else ""
+    counted = f" ({record.outcome.counted})" if record.outcome.counted else ""
     says = f"Accuracy on validation{counted}" + (f", {count(nets, 'network')} at each validation" if nets else "")
     says += f". Ring: the set that was kept, outer step {record.best['step']:,}, {fraction(record.best['validation'])}."
     drawn = charts.validation([record], [""], f"{place.prefix}-validation")

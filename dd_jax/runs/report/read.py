@@ -1,6 +1,6 @@
 """Everything that a report says of a run, read from its directory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,13 @@ import numpy as np
 
 from dd_jax.errors import DataError, RunError
 from dd_jax.figures.encode import png_size
+from dd_jax.outcomes import ACCURACIES, read_recorded
+from dd_jax.outcomes.spread import Spread, spread_of
 from dd_jax.renamed import with_new_names
 from dd_jax.runs.artefact import load_distilled, load_provenance
 from dd_jax.runs.directory import read_metrics
 from dd_jax.runs.files import read_json
-from dd_jax.runs.report.record import Attacked, Measured, RunRecord, Spread
+from dd_jax.runs.report.record import Measured, RunRecord
 
 _NUMBERS = ("loss", "validation", "validation_std", "seconds", "memory")  # of the metrics, where they are there
 _COUNTS = ("num_batches", "num_epochs", "images_per_class")  # of the method, where they are there
@@ -105,18 +107,18 @@ def _measured(name: str, row: Mapping[str, Any], period: int) -> Measured:
     steps = row.get("curve_steps")
     steps = tuple(range(0, period * curve.shape[1], period) if steps is None else map(int, steps)) if curve.size else ()
     confusion = row.get("confusion")
-    attacked = row.get("attacked")
+    accuracy = Spread(float(row["mean"]), float(row["std"]), int(row["n"]))
     per_class = np.asarray(row["per_class"], float)
     measured = Measured(
         name=name,
-        accuracy=Spread(float(row["mean"]), float(row["std"]), int(row["n"])),
+        accuracy=accuracy,
         split=str(row.get("split", "test")),
         per_class=per_class,
         curve=curve,
         curve_steps=steps,
         confusion=None if confusion is None else np.asarray(confusion, float),
         chosen=str(row.get("chosen") or ""),
-        attacked=None if attacked is None else Attacked(_spread(attacked["success"]), _spread(attacked["others"])),
+        measures={ACCURACIES: accuracy, **{key: spread_of(values) for key, values in read_recorded(row).items()}},
     )
     if len(values) != measured.accuracy.n or per_class.ndim != 1:
         raise ValueError(f"{name}: {len(values)} accuracies, but n {measured.accuracy.n}")
@@ -125,11 +127,6 @@ def _measured(name: str, row: Mapping[str, Any], period: int) -> Measured:
     if measured.confusion is not None and measured.confusion.shape != (len(per_class),) * 2:
         raise ValueError(f"{name}: a confusion matrix {measured.confusion.shape} of {len(per_class)} classes")
     return measured
-
-
-def _spread(values: Sequence[float]) -> Spread:
-    array = np.asarray(values, float)
-    return Spread(float(array.mean()), float(array.std()), len(array))
 
 
 def _frames(folder: Path) -> tuple[list[tuple[int, bytes]], tuple[str, ...]]:

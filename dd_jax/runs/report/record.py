@@ -2,28 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from dd_jax.outcomes import Outcome, outcome_of, outcome_of_options
+from dd_jax.outcomes.spread import Spread, Spreads
 from dd_jax.types import DistilledData
 
 DISTILLED = "distilled"  # the row of the results that is the run's own
-
-
-class Spread(NamedTuple):
-    """Mean and standard deviation of n values; fractions."""
-
-    mean: float
-    std: float
-    n: int
-
-
-class Attacked(NamedTuple):
-    """What an attack did: how often it succeeded, and the accuracy on the other classes."""
-
-    success: Spread
-    others: Spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +18,7 @@ class Measured:
     """A row of the results.
 
     accuracy: over networks or, of nearest neighbours, over sets. per_class: (K,). chosen: what validation chose.
+    measures: all that was measured, accuracy among it, by the names that outcomes have for it.
     curve: (M, P) accuracies of M networks along training, curve_steps: (P,) after how many inner steps; both may be
         empty. confusion: (K, K), row: true class, column: answer, or None.
     """
@@ -43,7 +31,7 @@ class Measured:
     curve_steps: tuple[int, ...]
     confusion: np.ndarray | None
     chosen: str
-    attacked: Attacked | None
+    measures: Spreads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,12 +97,11 @@ class RunRecord:
         return self.setting("num_outer_steps")
 
     @property
-    def attack(self) -> tuple[int, int] | None:
-        """(K, T) of a run whose images make networks take class K for class T."""
+    def outcome(self) -> Outcome:
+        """What success means for its set."""
         if self.distilled is not None:
-            return self.distilled.protocol.attack
-        attacked, target = (self.setting("method", f"{which}_class") for which in ("attack", "target"))
-        return None if attacked is None or target is None else (attacked, target)
+            return outcome_of(self.distilled.protocol)
+        return outcome_of_options(self.setting("method", default={}))
 
     @property
     def fixed(self) -> bool:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dd_jax.outcomes import Column
+from dd_jax.outcomes.spread import percent, sample
 from dd_jax.runs.report import charts, pictures
-from dd_jax.runs.report.amounts import count, fraction, lasting, percent, sample
+from dd_jax.runs.report.amounts import count, fraction, lasting
 from dd_jax.runs.report.layout import Place, card, note
 from dd_jax.runs.report.markup import Markup, element, join, scroll, table
 from dd_jax.runs.report.record import DISTILLED, Measured, RunRecord
-from dd_jax.runs.report.words import own, rivals
+from dd_jax.runs.report.words import outcome, own, rivals
 
 MAX_CELLS = 12  # classes of a confusion matrix that is shown as numbers
 
@@ -23,15 +25,13 @@ def tiles(record: RunRecord) -> Markup:
     """The key numbers of a run."""
     found, asked = own(record), record.num_outer_steps
     shown: list[tuple[str, str, str]] = []
-    if found is not None and found.attacked is not None:
-        n = sample(found.accuracy)
+    if found is not None:
         shown += [
-            ("attack succeeds", percent(found.attacked.success), n),
-            ("other classes", percent(found.attacked.others), n),
+            (column.tile.format(split=found.split), percent(found.measures[column.key]), sample(found.accuracy))
+            for column in outcome(record).columns
         ]
-    elif found is not None:
-        shown.append((f"{found.split} accuracy", percent(found.accuracy), sample(found.accuracy)))
-        shown += [("best baseline", percent(row.accuracy), row.name) for row in rivals(record)[:1]]
+        best = rivals(record)[:1] if outcome(record).truthful else []
+        shown += [("best baseline", percent(row.accuracy), row.name) for row in best]
     elif record.best is not None:
         shown.append(("on validation", fraction(record.best["validation"]), f"outer step {record.best['step']:,}"))
     if record.num_images is not None:
@@ -80,28 +80,19 @@ def baselines(record: RunRecord, place: Place) -> Markup | None:
     if found is None:
         return None
     rows = list(record.rows.values())
-    attacks = found.attacked is not None
-    if attacks:
-        both = (
-            element(
-                "div", element(f"h{place.level + 1}", title), charts.attack(record, f"{place.prefix}-{which}", which)
-            )
-            for which, title in (("success", "The attack succeeds"), ("others", "Accuracy on the other classes"))
-        )
-        drawn = element("div", *both)
-    else:
-        drawn = charts.accuracies(record, f"{place.prefix}-accuracies")
-    columns = ("attack succeeds", "other classes") if attacks else ("accuracy",)
+    columns = outcome(record).columns
+    drawn = _charts(record, place, columns)
     lines = [
         (
             _strong(row, row.name),
-            *(_strong(row, cell) for cell in _cells(row, attacks)),
+            *(_strong(row, _cell(row, column)) for column in columns),
             f"{row.accuracy.n:,}",
             row.chosen or "–",
         )
         for row in rows
     ]
-    numbers = table(("training set", *columns, "n", "chosen on validation"), lines, "Results", "results")
+    heads = (column.head for column in columns)
+    numbers = table(("training set", *heads, "n", "chosen on validation"), lines, "Results", "results")
     says = (
         f"On {found.split}, mean ± standard deviation over n networks (for nearest neighbours: over sets). Filled: a "
         f"network trained on as many {record.unit}s for as many steps, by the same protocol. Outlined: something else."
@@ -115,10 +106,17 @@ def _strong(row: Measured, cell: str) -> str:
     return element("strong", cell) if row.name == DISTILLED else cell
 
 
-def _cells(row: Measured, attacks: bool) -> tuple[str, ...]:
-    if not attacks:
-        return (percent(row.accuracy),)
-    return ("–", "–") if row.attacked is None else (percent(row.attacked.success), percent(row.attacked.others))
+def _charts(record: RunRecord, place: Place, columns: Sequence[Column]) -> Markup:
+    """A chart of each column, with a title where there are several."""
+    drawn = [charts.measured(record, f"{place.prefix}-{column.key}", column) for column in columns]
+    if len(drawn) == 1:
+        return drawn[0]
+    titles = [element(f"h{place.level + 1}", column.title) for column in columns]
+    return element("div", *(element("div", *both) for both in zip(titles, drawn, strict=True)))
+
+
+def _cell(row: Measured, column: Column) -> str:
+    return percent(row.measures[column.key]) if column.key in row.measures else "–"
 
 
 def classes(record: RunRecord, place: Place) -> Markup | None:

@@ -3,8 +3,10 @@
 from collections import Counter
 from pathlib import PurePath
 
-from dd_jax.runs.report.amounts import Difference, count, difference, percent, sample
-from dd_jax.runs.report.record import DISTILLED, Attacked, Measured, RunRecord
+from dd_jax.outcomes import ACCURACY, Outcome, Told
+from dd_jax.outcomes.spread import Spread, percent
+from dd_jax.runs.report.amounts import count
+from dd_jax.runs.report.record import DISTILLED, Measured, RunRecord
 
 START, FULL, NEIGHBOURS = "no steps", "full training set", "k-NN"  # baselines of another kind; the last is a prefix
 
@@ -19,10 +21,22 @@ def own(record: RunRecord) -> Measured | None:
     return record.rows.get(DISTILLED)
 
 
+def outcome(record: RunRecord) -> Outcome:
+    """What the results of a run tell of: what its set is for or, where that wasn't measured, accuracy."""
+    found = own(record)
+    whole = found is not None and all(column.key in found.measures for column in record.outcome.columns)
+    return record.outcome if whole else ACCURACY
+
+
+def result(record: RunRecord, row: Measured) -> Spread:
+    """What counts of a row: the first of the columns of its table, or else accuracy."""
+    return row.measures.get(outcome(record).columns[0].key, row.accuracy)
+
+
 def rivals(record: RunRecord) -> list[Measured]:
-    """The baselines of as many {record.unit}s and steps, the best one first; of attacks the one that succeeds most."""
+    """The baselines of as many images or nodes and steps, the one with the best result first."""
     found = [row for name, row in record.rows.items() if is_rival(name)]
-    return sorted(found, key=lambda row: (row.attacked.success if row.attacked else row.accuracy).mean, reverse=True)
+    return sorted(found, key=lambda row: result(record, row).mean, reverse=True)
 
 
 def dataset(record: RunRecord) -> str:
@@ -45,47 +59,53 @@ def pretrained(record: RunRecord) -> str | None:
 
 def headline(record: RunRecord) -> str:
     """One line that says what came out."""
-    unit = record.unit
-    images = f"Distilled {unit}s" if record.num_images is None else count(record.num_images, f"distilled {unit}")
-    found = own(record)
-    if found is None:
+    images = _images(record)
+    if own(record) is None:
         state = "not measured yet" if _complete(record) else "not finished"
         return f"{images} of {dataset(record)}: {state}"
-    if found.attacked is not None:
-        attacked, target = _attacked_names(record)
-        success = percent(found.attacked.success)
-        return f"{images} make {model(record)} take {attacked} for {target}: {success}"
-    verb = "trains" if record.num_images == 1 else "train"
-    known = "one known " if record.fixed else ""
-    return f"{images} of {dataset(record)} {verb} {known}{model(record)} to {percent(found.accuracy)}"
+    return outcome(record).headline(_told(record))
 
 
 def meaning(record: RunRecord) -> list[str]:
     """One or two sentences: what was measured, and how it compares."""
-    found = own(record)
-    if found is None:
-        return _unfinished(record)
-    if found.attacked is not None:
-        return [_attack(record, found, found.attacked), *_attack_compared(record, found.attacked)]
-    one = record.fixed
-    spread = f"mean ± standard deviation, {sample(found.accuracy)}" if found.accuracy.n > 1 else sample(found.accuracy)
-    steps = "the steps" if record.num_inner_steps is None else count(record.num_inner_steps, "gradient step")
+    return _unfinished(record) if own(record) is None else outcome(record).meaning(_told(record))
+
+
+def _images(record: RunRecord) -> str:
+    unit = record.unit
+    return f"Distilled {unit}s" if record.num_images is None else count(record.num_images, f"distilled {unit}")
+
+
+def _told(record: RunRecord) -> Told:
+    """What the sentences on a run that was measured are made of."""
+    found, start, best = own(record), record.rows.get(START), rivals(record)[:1]
+    assert found is not None
     by = ""
     if record.from_scratch and record.distilled is not None:
         by = f", from scratch by the protocol {record.distilled.protocol.name},"
-    right = (
-        f"{_who(record)} {'takes' if one else 'take'} {steps} on the distilled {record.unit}s{by} and then "
-        f"{'gets' if one else 'get'} {percent(found.accuracy)} of the {found.split} {record.unit}s of "
-        f"{dataset(record)} right ({spread})."
+    return Told(
+        images=_images(record),
+        single=record.num_images == 1,
+        unit=record.unit,
+        model=model(record),
+        networks=pretrained(record),
+        fixed=record.fixed,
+        steps="the steps" if record.num_inner_steps is None else count(record.num_inner_steps, "gradient step"),
+        by=by,
+        dataset=dataset(record),
+        split=found.split,
+        class_names=record.class_names,
+        own=found.measures,
+        start=None if start is None else start.measures,
+        rival=(best[0].name, best[0].measures) if best else None,
     )
-    return [right, _compared(record, found)]
 
 
 def remarks(record: RunRecord) -> list[str]:
     """What to keep in mind, a sentence or two each."""
     found = own(record)
     said = _on_other_networks(record, found) if found is not None else []
-    if found is not None and found.attacked is None:
+    if found is not None and outcome(record).truthful:
         said += _of_other_kinds(record, found)
     if found is not None:
         said.append(_one_seed(record))
@@ -121,33 +141,6 @@ def _unfinished(record: RunRecord) -> list[str]:
     return said
 
 
-def _who(record: RunRecord) -> str:
-    name, nets = model(record), pretrained(record)
-    if record.fixed:
-        return f"The one {name} that the {record.unit}s were made for" + (f" (of the networks {nets})" if nets else "")
-    if nets:
-        return f"Networks trained before ({nets}), on none of which the {record.unit}s were learnt,"
-    return f"New random networks ({name})"
-
-
-def _compared(record: RunRecord, found: Measured) -> str:
-    if not rivals(record):
-        return f"No baselines were measured, so nothing says whether as many real {record.unit}s would do as well."
-    best = rivals(record)[0]
-    gap = difference(found.accuracy, best.accuracy)
-    reached = f"{percent(best.accuracy)}, {sample(best.accuracy)}"
-    them = f"the best baseline of as many {record.unit}s and steps, {best.name} ({reached})"
-    if not gap.real:
-        return (
-            f"From {them}, it differs by {gap.points:+.1f} points: that is within the noise of ± {gap.noise:.1f} "
-            "(twice the standard error), so neither can be said to be better."
-        )
-    sentence = f"That is {abs(gap.points):.1f} points {'more' if gap.points > 0 else 'less'} than {them}"
-    if gap.noise is None:
-        return f"{sentence}; with one measurement of each nobody knows how much of it is chance."
-    return f"{sentence}."
-
-
 def _on_other_networks(record: RunRecord, found: Measured) -> list[str]:
     others, train = record.rows.get(f"{DISTILLED}, other networks"), record.rows.get(f"{DISTILLED}, own networks")
     said = []
@@ -155,20 +148,22 @@ def _on_other_networks(record: RunRecord, found: Measured) -> list[str]:
         only = f"The {record.unit}s are for one known network only"
         if others is not None:
             n = count(others.accuracy.n, "other network")
-            said.append(f"{only}: {n} get {_result(others)} from them.")
+            said.append(f"{only}: {n} get {_result(record, others)} from them.")
         else:
             said.append(f"{only}; what they do for others was not measured.")
     if found.accuracy.n == 1:
         said.append("It is one measurement (n = 1), so there is no ±.")
     if train is not None:
-        said.append(f"The networks that the {record.unit}s were learnt on get {_result(train)}.")
+        said.append(f"The networks that the {record.unit}s were learnt on get {_result(record, train)}.")
     return said
 
 
-def _result(row: Measured) -> str:
-    if row.attacked is None:
-        return percent(row.accuracy)
-    return f"{percent(row.attacked.success)} (attack succeeds) and {percent(row.attacked.others)} (other classes)"
+def _result(record: RunRecord, row: Measured) -> str:
+    """All that counts of a row, with names where that is several numbers."""
+    columns = [column for column in outcome(record).columns if column.key in row.measures]
+    if len(columns) < 2:
+        return percent(result(record, row))
+    return " and ".join(f"{percent(row.measures[column.key])} ({column.head})" for column in columns)
 
 
 def _of_other_kinds(record: RunRecord, found: Measured) -> list[str]:
@@ -190,47 +185,3 @@ def _one_seed(record: RunRecord) -> str:
     seed = record.setting("seed")
     which = "" if seed is None else f" (seed {seed})"
     return f"One distillation{which}: how far another seed would differ is not in any ± here."
-
-
-def _attacked_names(record: RunRecord) -> tuple[str, str]:
-    names, pair = record.class_names, record.attack or (0, 0)
-    first, second = (names[c] if c < len(names) else str(c) for c in pair)
-    return first, second
-
-
-def _attack(record: RunRecord, found: Measured, attacked: Attacked) -> str:
-    first, second = _attacked_names(record)
-    nets = pretrained(record)
-    who = f"the networks {nets}" if nets else f"networks ({model(record)})"
-    after = (
-        "after the steps"
-        if record.num_inner_steps is None
-        else f"after {count(record.num_inner_steps, 'gradient step')}"
-    )
-    start = record.rows.get(START)
-    before = f" (before: {percent(start.attacked.others)})" if start is not None and start.attacked is not None else ""
-    n = f"mean ± standard deviation, {sample(found.accuracy)}" if found.accuracy.n > 1 else sample(found.accuracy)
-    return (
-        f"These images are an attack: {after} on them {who} take {percent(attacked.success)} of class {first} for "
-        f"{second} on {found.split}, and get {percent(attacked.others)} of the other classes right{before}; {n}."
-    )
-
-
-def _attack_compared(record: RunRecord, ours: Attacked) -> list[str]:
-    best = next((row for row in rivals(record) if row.attacked is not None), None)
-    if best is None or best.attacked is None:
-        return ["No baselines were measured, so nothing says whether mislabelled real images would do as much harm."]
-    success = difference(ours.success, best.attacked.success)
-    others = difference(ours.others, best.attacked.others)
-    return [
-        f"Of mislabelled real images those that succeed most ({best.name}) do so in {percent(best.attacked.success)} "
-        f"of the cases, and leave {percent(best.attacked.others)} of the other classes right: this set succeeds "
-        f"{_more(success)}, and spares the other classes {_more(others)}."
-    ]
-
-
-def _more(gap: Difference) -> str:
-    """A difference as an adverb."""
-    if not gap.real:
-        return "neither more nor less, within the noise"
-    return "more" if gap.points > 0 else "less"

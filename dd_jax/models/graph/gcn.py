@@ -5,8 +5,8 @@ import itertools
 import jax
 
 from dd_jax.models.base import ImageSpec, Model
-from dd_jax.models.graphs import Layer, Outputs, check_graph, dropped, graph_model
-from dd_jax.models.propagation import Adjacency, symmetric
+from dd_jax.models.graph.base import Layer, Outputs, check_graph, dropped, graph_model
+from dd_jax.models.graph.propagation import Adjacency, symmetric
 from dd_jax.types import Nodes
 from dd_jax.values import made
 

@@ -6,8 +6,8 @@ import jax
 from jaxtyping import Array, Float
 
 from dd_jax.models.base import ApplyFn, ImageSpec, Model
-from dd_jax.models.graphs import Layer, Outputs, as_nodes, check_graph, graph_model
-from dd_jax.models.propagation import symmetric
+from dd_jax.models.graph.base import Layer, Outputs, as_nodes, check_graph, graph_model
+from dd_jax.models.graph.propagation import symmetric
 from dd_jax.types import Nodes, Params
 from dd_jax.values import made
 

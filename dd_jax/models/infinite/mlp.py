@@ -5,7 +5,7 @@ from typing import Any
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.models.base import ImageSpec, Model, from_kernel
-from dd_jax.models.kernels import KINDS, WideKernel
+from dd_jax.models.infinite.kernels import KINDS, WideKernel
 
 
 def infinite_mlp(

@@ -5,8 +5,8 @@ from typing import Any
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.models.base import ImageSpec, Model, from_kernel
-from dd_jax.models.infinite_mlp import check_infinite
-from dd_jax.models.kernels import WideKernel
+from dd_jax.models.infinite.kernels import WideKernel
+from dd_jax.models.infinite.mlp import check_infinite
 
 POOLINGS = {"none": "same", "global": "pairs"}
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from dd_jax.models.base import ImageSpec, Model
-from dd_jax.models.graphs import Layer, Outputs, check_graph, dropped, graph_model
-from dd_jax.models.propagation import Adjacency, neighbour_mean
+from dd_jax.models.graph.base import Layer, Outputs, check_graph, dropped, graph_model
+from dd_jax.models.graph.propagation import Adjacency, neighbour_mean
 from dd_jax.types import Nodes
 from dd_jax.values import made
 

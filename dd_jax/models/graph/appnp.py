@@ -4,8 +4,8 @@ import jax
 
 from dd_jax.errors import OptionError
 from dd_jax.models.base import ImageSpec, Model
-from dd_jax.models.graphs import Layer, Outputs, check_graph, dropped, graph_model
-from dd_jax.models.propagation import symmetric
+from dd_jax.models.graph.base import Layer, Outputs, check_graph, dropped, graph_model
+from dd_jax.models.graph.propagation import symmetric
 from dd_jax.types import Nodes
 from dd_jax.values import made
 

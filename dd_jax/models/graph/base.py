@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from dd_jax.errors import DataError, OptionError
 from dd_jax.models.base import Forward, ImageSpec, InitFn, Model
+from dd_jax.models.graph.propagation import symmetric
 from dd_jax.models.initialisers import bias_initialiser, kernel_initialiser
-from dd_jax.models.propagation import symmetric
 from dd_jax.types import Edges, Nodes, Params
 from dd_jax.values import made
 

@@ -1,0 +1,28 @@
+"""Options that several methods have: the images of a set, as they start, and what a regression on them needs.
+
+Those of sampling and of the outer optimiser stand where these are, in `sampling.py` and `outer.py`.
+"""
+
+import dataclasses
+from typing import Literal, TypeAlias
+
+InitImages: TypeAlias = Literal["noise", "real", "mean", "kmeans", "herding"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SetOptions:
+    """How many images a set has, and what they start as."""
+
+    images_per_class: int = 1
+    """Images of each class."""
+    init_images: InitImages = "real"
+    """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
+    training images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RegressionOptions(SetOptions):
+    """A set that networks, or their kernels, are fitted to in closed form."""
+
+    regulariser: float = 1e-6
+    """Added to the diagonal of the kernel of the set, as a share of the mean there."""
