@@ -10,7 +10,7 @@ print(dd.evaluate(run.distilled, model, data))
 
 from dd_jax import methods, models
 from dd_jax.data import dataset_from_arrays, graph_from_arrays, load_dataset, to_model, to_pixels
-from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, RunError
+from dd_jax.errors import DataError, DataWarning, DDJaxError, DivergedError, OptionError, RunError
 from dd_jax.evaluation import (
     PROTOCOLS,
     Evaluation,
@@ -51,6 +51,7 @@ __all__ = [
     "Batch",
     "DDJaxError",
     "DataError",
+    "DataWarning",
     "Dataset",
     "DistilledData",
     "DivergedError",

@@ -16,6 +16,7 @@ FLOORS = {
     "errors": 0,
     "renamed": 0,
     "values": 0,
+    "seeds": 0,
     "parameterisation": 0,
     "outcomes": 1,
     "data": 1,

@@ -22,6 +22,7 @@ from dd_jax.runs.export.contents import Contents
 from dd_jax.runs.export.words import changes, in_words
 from dd_jax.runs.files import write_json
 from dd_jax.runs.pretrained import load_pretrained
+from dd_jax.seeds import key_of_seed
 from dd_jax.types import Params
 
 _LAYOUT = {
@@ -96,7 +97,7 @@ def known_network(contents: Contents) -> Params | None:
         return None
     height, width, channels = contents.images.shape[2:]
     model = make(name, Shapes((height, width, channels), len(contents.class_names)), **settings)
-    return draw_network(model, jax.random.key(protocol.init_seed))
+    return draw_network(model, key_of_seed(protocol.init_seed))
 
 
 def _training(contents: Contents) -> dict[str, np.ndarray]:

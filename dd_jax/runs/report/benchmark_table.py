@@ -57,7 +57,7 @@ def write_benchmark_table(paths: Sequence[str | Path], folder: str | Path) -> tu
     written = folder / "table.md", folder / "table.html"
     with disk_errors("write the table", folder):
         for path, text in zip(written, (_markdown(rows), _page(rows)), strict=True):
-            write_bytes(path, text.encode())
+            write_bytes(path, text.encode(errors="backslashreplace"))
     return written
 
 
