@@ -31,16 +31,13 @@ from dd_jax.runs import (
     distill,
     estimate,
     export,
-    load_distilled,
-    load_experts,
-    load_pretrained,
     pretrain,
     pretrain_experts,
-    save_distilled,
     save_tiles,
     use_cores,
 )
 from dd_jax.runs import write_report as report
+from dd_jax.storage import load_distilled, load_experts, load_pretrained, save_distilled
 from dd_jax.synthetic import distilled_from_arrays
 from dd_jax.types import Batch, Dataset, DistilledData, Edges, Experts, Nodes, Pretrained, Protocol, Transform
 

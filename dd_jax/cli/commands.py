@@ -267,12 +267,12 @@ def runs(argv: Sequence[str]) -> None:
 def info(argv: Sequence[str]) -> None:
     """dd-jax info [DATASET | RUN]: what there is."""
     from dd_jax.data import describe
-    from dd_jax.runs import load_provenance
-    from dd_jax.runs.expert_files import INDEX, describe_experts
+    from dd_jax.presets import PRESETS
     from dd_jax.runs.networks import PRETRAININGS
-    from dd_jax.runs.presets import PRESETS
-    from dd_jax.runs.pretrained import describe_networks
     from dd_jax.runs.provenance import provenance
+    from dd_jax.storage import load_provenance
+    from dd_jax.storage.expert_files import INDEX, describe_experts
+    from dd_jax.storage.pretrained import describe_networks
 
     @dataclasses.dataclass(frozen=True)
     class Info:

@@ -17,7 +17,9 @@ from typing import IO, Any
 
 from dd_jax.errors import RunError
 from dd_jax.renamed import with_new_names
-from dd_jax.runs.files import (
+from dd_jax.runs.places import followed
+from dd_jax.runs.provenance import changes_since, provenance
+from dd_jax.storage.files import (
     TEMPORARY,
     atomic_write,
     disk_errors,
@@ -28,8 +30,6 @@ from dd_jax.runs.files import (
     write_bytes,
     write_json,
 )
-from dd_jax.runs.places import followed
-from dd_jax.runs.provenance import changes_since, provenance
 
 FOLDERS = ("checkpoints", "distilled", "figures")
 
@@ -85,7 +85,7 @@ class RunDirectory:
 def open_run(out: str | Path, config: Mapping[str, Any]) -> RunDirectory:
     """Take hold of the directory `out` for a run of `config`: a new one, or one to go on with.
 
-    config: what the result depends on; anything that `dd_jax.runs.files.plain` takes.
+    config: what the result depends on; anything that `dd_jax.storage.files.plain` takes.
 
     Raises:
         RunError: if `out` can't be written, belongs to another process that is running, holds another

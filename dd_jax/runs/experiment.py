@@ -17,21 +17,21 @@ from dd_jax.methods import METHODS, Method, MethodOptions, UnrolledOptions, chec
 from dd_jax.methods.unrolled import protocol_of
 from dd_jax.models import Model, parse_model
 from dd_jax.outcomes import outcome_of
-from dd_jax.runs.artefact import load_provenance, save_distilled
-from dd_jax.runs.expert_files import read_index
-from dd_jax.runs.files import disk_errors, write_json
 from dd_jax.runs.judging import Row, measure_rows, plain_rows, print_table, title_of
 from dd_jax.runs.loop import Run, distill
 from dd_jax.runs.networks import file_name, load_networks, networks_file
 from dd_jax.runs.places import NETWORKS as NETWORK_SOURCES
 from dd_jax.runs.places import whole, whole_file
-from dd_jax.runs.pretrained import load_pretrained, read_about, save_pretrained
 from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note
 from dd_jax.runs.provenance import provenance
 from dd_jax.runs.report import write_report
 from dd_jax.runs.rollback import MAX_ROLLBACKS
 from dd_jax.runs.runtime import be_deterministic
+from dd_jax.storage.artefact import load_provenance, save_distilled
+from dd_jax.storage.expert_files import read_index
+from dd_jax.storage.files import disk_errors, write_json
+from dd_jax.storage.pretrained import load_pretrained, read_about, save_pretrained
 from dd_jax.types import Dataset, Experts, Pretrained, Protocol
 
 DEFAULT_MODEL = "mlp:hidden=(64,)"

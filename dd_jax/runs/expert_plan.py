@@ -13,10 +13,10 @@ from dd_jax.errors import DataError, RunError
 from dd_jax.inner import Training, check_every, steps_per_epoch
 from dd_jax.models import Model
 from dd_jax.runs.directory import provenance, refuse_difference
-from dd_jax.runs.expert_files import FORMAT, INDEX, expert_bytes, read_index, sha256_of, write_index
-from dd_jax.runs.files import disk_errors, plain
 from dd_jax.runs.pretrain import training_record
 from dd_jax.runs.progress import note
+from dd_jax.storage.expert_files import FORMAT, INDEX, expert_bytes, read_index, sha256_of, write_index
+from dd_jax.storage.files import disk_errors, plain
 from dd_jax.types import Dataset
 
 

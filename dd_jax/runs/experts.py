@@ -26,12 +26,12 @@ from dd_jax.inner import (
 )
 from dd_jax.models import Model, check_fits
 from dd_jax.runs.directory import open_run
-from dd_jax.runs.expert_files import DTYPES, expert_bytes, load_experts, save_expert, write_index
 from dd_jax.runs.expert_plan import Plan, check_disk, claim, file_of, planned
-from dd_jax.runs.files import remove_temporary
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.pretrain import check_known, is_finite, start_training
 from dd_jax.runs.progress import note, progress
+from dd_jax.storage.expert_files import DTYPES, expert_bytes, load_experts, save_expert, write_index
+from dd_jax.storage.files import remove_temporary
 from dd_jax.types import Batch, Dataset, Experts, Networks
 from dd_jax.values import with_numbers, without_numbers
 

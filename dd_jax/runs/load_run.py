@@ -12,11 +12,11 @@ from dd_jax.evaluation import PROTOCOLS
 from dd_jax.evaluation.protocols import misuse
 from dd_jax.inner import Training
 from dd_jax.models import Model, parse_model
-from dd_jax.runs.artefact import load_distilled, load_provenance
 from dd_jax.runs.directory import read_config
 from dd_jax.runs.experiment import DEFAULT_MODEL, NETWORKS, Experiment, load, source
 from dd_jax.runs.places import is_missing, whole
 from dd_jax.runs.progress import note, warnings_as_notes
+from dd_jax.storage.artefact import load_distilled, load_provenance
 from dd_jax.synthetic import ORDERS
 from dd_jax.types import AS_DISTILLED, Dataset, DistilledData, Pretrained
 

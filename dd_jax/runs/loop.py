@@ -17,8 +17,6 @@ from dd_jax.inner import on_one, replicate
 from dd_jax.methods import Method
 from dd_jax.models import check_fits
 from dd_jax.renamed import renamed
-from dd_jax.runs import checkpoint
-from dd_jax.runs.artefact import holds, save_distilled
 from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, read_metrics, truncate_metrics
 from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps, start_state
 from dd_jax.runs.estimates import check_memory, peak_memory
@@ -32,6 +30,8 @@ from dd_jax.runs.provenance import provenance
 from dd_jax.runs.rollback import FACTOR, MAX_ROLLBACKS, Good, collapsed, good_state, with_smaller_rate
 from dd_jax.runs.tensorboard import TensorBoard, check_tensorboard, open_tensorboard
 from dd_jax.seeds import check_seed, key_of_seed
+from dd_jax.storage import checkpoint
+from dd_jax.storage.artefact import holds, save_distilled
 from dd_jax.synthetic import too_few_real
 from dd_jax.types import Dataset, DistilledData
 

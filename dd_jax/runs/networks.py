@@ -19,12 +19,12 @@ from dd_jax.errors import DataError, OptionError, RunError, unknown_name
 from dd_jax.inner import Training
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.directory import refuse_difference
-from dd_jax.runs.expert_files import INDEX, load_experts, read_index
 from dd_jax.runs.experts import EXPERT_TRAINING, pretrain_experts
-from dd_jax.runs.files import plain
 from dd_jax.runs.pretrain import pretrain, training_record
-from dd_jax.runs.pretrained import load_pretrained
 from dd_jax.runs.progress import note
+from dd_jax.storage.expert_files import INDEX, load_experts, read_index
+from dd_jax.storage.files import plain
+from dd_jax.storage.pretrained import load_pretrained
 from dd_jax.types import Experts, Pretrained
 
 FOLDER = Path("nets")

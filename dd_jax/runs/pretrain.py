@@ -30,13 +30,13 @@ from dd_jax.inner import (
 from dd_jax.models import Model, check_fits
 from dd_jax.renamed import renamed
 from dd_jax.runs.directory import open_run, refuse_difference
-from dd_jax.runs.files import disk_errors, plain, write_bytes
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.places import followed
-from dd_jax.runs.pretrained import PARTS, load_pretrained, save_pretrained
 from dd_jax.runs.progress import note, progress
 from dd_jax.runs.provenance import provenance
 from dd_jax.seeds import check_seed, key_of_seed
+from dd_jax.storage.files import disk_errors, plain, write_bytes
+from dd_jax.storage.pretrained import PARTS, load_pretrained, save_pretrained
 from dd_jax.types import Batch, Dataset, Networks, Params, Pretrained
 from dd_jax.values import quick_jit, with_numbers, without_numbers
 

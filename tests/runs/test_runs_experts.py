@@ -11,7 +11,7 @@ import dd_jax as dd
 from dd_jax.errors import DataError, DivergedError, OptionError, RunError
 from dd_jax.inner import Training, fit
 from dd_jax.runs import experts as module
-from dd_jax.runs.expert_files import describe_experts
+from dd_jax.storage.expert_files import describe_experts
 
 TRAINING = Training(epochs=2, batch_size=32, learning_rate=0.1, schedule="constant", optimiser="sgd", momentum=0.0)
 

@@ -20,7 +20,7 @@ from dd_jax.errors import DataError
 from dd_jax.methods import Method
 from dd_jax.parameterisation import Kind, Parameterisation
 from dd_jax.runs import loop
-from dd_jax.runs.artefact import load_artefact
+from dd_jax.storage.artefact import load_artefact
 from dd_jax.synthetic import PARAMETERISATIONS
 from dd_jax.types import DistilledData
 

@@ -16,13 +16,13 @@ from dd_jax.evaluation import training_of
 from dd_jax.inner import Training, draw_network, networks_of
 from dd_jax.models import MODELS, Shapes, make
 from dd_jax.outcomes import records
-from dd_jax.runs.artefact import sealed
 from dd_jax.runs.experiment import NETWORKS
 from dd_jax.runs.export.contents import Contents
 from dd_jax.runs.export.words import changes, in_words
-from dd_jax.runs.files import write_json
-from dd_jax.runs.pretrained import load_pretrained
 from dd_jax.seeds import key_of_seed
+from dd_jax.storage.artefact import sealed
+from dd_jax.storage.files import write_json
+from dd_jax.storage.pretrained import load_pretrained
 from dd_jax.types import Params
 
 _LAYOUT = {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dd_jax.errors import OptionError
-from dd_jax.runs.files import disk_errors, write_bytes
+from dd_jax.storage.files import disk_errors, write_bytes
 
 NAME = "report.html"
 
