@@ -6,7 +6,7 @@ Paper:     Cazenavette et al. 2022, *Dataset Distillation by Matching Training T
            28.0; ImageNette 47.7 with one image of each class of 128 pixels
 Command:   python experiments/mtt.py mnist-ipc10             also digits and cifar10, ipc1; experts are made first
            python experiments/mtt.py cifar10-ipc10 --paper           the paper's settings, for a GPU; 6.5 GB of experts
-           python experiments/mtt.py mnist-ipc10 --gradient first-order          TESLA's gradient
+           python experiments/mtt.py mnist-ipc10 --gradient first_order          TESLA's gradient
 Options:   those of dd-jax distill; --smoke to see it run
 Result:    RESULT
 """

@@ -70,7 +70,7 @@ def method_words() -> set[str]:
     """Names of the options that methods have, but for those that experiments have too."""
     names = {field.name for spec in METHODS.values() for field in dataclasses.fields(spec.options)}
     run = {field.name for field in dataclasses.fields(Experiment)}
-    return names - run - {"protocol"}  # also a word of a run
+    return names - run - {"protocol", "gradient"}  # also words of any run
 
 
 def method_words_in(source: str) -> set[str]:
