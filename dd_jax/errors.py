@@ -5,7 +5,7 @@ Every message says what was expected, what was found and what to do.
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from dd_jax.values import is_traced
 
@@ -46,6 +46,14 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> OptionError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return OptionError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+
+
+def check_choices(options: Any) -> None:
+    """OptionError for the first field of a dataclass that must be one of several, a `Literal`, and is another."""
+    for name, kind in get_type_hints(type(options)).items():
+        value = getattr(options, name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise unknown_name(name, value, get_args(kind))
 
 
 def check_at_least(least: int, options: Any, *names: str) -> None:

@@ -2,7 +2,7 @@
 
 Paper:     Cazenavette et al. 2022, *Wearable ImageNet: Synthesizing Tileable Textures via Dataset Distillation*; it
            shows pictures, and no accuracies
-Command:   python experiments/wearable.py digits-wearable      also mnist and cifar10; experts are made first
+Command:   python experiments/wearable.py digits-wearable      also cifar10-wearable; experts are made first
            python experiments/wearable.py squawk-wearable --paper    the released command, for a GPU; class folders
                                                               of ten birds of ImageNet in imagesquawk/
 Options:   those of dd-jax distill; --smoke to see it run. Pictures to put side by side are in the folder tiles of each

@@ -4,13 +4,18 @@ import ast
 import dataclasses
 import inspect
 import re
+import typing
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 
+from dd_jax.errors import OptionError
+from dd_jax.inner import AUGMENTS, SMOOTH_AUGMENTS
+from dd_jax.inner.policies import POLICIES
 from dd_jax.methods import METHODS
 from dd_jax.models import Shapes, architecture, gcn, infinite_mlp, mlp
 from dd_jax.runs.experiment import Experiment
@@ -70,7 +75,7 @@ def method_words() -> set[str]:
     """Names of the options that methods have, but for those that experiments have too."""
     names = {field.name for spec in METHODS.values() for field in dataclasses.fields(spec.options)}
     run = {field.name for field in dataclasses.fields(Experiment)}
-    return names - run - {"protocol", "gradient"}  # also words of any run
+    return names - run - {"protocol", "gradient"}  # also words of a run
 
 
 def method_words_in(source: str) -> set[str]:
@@ -111,7 +116,8 @@ def test_advice_names_options_that_the_method_has(name):
     options = {field.name for field in dataclasses.fields(spec.options)}
     experts = {"experts": EXPERTS} if name == "trajectory_matching" else {}
     method = spec.make(MODELS[name], spec.options(**{"num_inits": 2} if "num_inits" in options else {}), **experts)
-    words = re.findall(r"\w+_\w+|\bremat\b", " ".join((method.advice.diverged, *method.advice.memory)))
+    said = re.sub(r'"\w+"', "", " ".join((method.advice.diverged, *method.advice.memory)))  # without values
+    words = re.findall(r"\w+_\w+|\bremat\b|\bgradient\b", said)
     assert words, "no advice"
     assert set(words) <= options
     assert set(words) <= set(method.hyperparameters)
@@ -150,6 +156,45 @@ def test_options_that_several_methods_have_are_declared_once():
     assert {"UnrolledOptions", "OuterOptions", "SamplingOptions"} <= set(classes)
     again = repeated({name: options_of(kind) for name, kind in classes.items()}, PAIR)
     assert not again, f"Declare these options in one class that the others inherit from: {again}"
+
+
+def choices(source: str) -> tuple[list[frozenset[str]], list[frozenset[str]]]:
+    """The choices of a source that are a `Literal`, and those that are a tuple with a name."""
+
+    def words(node: ast.expr) -> frozenset[str]:
+        entries = node.elts if isinstance(node, ast.Tuple) else []
+        texts = [entry.value for entry in entries if isinstance(entry, ast.Constant) and isinstance(entry.value, str)]
+        return frozenset(texts) if len(texts) == len(entries) > 1 else frozenset()
+
+    nodes = list(ast.walk(ast.parse(source)))
+    literals = [words(n.slice) for n in nodes if isinstance(n, ast.Subscript) and ast.unparse(n.value) == "Literal"]
+    tuples = [words(n.value) for n in nodes if isinstance(n, ast.Assign)]
+    return [one for one in literals if one], [one for one in tuples if one]
+
+
+def test_a_literal_and_what_checks_it_are_one_thing():
+    found = {path: choices(source) for path, source in library().items()}
+    literals = {one for mine, _ in found.values() for one in mine}
+    assert frozenset({"cosine", "step", "constant"}) in literals
+    twice = {path: one for path, (_, tuples) in found.items() for one in tuples if one in literals}
+    assert not twice, f"Let these be `typing.get_args` of the Literal, or use `check_choices`: {twice}"
+    assert choices('A = Literal["a", "b"]\nB = ("b", "a")') == ([frozenset("ab")], [frozenset("ab")])
+
+
+def test_trainings_take_every_augmentation_that_there_is():
+    assert (*SMOOTH_AUGMENTS, *POLICIES) == AUGMENTS
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_choice_that_there_is_not_is_refused(name, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    spec = METHODS[name]
+    hints = typing.get_type_hints(spec.options)
+    chosen = [option for option, kind in hints.items() if typing.get_origin(kind) is typing.Literal]
+    assert chosen
+    for option in chosen:
+        with pytest.raises(OptionError, match=rf"Unknown {option} 'odd'"):
+            spec.make(MODELS[name], spec.options(**{option: "odd"}))
 
 
 def lines_that_say_something(source: str) -> list[str]:

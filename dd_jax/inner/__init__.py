@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from dd_jax.inner.augment import AUGMENTS, SMOOTH_AUGMENTS, augment, cut_mix, siamese
+from dd_jax.inner.augment import AUGMENTS, SMOOTH_AUGMENTS, SmoothAugment, augment, cut_mix, siamese
 from dd_jax.inner.classes import ByClass, by_class, class_batches, each_class
 from dd_jax.inner.distances import DISTANCES, Distance, distance_named
 from dd_jax.inner.dsa import dsa
@@ -20,6 +20,7 @@ from dd_jax.inner.fit import (
 )
 from dd_jax.inner.init import (
     INITS,
+    Init,
     InitDistribution,
     draw_network,
     draw_networks,
@@ -62,11 +63,13 @@ __all__ = [
     "ByClass",
     "Distance",
     "FitState",
+    "Init",
     "InitDistribution",
     "IntermediateLoss",
     "Regression",
     "Remat",
     "Rule",
+    "SmoothAugment",
     "Trainer",
     "Training",
     "Window",

@@ -1,5 +1,7 @@
 """Random changes to real images that keep their class."""
 
+from typing import Literal, TypeAlias, get_args
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -11,8 +13,10 @@ from dd_jax.inner.policies import POLICIES, padding
 from dd_jax.types import Batch, Transform
 
 # Methods take those with a useful gradient, trainings all.
-SMOOTH_AUGMENTS = ("none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip")
-AUGMENTS = (*SMOOTH_AUGMENTS, *POLICIES)
+SmoothAugment: TypeAlias = Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"]
+SMOOTH_AUGMENTS: tuple[str, ...] = get_args(SmoothAugment)
+Augment: TypeAlias = Literal[SmoothAugment, "auto_augment", "rand_augment", "imagenet"]
+AUGMENTS: tuple[str, ...] = get_args(Augment)
 
 _AREA, _ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a resized crop: share of the image, and width by height
 

@@ -11,17 +11,13 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from dd_jax.errors import OptionError, check_at_least, unknown_name
-from dd_jax.inner.augment import AUGMENTS, augment, cut_mix
+from dd_jax.errors import OptionError, check_at_least, check_choices
+from dd_jax.inner.augment import Augment, augment, cut_mix
 from dd_jax.inner.losses import LOSSES, Apply, chunked_loss, weighted_loss
 from dd_jax.inner.policies import POLICIES
 from dd_jax.inner.stability import largest_curvature
 from dd_jax.types import Batch, Params, Transform, see_each_other
 from dd_jax.values import is_traced, is_zero
-
-SCHEDULES = ("cosine", "step", "drops", "constant")
-OPTIMISERS = ("adam", "sgd")
-KEEP = ("last", "best")
 
 _MOST_AT_ONCE = 50  # networks under one vmap on an accelerator ...
 _AT_ONCE_BYTES = 2**30  # ... and their weights; gradients, moments and activations come to several times that
@@ -43,17 +39,7 @@ class Training:
     """Of the learning rate: to zero along a cosine, halved every `decay_epochs`, lowered at `drops`, or constant."""
     decay_epochs: int = 20
     """Epochs between two halvings of the schedule "step"."""
-    augment: Literal[
-        "none",
-        "crop_flip",
-        "resized_crop_flip",
-        "flip_rotate",
-        "dsa",
-        "dsa_no_flip",
-        "auto_augment",
-        "rand_augment",
-        "imagenet",
-    ] = "none"
+    augment: Augment = "none"
     """Random changes to the training images."""
     optimiser: Literal["adam", "sgd"] = "adam"
     """Adam, or gradient descent with momentum."""
@@ -295,12 +281,4 @@ def _check(training: Training) -> None:
         raise OptionError(f"steps must be at least 1, but is {training.steps}.")
     if not all(0 <= drop <= 1 for drop in training.drops):
         raise OptionError(f"drops must be shares of the epochs, from 0 to 1, but are {training.drops}.")
-    for name, names in (
-        ("schedule", SCHEDULES),
-        ("augment", AUGMENTS),
-        ("optimiser", OPTIMISERS),
-        ("loss", tuple(LOSSES)),
-        ("keep", KEEP),
-    ):
-        if getattr(training, name) not in names:
-            raise unknown_name(name, getattr(training, name), names)
+    check_choices(training)

@@ -1,8 +1,8 @@
 """Where inner training starts: p(theta_0) as functions (key, networks) -> params."""
 
 import functools
+from typing import Literal, TypeAlias, get_args, runtime_checkable
 from typing import Protocol as Interface
-from typing import runtime_checkable
 
 import jax
 import numpy as np
@@ -13,7 +13,8 @@ from dd_jax.models import InitFn, Model
 from dd_jax.types import Networks, Params, Pretrained, Protocol
 from dd_jax.values import quick_jit
 
-INITS = ("random", "fixed")
+Init: TypeAlias = Literal["random", "fixed"]
+INITS: tuple[str, ...] = get_args(Init)
 PARTS = ("train", "selection", "held_out")
 
 

@@ -3,7 +3,7 @@
 import functools
 import math
 import os
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,7 @@ from dd_jax.inner.losses import Apply, Loss, batch_loss, cross_entropy
 from dd_jax.types import Batch, Params
 
 Remat: TypeAlias = Literal["none", "steps", "nested"]
-
-REMATS = ("none", "steps", "nested")
+REMATS: tuple[str, ...] = get_args(Remat)
 
 _SHARE = 0.5  # of a device's memory that an unroll may take when it is chosen; the rest is data, real images, XLA
 

@@ -1,17 +1,15 @@
 """Options of attacks: sets that make networks take one class for another (Wang et al. 2018, section 3.6)."""
 
 import dataclasses
-from typing import Literal, TypeAlias, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dd_jax.errors import OptionError, check_at_least, unknown_name
+from dd_jax.errors import OptionError, check_at_least
 from dd_jax.outcomes import Outcome, outcome_of
 from dd_jax.types import Batch, Protocol
-
-AttackLabels: TypeAlias = Literal["target", "own"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +20,7 @@ class AttackOptions:
     """Class that networks are to take for `target_class` after training on the set; None to teach what is true."""
     target_class: int | None = None
     """What the attacked class is to be taken for."""
-    attack_labels: AttackLabels = "target"
+    attack_labels: Literal["target", "own"] = "target"
     """Under an attack, the label of the set's images of the attacked class: its target, as real images are relabelled,
     or its own (Wang et al. 2018)."""
     attack_weight: int = 1
@@ -36,8 +34,6 @@ ATTACK_OUTSIDE = ("attack_weight",)  # of what a step depends on: the real image
 def check_attack(options: AttackOptions) -> None:
     """OptionError for options that are out of range or don't go together."""
     check_at_least(1, options, "attack_weight")
-    if options.attack_labels not in get_args(AttackLabels):
-        raise unknown_name("attack_labels", options.attack_labels, get_args(AttackLabels))
     if (options.attack_class is None) != (options.target_class is None):
         raise OptionError("attack_class and target_class belong together: give both, or neither.")
 

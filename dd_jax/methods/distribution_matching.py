@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from dd_jax.inner import by_class, class_batches, each_class, mean_over, siamese
+from dd_jax.inner import SmoothAugment, by_class, class_batches, each_class, mean_over, siamese
 from dd_jax.inner.losses import Apply, chunk_size
 from dd_jax.methods.base import Advice, Method, MethodSpec, StepFn, compiled_step, with_overrides
 from dd_jax.methods.matching import (
@@ -25,7 +25,7 @@ from dd_jax.methods.matching import (
     useful_devices,
 )
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
-from dd_jax.methods.sampling import Augment, check_sampling, less_sampling, runs_mapped
+from dd_jax.methods.sampling import check_sampling, less_sampling, runs_mapped
 from dd_jax.models import Model
 from dd_jax.types import Dataset, DistilledData, Learnable, Params
 
@@ -51,7 +51,7 @@ class DistributionMatchingInfo(NamedTuple):
 class DistributionMatchingOptions(MatchingOptions):
     """Hyper-parameters of `distribution_matching`."""
 
-    augment: Augment = "dsa"
+    augment: SmoothAugment = "dsa"
     """Random change to the images of a class, the same for real and distilled ones; "dsa_no_flip" for digits."""
     learning_rate: float = 1.0
     """Outer learning rate of the images, in units of model space."""

@@ -9,10 +9,10 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from dd_jax.errors import OptionError, check_at_least, unknown_name
+from dd_jax.errors import OptionError, check_at_least, check_choices
 from dd_jax.inner import (
-    SMOOTH_AUGMENTS,
     FitState,
+    SmoothAugment,
     Training,
     centred,
     check_regulariser,
@@ -25,13 +25,11 @@ from dd_jax.inner import (
 from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.options import RegressionOptions
 from dd_jax.methods.outer import OuterOptimiser, OuterOptions, OuterState, outer_lamb, scale_outer_learning_rate
-from dd_jax.methods.sampling import Augment, minibatch
+from dd_jax.methods.sampling import minibatch
 from dd_jax.models import Model
 from dd_jax.synthetic import Synthetic, pixels_of
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Params, Protocol
 from dd_jax.values import with_numbers
-
-LEARN = ("images", "both")
 
 
 class FrepoState(NamedTuple):
@@ -70,7 +68,7 @@ class FrepoOptions(OuterOptions, RegressionOptions):
     """Of the networks' Adam."""
     batch_size: int = 1024
     """Real images of an outer step, drawn with replacement."""
-    augment: Augment = "none"
+    augment: SmoothAugment = "none"
     """Random changes to the real images, and to those that networks are trained on."""
     margin: bool = True
     """Whether the two largest labels of an image are kept apart, by up to 1/K, where labels are learnt."""
@@ -215,9 +213,7 @@ def _check(model: Model, options: FrepoOptions) -> None:
         )
     check_at_least(1, options, "pool_size", "max_updates", "batch_size")
     check_regulariser(options.regulariser)
-    for name, known in (("learn", LEARN), ("augment", SMOOTH_AUGMENTS)):
-        if getattr(options, name) not in known:
-            raise unknown_name(name, getattr(options, name), known)
+    check_choices(options)
 
 
 def _words(options: FrepoOptions) -> tuple[str, ...]:

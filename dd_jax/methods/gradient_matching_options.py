@@ -5,16 +5,12 @@ from typing import Literal
 
 import jax
 
-from dd_jax.errors import OptionError, check_at_least, unknown_name
+from dd_jax.errors import OptionError, check_at_least
 from dd_jax.inner import Training
-from dd_jax.methods.matched_gradients import LAYERS
 from dd_jax.methods.matching import MatchingOptions
 from dd_jax.methods.sampling import check_sampling
 from dd_jax.models import Model
 from dd_jax.values import with_numbers
-
-TRAIN_ON = ("distilled", "real")
-IMAGE_STEPS = ("joint", "per_class")
 
 _EPOCHS = 500  # of a network's life, where several images of each class are learnt
 
@@ -107,14 +103,8 @@ def check_options(model: Model, options: GradientMatchingOptions) -> None:
     if not 0 < options.label_learning_rate < float("inf"):
         raise OptionError(f"label_learning_rate must be positive and finite, but is {options.label_learning_rate}.")
     check_at_least(0, options, "warmup_networks", "warmup_matches", "early_epochs")
-    if options.train_on not in TRAIN_ON:
-        raise unknown_name("train_on", options.train_on, TRAIN_ON)
-    if options.image_steps not in IMAGE_STEPS:
-        raise unknown_name("image_steps", options.image_steps, IMAGE_STEPS)
     if options.collective and options.image_steps == "per_class":
         raise OptionError('A collective match has one gradient of all classes: use image_steps="joint".')
-    if options.layers not in LAYERS:
-        raise unknown_name("layers", options.layers, LAYERS)
     kernels = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0)))
     if options.layers == "convolutions" and not any(leaf.ndim == 4 for leaf in kernels):
         raise OptionError(f'The {model.name} has no convolutions to compare; use layers="all".')

@@ -12,7 +12,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from dd_jax.errors import DataError, OptionError, check_at_least, unknown_name
+from dd_jax.errors import DataError, OptionError, check_at_least, check_choices
 from dd_jax.inner import batch_loss, by_class, distance_named, draw_network, each_class
 from dd_jax.inner.losses import Apply
 from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
@@ -21,8 +21,6 @@ from dd_jax.models import Model, propagated, sgc
 from dd_jax.synthetic import GraphSet, Synthetic, graph_set
 from dd_jax.types import Dataset, DistilledData, Nodes, Params, Protocol
 from dd_jax.values import made
-
-LEARNERS = ("sgc", "model")
 
 
 class GraphCondensationState(NamedTuple):
@@ -326,8 +324,7 @@ def _check(options: GraphCondensationOptions) -> None:
     check_at_least(0, options, "inner_steps", "edge_networks")
     if not 0 < options.inner_learning_rate < float("inf"):
         raise OptionError(f"inner_learning_rate must be positive and finite, but is {options.inner_learning_rate}.")
-    if options.learner not in LEARNERS:
-        raise unknown_name("learner", options.learner, LEARNERS)
+    check_choices(options)
 
 
 def _words(options: GraphCondensationOptions) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from dd_jax.errors import OptionError, check_at_least, unknown_name
+from dd_jax.errors import OptionError, check_at_least, check_choices
 from dd_jax.inner import (
     ByClass,
     by_class,
@@ -37,8 +37,6 @@ from dd_jax.synthetic import Synthetic, pixels_of
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Protocol
 from dd_jax.values import Number
 
-LEARN = ("images", "labels", "both")
-LABEL_INITS = ("hard", "solve")
 DTYPES = {"float32": jnp.float32, "float64": jnp.float64}
 
 _WORDS = {"images": "images", "labels": "labels", "both": "images and labels"}
@@ -216,9 +214,7 @@ def _check(model: Model, options: KernelInducingPointsOptions) -> KernelFn:
             f"kernel_inducing_points learns with the kernel of an infinitely wide network, but the {model.name} has "
             "weights: use dd_jax.models.infinite_mlp or infinite_convnet."
         )
-    for name, known in (("learn", LEARN), ("init_labels", LABEL_INITS), ("dtype", tuple(DTYPES))):
-        if getattr(options, name) not in known:
-            raise unknown_name(name, getattr(options, name), known)
+    check_choices(options)
     check_at_least(1, options, "batch_size")
     check_regulariser(options.regulariser)
     if options.init_labels == "solve" and options.learn == "images":

@@ -14,8 +14,6 @@ from dd_jax.types import Batch, Labels, Params
 
 Learnt: TypeAlias = tuple[jax.Array, jax.Array | None]  # images, and labels if they are soft
 
-LAYERS = ("all", "convolutions")
-
 
 @runtime_checkable
 class MatchingLoss(Protocol):

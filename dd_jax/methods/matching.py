@@ -3,20 +3,20 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from dd_jax.errors import OptionError
-from dd_jax.inner import ByClass
+from dd_jax.inner import ByClass, SmoothAugment
 from dd_jax.methods.base import Roles
 from dd_jax.methods.canvases import CanvasOptions, as_asked, canvas_words, check_canvas_options
 from dd_jax.methods.options import SetOptions
 from dd_jax.methods.outer import OuterOptions, Schedule
-from dd_jax.methods.sampling import Augment, SamplingOptions
+from dd_jax.methods.sampling import SamplingOptions
 from dd_jax.models import Model
-from dd_jax.synthetic import Synthetic, multi_formation, num_formed, pixels
+from dd_jax.synthetic import Formation, Synthetic, multi_formation, num_formed, pixels
 from dd_jax.types import Batch, Networks, Protocol, Transform
 
 _BY_CHANGE = {"dsa": "dsa", "dsa_no_flip": "dsa-digits"}
@@ -30,7 +30,7 @@ class StoredOptions(CanvasOptions, SetOptions):
     """Stored images of each class."""
     factor: int = 1
     """Each stored image becomes factor * factor images of the set: its tiles, enlarged (Kim et al. 2022: 2)."""
-    formation: Literal["single", "multi"] = "single"
+    formation: Formation = "single"
     """"multi": each becomes the images of all factors up to `factor`, 1 + 4 + ... of them."""
     clamp: bool = False
     """Keep the stored images in the range of pixels, from black to white."""
@@ -44,7 +44,7 @@ class MatchingOptions(OuterOptions, SamplingOptions, StoredOptions):
     """Networks that are matched at the same time."""
     batch_size: int = 256
     """Real images of each class that a match compares with, drawn with replacement."""
-    augment: Augment = "none"
+    augment: SmoothAugment = "none"
     """Random change to the images of a class, the same for real and distilled ones; also in the training of networks.
     "dsa" is Zhao & Bilen 2021, "dsa_no_flip" for digits."""
     learning_rate: float = 0.1

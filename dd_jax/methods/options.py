@@ -4,9 +4,8 @@ Those of sampling and of the outer optimiser stand where these are, in `sampling
 """
 
 import dataclasses
-from typing import Literal, TypeAlias
 
-InitImages: TypeAlias = Literal["noise", "real", "mean", "kmeans", "herding"]
+from dd_jax.synthetic import ImageInit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +14,7 @@ class SetOptions:
 
     images_per_class: int = 1
     """Images of each class."""
-    init_images: InitImages = "real"
+    init_images: ImageInit = "real"
     """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
     training images."""
 

@@ -1,17 +1,14 @@
 """How a step samples its networks and real images: options that methods share, and the real images of a network."""
 
 import dataclasses
-from typing import Literal, TypeAlias, get_args
+from typing import Literal
 
 import jax
 from jax import lax
 
-from dd_jax.errors import check_at_least, unknown_name
-from dd_jax.inner import SMOOTH_AUGMENTS, augment
+from dd_jax.errors import check_at_least, check_choices
+from dd_jax.inner import SmoothAugment, augment
 from dd_jax.types import Batch
-
-OverInits: TypeAlias = Literal["auto", "vmap", "map"]
-Augment: TypeAlias = Literal["none", "crop_flip", "resized_crop_flip", "flip_rotate", "dsa", "dsa_no_flip"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +19,9 @@ class SamplingOptions:
     """Networks of an outer step."""
     batch_size: int = 256
     """Real images of each of them, drawn with replacement."""
-    augment: Augment = "none"
+    augment: SmoothAugment = "none"
     """Random change to the images."""
-    over_inits: OverInits = "auto"
+    over_inits: Literal["auto", "vmap", "map"] = "auto"
     """How networks are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
 
 
@@ -61,7 +58,4 @@ def less_sampling(options: SamplingOptions) -> tuple[str, ...]:
 def check_sampling(options: SamplingOptions) -> None:
     """OptionError for options that are out of range or unknown."""
     check_at_least(1, options, "num_inits", "batch_size")
-    if options.augment not in SMOOTH_AUGMENTS:
-        raise unknown_name("augment", options.augment, SMOOTH_AUGMENTS)
-    if options.over_inits not in get_args(OverInits):
-        raise unknown_name("over_inits", options.over_inits, get_args(OverInits))
+    check_choices(options)

@@ -1,21 +1,15 @@
 """The options of trajectory matching, and what they mean for experts, sets and protocols."""
 
 import dataclasses
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from dd_jax.errors import OptionError, check_at_least, unknown_name
-from dd_jax.inner import REMATS, SMOOTH_AUGMENTS
+from dd_jax.errors import OptionError, check_at_least, check_choices
+from dd_jax.inner import Remat, SmoothAugment
 from dd_jax.methods.base import Advice
 from dd_jax.methods.canvases import CanvasOptions, check_canvas_options
 from dd_jax.methods.options import SetOptions
 from dd_jax.methods.outer import OuterOptions, Schedule
-from dd_jax.methods.sampling import Augment, OverInits
 from dd_jax.types import Protocol
-
-GRADIENTS = ("exact", "first_order")
-DISTANCES = ("whole", "layers")
-INIT_LABELS = ("certain", "expert")
-AUTO_REMATS = ("auto", *REMATS)
 
 _PROTOCOLS = {"dsa": "mtt", "dsa_no_flip": "mtt-digits"}
 
@@ -45,7 +39,7 @@ class TrajectoryMatchingOptions(OuterOptions, CanvasOptions, SetOptions):
     """"exact", through all inner steps; "first_order" (TESLA): an approximation whose memory doesn't grow with them."""
     max_loss: float | None = None
     """Loss above which an outer step changes nothing (DATM: 1); None: every step counts."""
-    augment: Augment = "dsa"
+    augment: SmoothAugment = "dsa"
     """Random change to the images in every inner step; "dsa_no_flip" for digits."""
     learn_labels: bool = False
     """Learn with each image how probable every class is, in place of a hard label."""
@@ -68,13 +62,13 @@ class TrajectoryMatchingOptions(OuterOptions, CanvasOptions, SetOptions):
     """Global norm that the hypergradient is clipped to, or None."""
     schedule: Schedule = "constant"
     """Of the outer learning rates: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
-    remat: Literal["auto", "none", "steps", "nested"] = "auto"
+    remat: Literal["auto", Remat] = "auto"
     """What the exact reverse pass keeps: "none" (nothing is computed again), "steps" (each step's parameters),
     "nested" (of sqrt(N) steps only) or "auto" (by the device and its memory)."""
     protocol: str | None = None
     """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "mtt" where `augment` is
     "dsa", "mtt-digits" without mirrors, else "mtt-plain"."""
-    over_inits: OverInits = "auto"
+    over_inits: Literal["auto", "vmap", "map"] = "auto"
     """How starts are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
 
 
@@ -114,17 +108,7 @@ def check_options(options: TrajectoryMatchingOptions, num_images: int) -> None:
         value = getattr(options, name)
         if value is not None and not 0 < value < float("inf"):
             raise OptionError(f"{name} must be positive and finite, but is {value}.")
-    known: dict[str, Any] = {
-        "distance": DISTANCES,
-        "gradient": GRADIENTS,
-        "init_labels": INIT_LABELS,
-        "augment": SMOOTH_AUGMENTS,
-        "remat": AUTO_REMATS,
-        "over_inits": get_args(OverInits),
-    }
-    for name, names in known.items():
-        if getattr(options, name) not in names:
-            raise unknown_name(name, getattr(options, name), names)
+    check_choices(options)
     if options.init_labels == "expert" and not options.learn_labels:
         raise OptionError('init_labels="expert" is for labels that are learnt: set learn_labels, or leave it out.')
 

@@ -6,8 +6,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from dd_jax.errors import OptionError, unknown_name
-from dd_jax.inner import REMATS, Remat, choose_remat
+from dd_jax.errors import OptionError
+from dd_jax.inner import Init, Remat, SmoothAugment, choose_remat
 from dd_jax.methods.attack_options import AttackOptions, attack_of, check_attack, outcome_meant, relabelled
 from dd_jax.methods.base import Advice
 from dd_jax.methods.canvases import CanvasOptions, as_asked, check_canvas_options
@@ -15,10 +15,8 @@ from dd_jax.methods.outer import OuterOptimiser, OuterOptions, outer_adam
 from dd_jax.methods.sampling import SamplingOptions, check_sampling, less_sampling
 from dd_jax.models import Model
 from dd_jax.renamed import renamed
-from dd_jax.synthetic import Synthetic, step_batches
+from dd_jax.synthetic import ImageInit, Order, Synthetic, step_batches
 from dd_jax.types import AS_DISTILLED, Batch, Pretrained, Protocol
-
-AUTO_REMATS = ("auto", *REMATS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +29,10 @@ class _LoopOptions:
     """E, times that the batches are gone through; S * E step sizes are learnt."""
     images_per_class: int = 1
     """Images of each class in each batch."""
-    order: Literal["fixed", "random"] = "fixed"
+    order: Order = "fixed"
     """Of the images: "fixed" (each step has its batch) or "random" (every epoch deals all the images out to its steps
     anew, so that the set also serves for shuffled minibatches)."""
-    init: Literal["random", "fixed"] = "random"
+    init: Init = "random"
     """Where inner training starts: "random" (another network every time) or "fixed" (always the same one)."""
     init_seed: int = 0
     """Seed of the one network of a fixed init, or its number among pretrained networks."""
@@ -44,7 +42,7 @@ class _LoopOptions:
 class _StartOptions:
     """What is learnt, as it starts."""
 
-    init_images: Literal["noise", "real", "mean", "kmeans", "herding"] = "kmeans"
+    init_images: ImageInit = "kmeans"
     """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
     init_step_size: float = 0.15
     """What the first inner step size starts as."""
@@ -61,7 +59,7 @@ class UnrolledOptions(OuterOptions, _StartOptions, CanvasOptions, AttackOptions,
     """Initialisations per outer step, each with real images of its own; 1 when the init is fixed."""
     batch_size: int = 256
     """Real images per initialisation, drawn with replacement."""
-    augment: Literal["none", "crop_flip", "resized_crop_flip"] = "none"
+    augment: SmoothAugment = "none"
     """Random changes to the real images."""
     learning_rate: float = 0.02
     """Outer learning rate (Adam) of the images."""
@@ -79,7 +77,7 @@ class UnrolledOptions(OuterOptions, _StartOptions, CanvasOptions, AttackOptions,
     """Width in pixels of the Gaussian that the images' hypergradient is smoothed with; 0 for none."""
     step_smoothing: float = 0.0
     """Width, in inner steps, of the Gaussian that it is smoothed with from batch to batch; 0 for none."""
-    remat: Literal["auto", "none", "steps", "nested"] = "auto"
+    remat: Literal["auto", Remat] = "auto"
     """What the reverse pass keeps: "none" (nothing is computed again), "steps" (each step's parameters), "nested" (of
     sqrt(T) steps only) or "auto" (by the device and its memory)."""
 
@@ -152,6 +150,4 @@ def _check(options: UnrolledOptions) -> None:
     for name in ("b1", "b2"):
         if not 0.0 <= getattr(options, name) < 1.0:
             raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(options, name)}.")
-    if options.remat not in AUTO_REMATS:
-        raise unknown_name("remat", options.remat, AUTO_REMATS)
     check_attack(options)

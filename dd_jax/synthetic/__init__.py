@@ -4,10 +4,10 @@ from dd_jax.parameterisation import PLAIN, Kind
 from dd_jax.synthetic.base import Synthetic
 from dd_jax.synthetic.canvas import CANVAS, canvases_of, on_canvas
 from dd_jax.synthetic.graph import GRAPH, GraphSet, adjacency_of, graph_set
-from dd_jax.synthetic.initial import class_means, initial_images, kmeans_centres, sample_per_class
+from dd_jax.synthetic.initial import ImageInit, class_means, initial_images, kmeans_centres, sample_per_class
 from dd_jax.synthetic.labelled_pixels import LabelledPixels, labelled_pixels, pixels_of
-from dd_jax.synthetic.multi_formation import MULTI_FORMATION, MultiFormation, multi_formation, num_formed
-from dd_jax.synthetic.order import ORDERS, batch_of_step
+from dd_jax.synthetic.multi_formation import MULTI_FORMATION, Formation, MultiFormation, multi_formation, num_formed
+from dd_jax.synthetic.order import ORDERS, Order, batch_of_step
 from dd_jax.synthetic.pixels import Pixels, pixels
 from dd_jax.synthetic.plain import as_plain, distilled_from_arrays
 from dd_jax.synthetic.select import cover, herd, nearest_to_centres
@@ -21,9 +21,12 @@ PARAMETERISATIONS: dict[str, Kind] = {kind.name: kind for kind in (PLAIN.kind, M
 __all__ = [
     "ORDERS",
     "PARAMETERISATIONS",
+    "Formation",
     "GraphSet",
+    "ImageInit",
     "LabelledPixels",
     "MultiFormation",
+    "Order",
     "Pixels",
     "SoftLabelled",
     "StepBatches",

@@ -1,5 +1,7 @@
 """What images start as: noise, real images at random or by herding, class means, k-means centres."""
 
+from typing import Literal, TypeAlias, get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,8 @@ from dd_jax.errors import DataError, unknown_name
 from dd_jax.synthetic.select import herd
 from dd_jax.types import Batch, Dataset, each_alone, see_each_other
 
-IMAGE_INITS = ("noise", "real", "mean", "kmeans", "herding")
+ImageInit: TypeAlias = Literal["noise", "real", "mean", "kmeans", "herding"]
+IMAGE_INITS: tuple[str, ...] = get_args(ImageInit)
 
 
 def initial_images(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,8 @@ from dd_jax.synthetic.initial import initial_images
 from dd_jax.synthetic.pixels import check_set, class_labels, one_batch, projection
 from dd_jax.types import Batch, Dataset, DistilledData
 
-FORMATIONS = ("single", "multi")
+Formation: TypeAlias = Literal["single", "multi"]
+FORMATIONS: tuple[str, ...] = get_args(Formation)
 
 
 class MultiFormation(NamedTuple):

@@ -1,5 +1,7 @@
 """Which images of a distilled set make up the batch of an inner step."""
 
+from typing import Literal, TypeAlias, get_args
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -7,7 +9,8 @@ from jaxtyping import Array, Int
 
 from dd_jax.types import Batch, Labels
 
-ORDERS = ("fixed", "random")
+Order: TypeAlias = Literal["fixed", "random"]
+ORDERS: tuple[str, ...] = get_args(Order)
 
 
 def batch_of_step(images: jax.Array, labels: Labels, order: str, key: jax.Array, t: Int[Array, ""]) -> Batch:

@@ -3,10 +3,10 @@
 import dataclasses
 import functools
 import itertools
-import types
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -15,7 +15,7 @@ from dd_jax.errors import OptionError
 from dd_jax.inner import AUGMENTS, SMOOTH_AUGMENTS, Training, augment, fit, policies, siamese
 from dd_jax.inner.pixel_operations import OPERATIONS
 from dd_jax.inner.policies import POLICIES, amount_of
-from dd_jax.methods.sampling import check_sampling
+from dd_jax.methods.sampling import SamplingOptions, check_sampling
 from dd_jax.types import Batch
 
 KINDS = tuple(POLICIES)
@@ -244,16 +244,16 @@ def test_what_is_not_a_pixel_is_clipped(only):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_trainings_take_them_and_methods_do_not(kind, pixels):
+def test_trainings_take_them_and_methods_do_not(kind, pixels, monkeypatch):
     assert kind in AUGMENTS
     assert kind not in SMOOTH_AUGMENTS
     with pytest.raises(OptionError, match=f"'{kind}' works on pixels"):
         augment(keys_of(6), pixels, kind)
     with pytest.raises(OptionError, match="works on pixels"):
         siamese(jax.random.key(0), pixels, kind)
-    options = types.SimpleNamespace(num_inits=1, batch_size=1, augment=kind, over_inits="auto")
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(OptionError, match=f"Unknown augment '{kind}'"):
-        check_sampling(options)
+        check_sampling(SamplingOptions(augment=kind))
 
 
 def test_a_training_changes_its_images_in_the_model_space_of_their_transform(pixels, only):

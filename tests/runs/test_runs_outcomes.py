@@ -154,6 +154,9 @@ def test_what_an_attack_measured_is_told_only_where_it_was(tmp_path):
     assert words.outcome(bare) is ACCURACY
     assert words.outcome(whole) == attack(0, 1)
     assert "50.0" in words.headline(bare)
+    rows = {"distilled": attacked(0.8, 0.9), "random real": row(0.5)}
+    without = read_run(make_run(tmp_path / "without", rows, protocol=protocol))
+    assert "No baselines were measured" in words.meaning(without)[1]
 
 
 @pytest.mark.parametrize("where", [np.asarray, jnp.asarray])

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ from dd_jax.models.base import Images, OtherImages
 
 Block: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
-KINDS = ("ntk", "nngp")
+KernelKind: TypeAlias = Literal["ntk", "nngp"]
+KINDS: tuple[str, ...] = get_args(KernelKind)
 
 _LIVE = 8  # arrays of all the pairs of a tile that each layer keeps at the same time, in the reverse pass
 _CLOSE = 32  # roundings within which a cosine counts as one: the angle is all rounding there
@@ -38,7 +39,7 @@ class WideKernel:
 
     depth: int
     positions: Literal["none", "same", "pairs"]
-    kind: Literal["ntk", "nngp"]
+    kind: KernelKind
     weight_std: float
     bias_std: float
     memory: int = 2**28

@@ -78,7 +78,8 @@ def _images(record: RunRecord) -> str:
 
 def _told(record: RunRecord) -> Told:
     """What the sentences on a run that was measured are made of."""
-    found, start, best = own(record), record.rows.get(START), rivals(record)[:1]
+    found, start, keys = own(record), record.rows.get(START), {column.key for column in outcome(record).columns}
+    best = [row for row in rivals(record) if keys <= set(row.measures)][:1]
     assert found is not None
     by = ""
     if record.from_scratch and record.distilled is not None:
