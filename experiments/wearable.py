@@ -7,8 +7,8 @@ Command:   python experiments/wearable.py digits-wearable      also cifar10-wear
                                                               of ten birds of ImageNet in imagesquawk/
 Options:   those of dd-jax distill; --smoke to see it run. Pictures to put side by side are in the folder tiles of each
            run; --tile-scale says how many pixels wide each pixel becomes (4)
-Result:    digits, ten canvases of 16 x 16 pixels: 23.5 +- 3.3, n=5 networks of width 16 and depth 2 trained on random crops
-           (chance: 10); one seed, 800 outer steps in 41 s on one core of an AMD EPYC, 29 November 2026
+Result:    digits, ten canvases of 16 x 16 pixels: 23.5 +- 3.3, n=5 networks of width 16 and depth 2 trained on random
+           crops (chance: 10); one seed, 800 outer steps in 41 s on one core of an AMD EPYC, 29 November 2026
 """
 
 import sys
