@@ -6,9 +6,11 @@ Paper:     Cazenavette et al. 2022, *Dataset Distillation by Matching Training T
            28.0; ImageNette 47.7 with one image of each class of 128 pixels
 Command:   python experiments/mtt.py mnist-ipc10             also digits and cifar10, ipc1; experts are made first
            python experiments/mtt.py cifar10-ipc10 --paper           the paper's settings, for a GPU; 6.5 GB of experts
-           python experiments/mtt.py mnist-ipc10 --gradient first-order          TESLA's gradient
+           python experiments/mtt.py mnist-ipc10 --gradient first_order          TESLA's gradient
 Options:   those of dd-jax distill; --smoke to see it run
-Result:    RESULT
+Result:    MNIST, 100 images: 85.5 +- 0.6, n=10 networks, MLP of 64 and 64 units (random real 74.8 +- 0.9, k-means 86.5
+           +- 0.7); one seed, 16 s for ten experts and 39 s for 400 outer steps on one core of an AMD EPYC, 29 November
+           2026; digits, 10 images: 88.7 +- 2.2, n=10; see docs/methods/trajectory_matching.md
 """
 
 import sys

@@ -81,7 +81,7 @@ def advice_of(options: TrajectoryMatchingOptions) -> Advice:
     """What to change where a run diverges, or a step doesn't fit into memory."""
     remat = () if options.remat == "nested" or options.gradient != "exact" else ('remat "nested"',)
     fewer = ("fewer num_inits",) if options.num_inits > 1 else ()
-    first_order = () if options.gradient != "exact" else ('gradient "first_order"',)
+    first_order = () if options.gradient != "exact" else ("a first-order gradient",)
     return Advice(
         "a smaller learning_rate, step_size_learning_rate, init_step_size or max_loss",
         (*remat, *fewer, "a smaller batch_size", "a smaller num_inner_steps", *first_order),

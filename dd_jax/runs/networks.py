@@ -89,6 +89,13 @@ _EXPERTS_DIGITS = Pretraining(
     snapshots=True,
     training=dataclasses.replace(EXPERT_TRAINING, epochs=8, batch_size=32, learning_rate=0.1, augment="none"),
 )
+# For canvases: a ConvNet, which sees textures, trained on digits that are moved about.
+_EXPERTS_DIGITS_CONVNET = dataclasses.replace(
+    _EXPERTS_DIGITS,
+    model="convnet:width=16,depth=2",
+    num_nets=4,
+    training=dataclasses.replace(EXPERT_TRAINING, epochs=6, batch_size=32, learning_rate=0.02, augment="dsa_no_flip"),
+)
 # Every eighth of an epoch: what an expert does in two of these, twenty steps on a hundred images can do as well.
 _EXPERTS_MNIST = dataclasses.replace(
     _EXPERTS_DIGITS,
@@ -124,6 +131,7 @@ PRETRAININGS: Mapping[str, Pretraining] = {
     "svhn-lenet-paper": _paper(_SVHN, 65, 20, 2e-4),
     "cifar10-alexcifarnet-paper": _paper(_CIFAR10, 50, 7, 1e-3),
     "digits-experts": _EXPERTS_DIGITS,
+    "digits-convnet-experts": _EXPERTS_DIGITS_CONVNET,
     "mnist-experts": _EXPERTS_MNIST,
     "cifar10-experts": _EXPERTS_CIFAR10,
     "cifar10-experts-paper": _experts_paper("cifar10"),

@@ -165,6 +165,20 @@ def test_smoke_of_a_table(script, name, here, digits28, lenets):
         assert list(found) == ["distilled", "class mean", "k-means", "random real", "best of random, chosen on test"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "name", "experts"),
+    [("mtt", "digits-ipc1", "digits-experts"), ("wearable", "digits-wearable", "digits-convnet-experts")],
+)
+def test_smoke_of_trajectories(script, name, experts, here):
+    """With experts of the preset, a network each, that the script makes itself."""
+    run_script(script, name, "--smoke", "--out", here / "runs")
+    run = here / "runs" / name
+    assert distilled_row(run)["n"] == 1
+    assert (here / "nets" / f"{experts}-smoke" / "expert-000000.safetensors").is_file()
+    assert len(list((run / "tiles").glob("tile-*.png"))) == (10 if script == "wearable" else 0)
+
+
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.slow
 def test_smoke_of_a_table_with_the_network_that_it_is_for(here, digits28):

@@ -17,7 +17,8 @@ from dd_jax.inner.trajectories import trajectory_distance
 from dd_jax.methods import TrajectoryMatchingOptions, gradient_matching, trajectory_matching
 from dd_jax.methods import expert_windows as module
 from dd_jax.methods.expert_windows import expert_windows
-from dd_jax.methods.trajectory_matching import images_of, inner_batches, trajectory_gradient, trajectory_loss
+from dd_jax.methods.trajectory_loss import inner_batches, trajectory_gradient, trajectory_loss
+from dd_jax.methods.trajectory_matching import images_of
 from dd_jax.methods.trajectory_options import last_start
 from dd_jax.synthetic import Pixels, SoftLabelled, StepSized
 

@@ -68,7 +68,7 @@ def test_presets_are_some_of_the_cells():
     assert PRESETS["mnist-mtt"] == trajectory_cells()["mnist-ipc10"]
     assert PRESETS["digits-tesla"] == trajectory_cells("tesla")["digits-ipc1"]
     assert PRESETS["cifar10-mtt-paper"] == trajectory_cells(paper=True)["cifar10-ipc10"]
-    assert PRESETS["digits-wearable"] == wearable_cells()["digits-ipc1"]
+    assert PRESETS["digits-wearable"] == wearable_cells()["digits-wearable"]
 
 
 def test_experts_are_made_described_and_learnt_from(folder, tmp_path, capsys):
