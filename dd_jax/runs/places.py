@@ -16,8 +16,8 @@ def whole(dataset: str) -> str:
 
 
 def whole_file(path: str | None) -> str | None:
-    """The path of a file from the root; what is no file, such as the name of a preset, as it is."""
-    if path is None or not Path(path).expanduser().is_file():
+    """The path of a file or folder from the root; what is neither, such as the name of a preset, as it is."""
+    if path is None or not Path(path).expanduser().exists():
         return path
     return str(Path(path).expanduser().absolute())
 
