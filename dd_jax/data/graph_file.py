@@ -70,10 +70,12 @@ def _with_matrices(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, An
         if end != "indptr" or not set(parts) <= found.keys():
             continue
         data, indices, starts, shape = (found.pop(part) for part in parts)
+        if data.dtype.kind not in "biuf" or not all(array.dtype.kind in "iu" for array in (indices, starts, shape)):
+            raise DataError(f"{path} is damaged: {name} is no matrix of numbers, by compressed rows.")
         try:
             matrix = csr_matrix((data, indices, starts), tuple(int(side) for side in shape))
             matrix.check_format()
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise DataError(f"{path} is damaged: {name} is no matrix of compressed rows: {error}.") from error
         found[re.sub(r"[_.]?matrix$", "", name)] = matrix
     return found

@@ -227,6 +227,32 @@ def test_a_graph_in_a_file_lacks_nothing_and_has_nothing_twice(tmp_path):
         dd.load_dataset(f"graph:{tmp_path / 'no.npz'}")
 
 
+ODD = [
+    np.array(1), np.array([]), np.array(["0"] * 6), np.array([b"x"]), np.zeros((0, 3)), np.array([1j]),
+    np.array([np.nan]), np.array(["2020"], "M8[Y]"), np.array([5], "m8[s]"), np.full((2, 2), 2**62), np.array([-1]),
+    np.ones((6, 6, 2)), np.array([True]), np.array([10**9, 10**9]), np.zeros((6, 0)), np.array([2**63], np.uint64),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::dd_jax.DataWarning")
+def test_whatever_is_in_a_file_is_read_or_refused(tmp_path):
+    from scipy.sparse import csr_matrix
+
+    matrix, path = csr_matrix(np.roll(np.eye(6), 1, 0)), tmp_path / "odd.npz"
+    parts = {f"adj_{part}": np.asarray(getattr(matrix, part)) for part in ("data", "indices", "indptr", "shape")}
+    by_parts = {**{name: value for name, value in OWN.items() if name != "edges"}, **parts}
+    refused = 0
+    for arrays in (OWN, by_parts):
+        for name in arrays:
+            for odd in ODD:
+                np.savez(path, **{**arrays, name: odd})
+                try:
+                    assert dd.load_dataset(f"graph:{path}").num_classes == 2
+                except DataError:
+                    refused += 1
+    assert refused > 200
+
+
 # The Planetoid files.
 
 
