@@ -177,6 +177,8 @@ def _carved(pair: Pair, fraction: float, seed: int, stream: int, part: str) -> t
 
 
 def _checked(pair: Pair, part: str, train: np.ndarray, num_classes: int, any_range: bool) -> Pair:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise DataError(f"{part} should be a pair (images, labels), found {type(pair).__name__}.")
     images = checks.as_images(pair[0], f"{part} images", any_range=any_range)
     labels = as_labels(pair[1], len(images), f"{part} labels")
     checks.check_alike(images, labels, train, num_classes, part)

@@ -67,6 +67,16 @@ def as_array(values: Any, what: str) -> np.ndarray:
     Raises:
         DataError: masked values, ragged or empty arrays, Python objects, or a sparse matrix.
     """
+    array = unmasked(values, what)
+    if array.dtype == object:
+        raise DataError(f"The {what} are an object array; expected numbers, all of the same shape (numpy.stack them).")
+    if array.size == 0:
+        raise DataError(f"The {what} are empty: shape {array.shape}.")
+    return array
+
+
+def unmasked(values: Any, what: str) -> np.ndarray:
+    """Values as a NumPy array, whatever is in it, of which nothing is masked; DataError for ragged or sparse ones."""
     if hasattr(values, "toarray") and hasattr(values, "nnz"):
         raise DataError(f"The {what} are a sparse matrix; expected an array. Convert with .toarray().")
     rows = values if isinstance(values, list | tuple) else [values]
@@ -76,14 +86,9 @@ def as_array(values: Any, what: str) -> np.ndarray:
             "or fill them with a value that you choose: array.filled(array.mean())."
         )
     try:
-        array = np.asarray(values)
+        return np.asarray(values)
     except ValueError as error:
         raise DataError(f"The {what} are ragged: every one must have the same shape ({error}).") from error
-    if array.dtype == object:
-        raise DataError(f"The {what} are an object array; expected numbers, all of the same shape (numpy.stack them).")
-    if array.size == 0:
-        raise DataError(f"The {what} are empty: shape {array.shape}.")
-    return array
 
 
 def tell_scale(images: np.ndarray, what: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dd_jax.data.checks import as_array
+from dd_jax.data.checks import as_array, unmasked
 from dd_jax.data.labels import one_column
 from dd_jax.data.memory import free_host_memory, in_units
 from dd_jax.data.telling import tell
@@ -53,7 +53,7 @@ def as_parts(parts: Mapping[str, Any], num_nodes: int) -> dict[str, np.ndarray]:
     """
     found = {}
     for name, given in parts.items():
-        rows = np.asarray(given)
+        rows = unmasked(given, f"{name} nodes")
         if rows.dtype == np.bool_:
             if rows.shape != (num_nodes,):
                 raise DataError(f"The {name} mask should be ({num_nodes},), one for each node, found {rows.shape}.")
@@ -141,7 +141,8 @@ def _listed(edges: Any, num_nodes: int) -> tuple[np.ndarray, np.ndarray | None]:
         matrix = edges.tocoo()
         pairs, values = np.stack([matrix.row, matrix.col]), np.asarray(matrix.data)
     else:
-        pairs = as_array(edges, "edges") if np.size(edges) else np.zeros((2, 0), int)
+        pairs = unmasked(edges, "edges")
+        pairs = pairs if pairs.size else np.zeros((2, 0), int)
         if pairs.shape != (num_nodes, num_nodes) or num_nodes <= 2:
             return (pairs.T if pairs.ndim == 2 and pairs.shape[1] == 2 != pairs.shape[0] else pairs), None
         matrix, pairs = pairs, np.stack(pairs.nonzero())
@@ -150,7 +151,7 @@ def _listed(edges: Any, num_nodes: int) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _as_weights(weights: Any, count: int) -> np.ndarray:
-    sizes = np.asarray(weights)
+    sizes = unmasked(weights, "weights")
     if sizes.shape != (count,) or not np.issubdtype(sizes.dtype, np.number):
         raise DataError(
             f"The weights should be numbers ({count},), one for each edge, found {sizes.dtype} {sizes.shape}."

@@ -97,8 +97,8 @@ def names_of(class_names: ClassNames) -> tuple[str, ...]:
     Raises:
         DataError: bytes that are no UTF-8, one string of bytes, or a mapping that is not of the classes from 0.
     """
-    if isinstance(class_names, bytes):
-        raise DataError(f"class_names is one name, {class_names!r}; expected a sequence, one for each class.")
+    if isinstance(class_names, bytes) or not np.iterable(class_names):
+        raise DataError(f"class_names is one name, {class_names!r:.200}; expected a sequence, one for each class.")
     if isinstance(class_names, Mapping):
         class_names = _in_order(class_names)
     return tuple(map(_text, class_names))
@@ -106,9 +106,9 @@ def names_of(class_names: ClassNames) -> tuple[str, ...]:
 
 def _in_order(names: Mapping[Any, Any]) -> list[Any]:
     """The names of a mapping {0: "cat", 1: "dog"} or {"cat": 0, "dog": 1}."""
-    for mapping in (names, {value: key for key, value in names.items()}):
+    for pairs in (names.items(), [(value, key) for key, value in names.items()]):
         try:
-            by_class = {int(label): name for label, name in mapping.items()}
+            by_class = {int(label): name for label, name in pairs}
         except (TypeError, ValueError):
             continue
         if sorted(by_class) == list(range(len(names))):

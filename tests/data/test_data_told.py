@@ -33,6 +33,12 @@ def test_masked_values_are_never_taken_for_values(given):
         dd.dataset_from_arrays(**{"images": IMAGES, "labels": LABELS, **given})
 
 
+@pytest.mark.parametrize("pair", [IMAGES, (IMAGES,), {"images": IMAGES}, 1])
+def test_further_splits_are_pairs(pair):
+    with pytest.raises(DataError, match=r"test should be a pair \(images, labels\), found "):
+        dd.dataset_from_arrays(IMAGES, LABELS, test=pair)
+
+
 def test_masked_arrays_in_which_nothing_is_masked_are_arrays():
     plain, nothing = (dd.dataset_from_arrays(images, LABELS) for images in (IMAGES, np.ma.array(IMAGES)))
     assert plain.fingerprint == nothing.fingerprint
@@ -115,6 +121,8 @@ def test_class_names_are_text_in_the_order_of_the_classes(names):
     [
         ([b"\xff", b"dog", b"frog"], r"b'\\xff' is no UTF-8"),
         (b"abc", "class_names is one name"),
+        (5, "class_names is one name, 5"),
+        ({"cat": [1]}, "between names and the classes 0 to 0"),
         ({0: "cat", 2: "dog", 3: "frog"}, "between names and the classes 0 to 2, without gaps"),
     ],
 )
