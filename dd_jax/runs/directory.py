@@ -11,6 +11,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -119,12 +120,13 @@ def _remove_start(run: RunDirectory) -> None:
     """Remove what opening a new run made, if nothing else is there; what can't be removed stays."""
     folders = [run.path / name for name in FOLDERS]
     files = {run.path / "config.json", run.path / ".lock"}
-    if not {*files, *folders}.issuperset(run.path.iterdir()) or any(any(f.iterdir()) for f in folders if f.is_dir()):
+    if not {*files, *folders}.issuperset(run.path.iterdir()) or any(
+        f.is_file() for folder in folders for f in folder.rglob("*")
+    ):
         return
     with contextlib.suppress(OSError):
         for folder in folders:
-            if folder.is_dir():
-                folder.rmdir()
+            shutil.rmtree(folder, ignore_errors=True)
         for file in files:
             file.unlink(missing_ok=True)
         for place in run.made:

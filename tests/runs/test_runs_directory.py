@@ -120,6 +120,19 @@ def test_a_start_that_fails_leaves_nothing_behind(tmp_path, error):
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]  # which was there before
 
 
+def test_empty_folders_within_are_nothing_that_was_kept(tmp_path):
+    run = open_run(tmp_path / "a", CONFIG)
+    (run.figures / "evolution").mkdir()
+    run.__exit__(RuntimeError)
+    assert list(tmp_path.iterdir()) == []
+    run = open_run(tmp_path / "a", CONFIG)
+    (run.figures / "evolution").mkdir()
+    (run.figures / "evolution" / "mine.png").write_bytes(b"x")
+    run.__exit__(RuntimeError)
+    assert (run.figures / "evolution" / "mine.png").read_bytes() == b"x"
+    assert run.config_path.is_file()
+
+
 def test_what_was_kept_stays_when_a_run_fails(tmp_path):
     run = open_run(tmp_path / "a", CONFIG)
     append_metrics(run, [{"step": 1}])
