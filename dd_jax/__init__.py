@@ -10,7 +10,7 @@ print(dd.evaluate(run.distilled, model, data))
 
 from dd_jax import methods, models
 from dd_jax.data import dataset_from_arrays, graph_from_arrays, load_dataset, to_model, to_pixels
-from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, RunError
+from dd_jax.errors import DataError, DataWarning, DDJaxError, DivergedError, OptionError, RunError
 from dd_jax.evaluation import (
     PROTOCOLS,
     Evaluation,
@@ -31,16 +31,13 @@ from dd_jax.runs import (
     distill,
     estimate,
     export,
-    load_distilled,
-    load_experts,
-    load_pretrained,
     pretrain,
     pretrain_experts,
-    save_distilled,
     save_tiles,
     use_cores,
 )
 from dd_jax.runs import write_report as report
+from dd_jax.storage import load_distilled, load_experts, load_pretrained, save_distilled
 from dd_jax.synthetic import distilled_from_arrays
 from dd_jax.types import Batch, Dataset, DistilledData, Edges, Experts, Nodes, Pretrained, Protocol, Transform
 
@@ -51,6 +48,7 @@ __all__ = [
     "Batch",
     "DDJaxError",
     "DataError",
+    "DataWarning",
     "Dataset",
     "DistilledData",
     "DivergedError",

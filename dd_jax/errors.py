@@ -18,6 +18,10 @@ class DataError(DDJaxError, ValueError):
     """The data that was handed in can't be used as it is."""
 
 
+class DataWarning(UserWarning):
+    """What was left out, converted or guessed when data was read."""
+
+
 class OptionError(DDJaxError, ValueError):
     """An option has a value that makes no sense."""
 

@@ -15,7 +15,7 @@ Result:    MNIST -> USPS 75.0 +- 3.2 to 93.5 +- 0.6, USPS -> MNIST 54.2 +- 4.1 t
 import sys
 
 from dd_jax.cli import run_table
-from dd_jax.runs.presets import PRESETS
+from dd_jax.presets import PRESETS
 
 PAIRS = ("mnist-to-usps", "usps-to-mnist", "svhn-to-mnist")
 NAMES = [f"{pair}{fixed}" for pair in PAIRS for fixed in ("", "-fixed")]

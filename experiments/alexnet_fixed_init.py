@@ -10,7 +10,7 @@ Needs:     a GPU; voc/2007 or caltech_birds2011 prepared by TFDS; torchvision's 
 import sys
 
 from dd_jax.cli import run_table
-from dd_jax.runs.presets import PRESETS
+from dd_jax.presets import PRESETS
 
 NAMES = ("voc-alexnet", "cub200-alexnet")
 

@@ -11,7 +11,7 @@ Result:    MNIST: 88.5 +- 16.4 of the zeros taken for ones, 92.5 +- 5.8 on the o
 import sys
 
 from dd_jax.cli import run_table
-from dd_jax.runs.presets import PRESETS
+from dd_jax.presets import PRESETS
 
 NAMES = ("mnist-attack", "cifar10-attack")
 

@@ -19,9 +19,9 @@ import tyro
 
 import dd_jax as dd
 from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled
-from dd_jax.runs.files import write_json
 from dd_jax.runs.load_run import load_run
 from dd_jax.runs.progress import note, table
+from dd_jax.storage.files import write_json
 
 FACTORS = (0.35, 2.0)  # of the distilled set's own step size, ...
 STEP_SIZES = (0.01, 0.07)  # ... and step sizes of real images: from and to

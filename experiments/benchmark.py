@@ -32,10 +32,10 @@ from dd_jax.methods import Method
 from dd_jax.methods.unrolled import outer_loss
 from dd_jax.models import Shapes
 from dd_jax.runs import arithmetic
-from dd_jax.runs.directory import provenance
 from dd_jax.runs.dispatch import MAX_STEPS, run_steps, start_state
-from dd_jax.runs.files import write_json
 from dd_jax.runs.progress import note, table
+from dd_jax.runs.provenance import provenance
+from dd_jax.storage.files import write_json
 from dd_jax.synthetic import StepBatches, step_batches
 
 MNIST, CIFAR = (28, 28, 1), (32, 32, 3)

@@ -31,10 +31,10 @@ from dd_jax.inner import distance_named
 from dd_jax.inner.parallel import device_mesh, replicate
 from dd_jax.methods.matched_gradients import class_wise
 from dd_jax.models import Model, Shapes
-from dd_jax.runs.directory import provenance
 from dd_jax.runs.dispatch import run_steps, start_state
-from dd_jax.runs.files import write_json
 from dd_jax.runs.progress import note, table
+from dd_jax.runs.provenance import provenance
+from dd_jax.storage.files import write_json
 
 CIFAR = (32, 32, 3)
 AGREEMENT = 1e-9  # relative, in float64

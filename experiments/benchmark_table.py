@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dd_jax.cli import run_table
 from dd_jax.cli.options import take_option
-from dd_jax.runs.presets import PRESETS
+from dd_jax.presets import PRESETS
 from dd_jax.runs.report.benchmark_table import write_benchmark_table
 
 GRID = ("mnist-dc", "mnist-dsa", "mnist-dm", "mnist-dcc", "mnist-idc")

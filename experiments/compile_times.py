@@ -20,10 +20,10 @@ import tyro
 
 import dd_jax as dd
 from dd_jax.methods import Method
-from dd_jax.runs.directory import provenance
-from dd_jax.runs.files import write_json
-from dd_jax.runs.presets import PRESETS
+from dd_jax.presets import PRESETS
 from dd_jax.runs.progress import note, table
+from dd_jax.runs.provenance import provenance
+from dd_jax.storage.files import write_json
 
 PREFIX = "/jax/core/compile/"
 EVENTS = {

@@ -14,7 +14,7 @@ Result:    MNIST, 1 image of each class: 81.2 +- 0.7, n=10 networks of width 16 
 import sys
 
 from dd_jax.cli import run_table
-from dd_jax.runs.matching_presets import cells
+from dd_jax.presets.matching import cells
 
 if __name__ == "__main__":
     sys.exit(run_table(cells("dc"), paper=cells("dc", paper=True)))

@@ -12,7 +12,7 @@ Result:    these settings have not been measured
 import sys
 
 from dd_jax.cli import run_table
-from dd_jax.runs.matching_presets import cells
+from dd_jax.presets.matching import cells
 
 if __name__ == "__main__":
     sys.exit(run_table(cells("dm"), paper=cells("dm", paper=True)))

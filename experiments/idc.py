@@ -15,7 +15,7 @@ Result:    MNIST, 1 stored image of each class: 87.1 +- 0.4, n=10 networks of wi
 import sys
 
 from dd_jax.cli import run_table
-from dd_jax.runs.matching_presets import cells
+from dd_jax.presets.matching import cells
 
 if __name__ == "__main__":
     sys.exit(run_table(cells("idc"), paper=cells("idc", paper=True)))

@@ -8,7 +8,7 @@ Options:   those of dd-jax distill; --paper for the paper's own settings; --smok
 import sys
 
 from dd_jax.cli import run_script
-from dd_jax.runs.presets import PRESETS
+from dd_jax.presets import PRESETS
 
 if __name__ == "__main__":
     sys.exit(run_script(PRESETS["mnist-random-init"], paper=PRESETS["mnist-random-init-paper"]))

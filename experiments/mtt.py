@@ -16,7 +16,7 @@ Result:    MNIST, 100 images: 85.5 +- 0.6, n=10 networks, MLP of 64 and 64 units
 import sys
 
 from dd_jax.cli import run_table
-from dd_jax.runs.trajectory_presets import trajectory_cells
+from dd_jax.presets.trajectories import trajectory_cells
 
 if __name__ == "__main__":
     sys.exit(run_table(trajectory_cells(), paper=trajectory_cells(paper=True)))

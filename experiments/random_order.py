@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from dd_jax.cli import main, run_table
+from dd_jax.presets import PRESETS
 from dd_jax.runs.experiment import Experiment
-from dd_jax.runs.presets import PRESETS
 
 Order: TypeAlias = Literal["fixed", "random"]
 ORDERS: tuple[Order, ...] = ("fixed", "random")

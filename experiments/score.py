@@ -18,8 +18,8 @@ import dd_jax as dd
 from dd_jax.evaluation import DCBench, DDRanking, Evaluation
 from dd_jax.evaluation.protocols import minibatches
 from dd_jax.evaluation.scores import RATES
-from dd_jax.runs.files import write_json
 from dd_jax.runs.load_run import load_set, made, with_notes
+from dd_jax.storage.files import write_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ import sys
 from typing import Any
 
 from dd_jax.cli import run_table
+from dd_jax.presets import PRESETS
 from dd_jax.runs.experiment import Experiment
-from dd_jax.runs.presets import PRESETS
 
 SHAPES: dict[str, dict[str, Any]] = {
     **{f"{steps}-steps": {"num_batches": steps, "num_epochs": 2} for steps in (1, 2, 5, 10, 20)},

@@ -17,7 +17,7 @@ from pathlib import Path
 import dd_jax as dd
 from dd_jax.cli import run_table
 from dd_jax.cli.options import take_option
-from dd_jax.runs.trajectory_presets import wearable_cells
+from dd_jax.presets.trajectories import wearable_cells
 
 
 def main(argv: list[str]) -> int:

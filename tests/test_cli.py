@@ -15,10 +15,10 @@ from dd_jax.cli import COMMANDS, main, run_script, run_table
 from dd_jax.errors import OptionError
 from dd_jax.methods import GradientMatchingOptions, UnrolledOptions
 from dd_jax.models import parse_model
+from dd_jax.presets import PRESETS, preset, smoke
 from dd_jax.runs import networks
 from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment, default_out, load
 from dd_jax.runs.networks import PRETRAININGS
-from dd_jax.runs.presets import PRESETS, preset, smoke
 
 TINY = ["--num-outer-steps", "6", "--num-eval-nets", "2", "--num-nets", "4", "--num-epochs", "2", "--batch-size", "32"]
 

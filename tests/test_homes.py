@@ -24,13 +24,13 @@ from dd_jax.types import Experts
 ROOT = Path(__file__).parents[1]
 
 # Files that are about an attack, and how many lines of others may name it.
-ATTACKS = ("dd_jax/outcomes/attack.py", "dd_jax/methods/attack_options.py", "dd_jax/runs/attack_presets.py")
+ATTACKS = ("dd_jax/outcomes/attack.py", "dd_jax/methods/attack_options.py", "dd_jax/presets/attacks.py")
 NAME_AN_ATTACK = {
     "dd_jax/types.py": 2,  # the field of a protocol
     "dd_jax/outcomes/__init__.py": 2,  # the outcomes that there are
     "dd_jax/methods/unrolled.py": 2,  # its options
     "dd_jax/methods/unrolled_options.py": 4,
-    "dd_jax/runs/presets.py": 2,  # its presets
+    "dd_jax/presets/table.py": 2,  # its presets
 }
 
 HOST_LOOP = ("loop", "estimates", "dispatch", "rollback", "metrics")  # of dd_jax/runs/

@@ -14,8 +14,8 @@ from dd_jax.cli import main
 from dd_jax.methods import UnrolledOptions
 from dd_jax.renamed import refuse_old_option, renamed, with_new_names
 from dd_jax.runs.directory import read_config
-from dd_jax.runs.files import write_json
 from dd_jax.runs.report.read import read_run
+from dd_jax.storage.files import write_json
 from dd_jax.synthetic.step_batches import step_batches
 
 OPTIONS = {"num_outer_steps": 4, "eval_every": 2, "num_eval_nets": 1, "show_progress": False}

@@ -9,8 +9,10 @@ from pathlib import Path
 import dd_jax
 from dd_jax.cli.commands import COMMANDS, distill
 from dd_jax.cli.options import join, take_flag, take_option
+from dd_jax.cli.streams import give_up_output, open_streams, why_full
 from dd_jax.errors import DDJaxError, unknown_name
 from dd_jax.runs.experiment import Experiment
+from dd_jax.runs.progress import warnings_as_notes
 
 __all__ = ["COMMANDS", "main", "run_script", "run_table"]
 
@@ -38,6 +40,7 @@ Without options `dd-jax distill` distils scikit-learn's digits in well under a m
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status: 0, 2 for a mistake that has a message, 130 when interrupted."""
+    open_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["--version"]:
         print(dd_jax.__version__)
@@ -85,12 +88,14 @@ def run_table(
 
 def _guarded(commands: Sequence[Callable[[Sequence[str]], None]], argv: Sequence[str]) -> int:
     """Run the commands with the same options, one after another, whatever fails; the worst exit status."""
-    from dd_jax.runs.runtime import keep_compiled_programs, use_cores
+    from dd_jax.runs.runtime import check_settings, keep_compiled_programs, use_cores
 
+    open_streams()
     several = False
 
     def start(words: Sequence[str]) -> None:
         nonlocal several, argv
+        check_settings()
         keep_compiled_programs()
         use_cores()
         several, argv = join(words)
@@ -107,21 +112,38 @@ def _guarded(commands: Sequence[Callable[[Sequence[str]], None]], argv: Sequence
 
 
 def _caught(run: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+    from dd_jax.runs.runtime import platform_problem
+
     try:
         try:
-            run(argv)
+            with warnings_as_notes():
+                run(argv)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # whoever reads, `head` perhaps, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_output()
         return _PIPE_CLOSED
     except DDJaxError as error:
-        print(f"dd-jax: {error}", file=sys.stderr)
-        return 2
+        return _told(str(error))
+    except OSError as error:
+        if (why := why_full(error)) is None:
+            raise
+        give_up_output()
+        return _told(f"Standard output can't be written: {why}. What belongs to a run is in its directory.")
+    except (RuntimeError, AssertionError):
+        if (problem := platform_problem()) is None:
+            raise
+        return _told(problem)
     except KeyboardInterrupt as interrupt:
         print(f"dd-jax: {interrupt or 'interrupted'}", file=sys.stderr)
         return _INTERRUPTED
     return 0
+
+
+def _told(mistake: str) -> int:
+    """Say what is wrong on standard error; the exit status of a mistake that has a message."""
+    print(f"dd-jax: {mistake}", file=sys.stderr)
+    return 2
 
 
 def _command(name: str) -> Callable[[Sequence[str]], None]:

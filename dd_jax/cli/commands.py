@@ -1,16 +1,21 @@
 """What each command does."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 import dd_jax
 from dd_jax.cli.options import parse, parse_experiment, take_option
 from dd_jax.errors import OptionError
 from dd_jax.runs.experiment import Experiment
+from dd_jax.runs.progress import note
+from dd_jax.seeds import check_seed, key_of_seed
+from dd_jax.synthetic import too_few_real
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,8 @@ class Evaluate:
     """"random" or "fixed" in place of the init that the set was distilled for."""
     model: str | None = None
     """Another network than the one it was distilled for, e.g. "mlp:hidden=(64, 64)"."""
+    dataset: str | None = None
+    """Where the dataset is now, if it is no longer where it was, such as "npz:PATH"; the data must be the same."""
     seed: int = 1_000_003
     """Of the held-out initialisations."""
     baselines: bool = False
@@ -107,7 +114,7 @@ def evaluate(argv: Sequence[str]) -> None:
     from dd_jax.runs.load_run import load_run, made
 
     options = parse(Evaluate, argv, "dd-jax evaluate")
-    distilled, model, data, pretrained = load_run(options.run)
+    distilled, model, data, pretrained = load_run(options.run, options.dataset)
     if options.model is not None:
         model = made(options.model, data, model.settings.get("precision", "float32"))
     unlike_the_run = (options.num_epochs, options.init) != (None, None) or options.split != "test"
@@ -132,8 +139,13 @@ def evaluate(argv: Sequence[str]) -> None:
         epochs = found.curve_steps % distilled.num_batches == 0
         along = ", ".join(f"{100 * value:.1f}" for value in found.curve.mean(0)[epochs])
         print(f"before training and after each epoch (n={len(found.curve)}): {along} %")
-    classes = ", ".join(f"{name} {100 * a:.1f}" for name, a in zip(data.class_names, found.per_class, strict=True))
+    classes = ", ".join(
+        f"{name} {'–' if math.isnan(a) else f'{100 * a:.1f}'}"
+        for name, a in zip(data.class_names, found.per_class, strict=True)
+    )
     print(f"per class: {classes} %")
+    if found.is_unbalanced:
+        print(f"mean of the classes, each counting the same: {100 * found.balanced:.1f} %")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +161,8 @@ class Train:
     "dsa-digits" (without mirrors), "mtt", "mtt-digits", "idc", "rtp"; None: the set's own."""
     dataset: str | None = None
     """What to test on, in place of what it was distilled from; needed for a set from elsewhere."""
+    skip_broken: bool = False
+    """Leave out images of the dataset that can't be read."""
     num_nets: int = 5
     """Networks."""
     num_epochs: int | None = None
@@ -164,30 +178,26 @@ class Train:
 def train(argv: Sequence[str]) -> None:
     """dd-jax train: networks on a distilled set, by its protocol or another one."""
     from dd_jax.runs.judging import judge
-    from dd_jax.runs.load_run import in_order, load_set, protocol_named, with_notes
+    from dd_jax.runs.load_run import in_order, load_set, protocol_named
 
     options = parse(Train, argv, "dd-jax train")
-    distilled, model, data, pretrained = load_set(options.path, options.dataset, options.model)
+    distilled, model, data, pretrained = load_set(options.path, options.dataset, options.model, options.skip_broken)
     distilled = in_order(distilled, options.order)
-    with_notes(
-        lambda: judge(
-            distilled,
-            model,
-            data,
-            options.num_nets,
-            None if options.baselines else (),
-            pretrained,
-            num_epochs=options.num_epochs,
-            seed=options.seed,
-            protocol=protocol_named(options.protocol, options.num_epochs),
-        )
+    judge(
+        distilled,
+        model,
+        data,
+        options.num_nets,
+        None if options.baselines else (),
+        pretrained,
+        num_epochs=options.num_epochs,
+        seed=options.seed,
+        protocol=protocol_named(options.protocol, options.num_epochs),
     )
 
 
 def baselines(argv: Sequence[str]) -> None:
     """dd-jax baselines: real images in the shape of an experiment's distilled set."""
-    import jax
-
     from dd_jax.runs.experiment import load_method
     from dd_jax.runs.judging import baseline_row, print_table
 
@@ -198,7 +208,11 @@ def baselines(argv: Sequence[str]) -> None:
     )
     experiment = parse_experiment(argv, "dd-jax baselines", what)
     method, data, pretrained = load_method(experiment)
-    template = method.distilled(method.init(jax.random.key(experiment.seed), data, 1))
+    template = method.distilled(method.init(key_of_seed(check_seed(experiment.seed)), data, 1))
+    if template.labels.ndim == 2:
+        real = np.asarray(data.train.labels)
+        if repeats := too_few_real(np.asarray(template.labels), real, data.class_names):
+            note(f"Note: {repeats}")
     chosen = None if names is None else [name.strip() for name in names.split(",")]
     options: dict[str, Any] = {"names": chosen, "num_nets": experiment.num_nets, "pretrained": pretrained}
     measured = dd_jax.baselines(template, method.model, data, **options)
@@ -253,12 +267,12 @@ def runs(argv: Sequence[str]) -> None:
 def info(argv: Sequence[str]) -> None:
     """dd-jax info [DATASET | RUN]: what there is."""
     from dd_jax.data import describe
-    from dd_jax.runs import load_provenance
-    from dd_jax.runs.directory import provenance
-    from dd_jax.runs.expert_files import INDEX, describe_experts
+    from dd_jax.presets import PRESETS
     from dd_jax.runs.networks import PRETRAININGS
-    from dd_jax.runs.presets import PRESETS
-    from dd_jax.runs.pretrained import describe_networks
+    from dd_jax.runs.provenance import provenance
+    from dd_jax.storage import load_provenance
+    from dd_jax.storage.expert_files import INDEX, describe_experts
+    from dd_jax.storage.pretrained import describe_networks
 
     @dataclasses.dataclass(frozen=True)
     class Info:
@@ -267,8 +281,11 @@ def info(argv: Sequence[str]) -> None:
         what: Annotated[str, tyro.conf.Positional] = ""
         """Name of a dataset (see `dd-jax distill --help`), a run directory, a file of pretrained networks, or a folder
         of experts."""
+        skip_broken: bool = False
+        """Leave out images of the dataset that can't be read."""
 
-    what = parse(Info, argv, "dd-jax info").what
+    options = parse(Info, argv, "dd-jax info")
+    what = options.what
     if not what:
         known = {"presets": list(PRESETS), "pretrain": list(PRETRAININGS), "models": list(dd_jax.models.MODELS)}
         _print_tree({**provenance(), **known})
@@ -279,7 +296,7 @@ def info(argv: Sequence[str]) -> None:
     elif Path(what).is_file():
         _print_tree(describe_networks(dd_jax.load_pretrained(what)))
     else:
-        _print_tree(describe(dd_jax.load_dataset(what)))
+        _print_tree(describe(dd_jax.load_dataset(what, skip_broken=options.skip_broken)))
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {

@@ -14,7 +14,7 @@ from dd_jax.runs.experiment import Experiment
 def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experiment | None = None) -> Experiment:
     """The experiment that the options describe, over a preset or `default`."""
     from dd_jax.methods import METHODS
-    from dd_jax.runs.presets import PRESETS, of_method, preset, smoke, with_few_networks
+    from dd_jax.presets import PRESETS, of_method, preset, smoke, with_few_networks
 
     name, argv = take_option(argv, "--preset")
     method, argv = take_option(argv, "--method")

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -11,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dd_jax.data import checks
+from dd_jax.data.labels import ClassNames, as_class_names, as_labels
 from dd_jax.data.rows import Rows
 from dd_jax.data.splits import TEST_STREAM, VALIDATION_STREAM, carve
 from dd_jax.data.streaming import PART_STEPS, part_counts, read_part
+from dd_jax.data.telling import listed, tell
 from dd_jax.data.transforms import WHITE, chosen, fit_transform, to_model
 from dd_jax.errors import DataError, OptionError
 from dd_jax.types import Batch, Dataset, Feed, Transform
@@ -24,12 +25,23 @@ FINGERPRINT_DIGITS = 16  # hexadecimal; 64 bits tell any collection of datasets 
 
 
 class RawData(NamedTuple):
-    """What a source read: pairs of images (N, H, W, C) and labels (N,), before splitting and transforming."""
+    """What a source read: pairs of images (N, H, W, C) and labels (N,), before splitting and transforming.
+
+    notes: what was left out, converted or guessed, one sentence each.
+    """
 
     train: Pair
     test: Pair | None = None
     validation: Pair | None = None
     class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def with_test(raw: RawData) -> RawData:
+    """A validation split without a test split as the test split, as no other part of the set could be."""
+    if raw.test is not None or raw.validation is None:
+        return raw
+    return raw._replace(test=raw.validation, validation=None)
 
 
 def dataset_from_arrays(
@@ -39,7 +51,7 @@ def dataset_from_arrays(
     name: str = "arrays",
     test: Pair | None = None,
     validation: Pair | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.2,
     split_seed: int = 0,
@@ -57,7 +69,7 @@ def dataset_from_arrays(
             transform="identity" floats of any range are kept as they are.
         labels: (N,) integer classes counted from 0.
         test, validation: pairs (images, labels) like the first two.
-        class_names: one per class; by default "0", "1", ...
+        class_names: one per class, text or UTF-8 bytes, or a mapping from classes to names; by default "0", "1", ...
         validation_fraction: share of each class carved for validation when `validation` is not given;
             0 leaves validation empty, and model selection with nothing to look at.
         test_fraction: the same for the test split; must be above 0.
@@ -69,6 +81,9 @@ def dataset_from_arrays(
             steps read one stratified part after another, and `Dataset.train` is the first. None keeps them all. The
             images must be uint8, and may be memory-mapped: numpy.load(path, mmap_mode="r").
 
+    Warns:
+        DataWarning: the images are so dark that they may be on another scale, or a split has no image of a class.
+
     Raises:
         DataError: the arrays can't be used as they are; the message says which, where and what to do.
         OptionError: an unknown transform, or a fraction outside [0, 1).
@@ -76,9 +91,11 @@ def dataset_from_arrays(
     transform = chosen(transform, zca)
     any_range = transform == "identity"
     raw_images = checks.as_images(images, "train images", any_range=any_range)
-    raw_labels = checks.as_labels(labels, len(raw_images), "train labels")
+    raw_labels = as_labels(labels, len(raw_images), "train labels")
     pixels = raw_images if resident_images is None else _on_disk(raw_images)
-    names = checks.as_class_names(class_names, raw_labels)
+    names = as_class_names(class_names, raw_labels)
+    if not any_range:
+        checks.tell_scale(raw_images, "train images")
     if test is None and not test_fraction > 0:
         raise OptionError(f"test_fraction must be above 0 when no test pair is given; found {test_fraction}.")
 
@@ -93,6 +110,8 @@ def dataset_from_arrays(
         else:
             parts[part] = _checked(pair, part, raw_images, len(names), any_range)
     parts["train"] = rest
+    for part in ("validation", "test"):
+        _tell_absent(parts[part][1], names, part)
 
     fitted = transform if isinstance(transform, Transform) else fit_transform(transform, rest[0])
     fingerprint = _fingerprint(parts, names, fitted, isinstance(transform, str))
@@ -159,9 +178,18 @@ def _carved(pair: Pair, fraction: float, seed: int, stream: int, part: str) -> t
 
 def _checked(pair: Pair, part: str, train: np.ndarray, num_classes: int, any_range: bool) -> Pair:
     images = checks.as_images(pair[0], f"{part} images", any_range=any_range)
-    labels = checks.as_labels(pair[1], len(images), f"{part} labels")
+    labels = as_labels(pair[1], len(images), f"{part} labels")
     checks.check_alike(images, labels, train, num_classes, part)
     return images, labels
+
+
+def _tell_absent(labels: np.ndarray, names: tuple[str, ...], part: str) -> None:
+    """Tell of which classes a split has no image; of an empty one there is nothing to tell."""
+    absent = [
+        repr(name) for name, count in zip(names, np.bincount(labels, minlength=len(names)), strict=True) if not count
+    ]
+    if absent and len(labels):
+        tell(f"The {part} split has no image of {len(absent)} of the {len(names)} classes: {listed(absent)}.")
 
 
 def _batch(transform: Transform, images: np.ndarray, labels: np.ndarray) -> Batch:

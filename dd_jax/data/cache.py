@@ -6,19 +6,19 @@ import math
 import os
 import shutil
 import uuid
-import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from dd_jax.data.arrays import RawData
-from dd_jax.data.images import Room
 from dd_jax.data.memory import in_units
 from dd_jax.data.npz import read_arrays
+from dd_jax.data.stack import Room
+from dd_jax.data.telling import tell
 from dd_jax.errors import DataError
 
-FORMAT = 2  # part of every key; raise it when what is written changes
+FORMAT = 3  # part of every key; raise it when what is written changes
 PARTS = ("train", "test", "validation")
 
 _IMAGES, _REST = "train_x.npy", "rest.npz"
@@ -41,7 +41,7 @@ def cached(path: Path, build: Callable[[], RawData]) -> RawData:
     """What `path` holds; when there is nothing readable, what `build()` returns, which is then kept there.
 
     Warns:
-        UserWarning: the result could not be kept.
+        DataWarning: the result could not be kept.
     """
     found = _read(path)
     if found is not None:
@@ -50,7 +50,7 @@ def cached(path: Path, build: Callable[[], RawData]) -> RawData:
     try:
         _write(path, raw)
     except OSError as error:
-        warnings.warn(f"Can't keep the decoded dataset at {path}: {error}.", UserWarning, stacklevel=2)
+        tell(f"Can't keep the decoded dataset at {path}: {error}.")
     return raw
 
 
@@ -79,7 +79,8 @@ def mapped(folder: Path, build: Callable[[Room], RawData]) -> RawData:
     rest = _read(folder / _REST)
     if rest is None:
         raise DataError(f"{folder} is damaged: delete it, and it is made again.")
-    return rest._replace(train=(np.load(folder / _IMAGES, mmap_mode="r"), rest.train[1]))
+    labels = rest.train[1]
+    return rest._replace(train=(np.load(folder / _IMAGES, mmap_mode="r")[: len(labels)], labels))  # some may be broken
 
 
 def _on_disk(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -100,11 +101,12 @@ def _read(path: Path) -> RawData | None:
     pairs = {part: (arrays[f"{part}_x"], arrays[f"{part}_y"]) for part in PARTS if f"{part}_x" in arrays}
     if "train" not in pairs or "class_names" not in arrays:
         return None
-    return RawData(**pairs, class_names=tuple(arrays["class_names"].tolist()))
+    notes = tuple(arrays["notes"].tolist()) if "notes" in arrays else ()
+    return RawData(**pairs, class_names=tuple(arrays["class_names"].tolist()), notes=notes)
 
 
 def _write(path: Path, raw: RawData) -> None:
-    arrays = {"class_names": np.asarray(raw.class_names or ())}
+    arrays = {"class_names": np.asarray(raw.class_names or ()), "notes": np.asarray(raw.notes, str)}
     for part in PARTS:
         pair = getattr(raw, part)
         if pair is not None:

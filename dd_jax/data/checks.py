@@ -1,18 +1,17 @@
 """Turning whatever arrays a user has into uint8 or float32 images and integer labels, or saying why not."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from dd_jax.data.telling import tell
+from dd_jax.data.transforms import WHITE
 from dd_jax.errors import DataError
 
 PIXEL_SLACK = 1e-4  # how far a float pixel may leave [0, 1] by rounding, e.g. after a resize
 MAX_CHANNELS = 4  # a longer last axis behind a short second axis means that channels come first
-
-MAX_LABEL = np.iinfo(np.int32).max
-NUM_LISTED = 5  # classes that an error names before it says "..."
+DIM = 1 / 8  # of white: images that are darker throughout may be on another scale, as of masks of 0 and 1
 
 
 def as_images(images: Any, what: str, *, any_range: bool = False) -> np.ndarray:
@@ -26,7 +25,7 @@ def as_images(images: Any, what: str, *, any_range: bool = False) -> np.ndarray:
     Raises:
         DataError: another type or shape, no images, values that are not finite or outside [0, 1].
     """
-    array = _as_array(images, what)
+    array = as_array(images, what)
     if array.ndim == 3:
         array = array[..., None]
     _check_shape(array, what)
@@ -35,9 +34,13 @@ def as_images(images: Any, what: str, *, any_range: bool = False) -> np.ndarray:
     if array.dtype == np.bool_:
         return array.astype(np.float32)
     if not jnp.issubdtype(array.dtype, jnp.floating):
+        deep = array.dtype.kind in "iu" and array.max() > WHITE
+        remedy = (
+            "images / 65535 when they have 16 bits" if deep else "images.astype('uint8') when the values are 0 to 255"
+        )
         raise DataError(
             f"The {what} have type {array.dtype}; expected uint8 (0 to 255), bool, or floats in [0, 1]. "
-            "Convert with images.astype('uint8') when the values are 0 to 255."
+            f"Convert with {remedy}."
         )
     with np.errstate(over="ignore"):  # told right below
         single = array.astype(np.float32, copy=False)
@@ -45,73 +48,6 @@ def as_images(images: Any, what: str, *, any_range: bool = False) -> np.ndarray:
     if not any_range:
         _check_range(array, what)
     return single
-
-
-def as_labels(labels: Any, count: int, what: str) -> np.ndarray:
-    """Labels as (N,) int32 classes counted from 0; (N, 1) is taken as (N,).
-
-    Args:
-        labels: (N,) integers, or floats with integer values.
-        count: N, the number of images.
-        what: what to call them in an error, e.g. "test labels".
-
-    Raises:
-        DataError: another type, shape or length; negative or fractional values.
-    """
-    array = _as_array(labels, what)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim == 2:
-        raise DataError(
-            f"The {what} have shape {array.shape}, which looks one-hot; expected (N,) integer classes. "
-            "Convert with labels.argmax(axis=1)."
-        )
-    if array.ndim != 1 or len(array) != count:
-        raise DataError(f"The {what} have shape {array.shape}; expected ({count},), one for each image.")
-    numeric = jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating)
-    if not numeric or array.dtype.kind == "m":  # durations are integers to NumPy
-        raise DataError(
-            f"The {what} have type {array.dtype}; expected integer classes counted from 0. "
-            "Convert with class_names, labels = numpy.unique(labels, return_inverse=True)."
-        )
-    values = array.astype(np.float64)  # float32 doesn't know the largest label from one more
-    wrong = np.flatnonzero(~((values >= 0) & (values <= MAX_LABEL) & (values == np.floor(values))))
-    if wrong.size:
-        raise DataError(
-            f"The {what} must be integers from 0; found {array[wrong[0]]} at index {wrong[0]} "
-            f"({wrong.size} such labels)."
-        )
-    return array.astype(np.int32)
-
-
-def as_class_names(class_names: Sequence[str] | None, train_labels: np.ndarray) -> tuple[str, ...]:
-    """One name per class; without names, the numbers.
-
-    Raises:
-        DataError: fewer than two classes, names that are not as many as the classes or not distinct, or
-            a class without a training image.
-    """
-    if train_labels.max() >= len(train_labels):
-        raise DataError(
-            f"The train labels go up to {train_labels.max()}, but there are only {len(train_labels)} images: some "
-            "class has none. Number the classes without gaps: numpy.unique(labels, return_inverse=True)."
-        )
-    counts = np.bincount(train_labels)
-    names = tuple(map(str, range(len(counts)) if class_names is None else class_names))
-    if len(names) < len(counts):
-        raise DataError(f"There are {len(names)} class names, but the train labels go up to {len(counts) - 1}.")
-    if len(names) < 2:
-        raise DataError(f"A classification dataset needs at least 2 classes; found {len(names)}.")
-    if len(set(names)) < len(names):
-        raise DataError(f"The class names must differ; {max(names, key=names.count)!r} comes more than once.")
-    empty = [f"{name!r} (label {i})" for i, name in enumerate(names) if i >= len(counts) or not counts[i]]
-    if empty:
-        listed = ", ".join(empty[:NUM_LISTED]) + (", ..." if len(empty) > NUM_LISTED else "")
-        raise DataError(
-            f"No training image belongs to class {listed}: there are {len(names)} classes and the labels "
-            f"go up to {len(counts) - 1}. Number the classes without gaps and give one name for each."
-        )
-    return names
 
 
 def check_alike(images: np.ndarray, labels: np.ndarray, train: np.ndarray, num_classes: int, what: str) -> None:
@@ -125,7 +61,20 @@ def check_alike(images: np.ndarray, labels: np.ndarray, train: np.ndarray, num_c
         )
 
 
-def _as_array(values: Any, what: str) -> np.ndarray:
+def as_array(values: Any, what: str) -> np.ndarray:
+    """Values as a NumPy array of numbers in which nothing is hidden.
+
+    Raises:
+        DataError: masked values, ragged or empty arrays, Python objects, or a sparse matrix.
+    """
+    if hasattr(values, "toarray") and hasattr(values, "nnz"):
+        raise DataError(f"The {what} are a sparse matrix; expected an array. Convert with .toarray().")
+    rows = values if isinstance(values, list | tuple) else [values]
+    if masked := sum(int(np.ma.getmaskarray(row).sum()) for row in rows if np.ma.isMaskedArray(row)):
+        raise DataError(
+            f"{masked} values of the {what} are masked; expected a value everywhere. Leave out what has masked values, "
+            "or fill them with a value that you choose: array.filled(array.mean())."
+        )
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -137,11 +86,26 @@ def _as_array(values: Any, what: str) -> np.ndarray:
     return array
 
 
+def tell_scale(images: np.ndarray, what: str) -> None:
+    """Tell where all images are so dark that they may be on another scale, or are all of one value."""
+    low, high = float(images.min()), float(images.max())
+    white = WHITE if images.dtype == np.uint8 else 1.0
+    if low == high:
+        tell(f"All pixels of the {what} have the same value, {high:g}: there is nothing to tell them apart by.")
+    elif low >= 0 and high < DIM * white:
+        remedy = "images > 0" if high == 1 else f"images / {high:g}"
+        tell(
+            f"The brightest pixel of the {what} is {high:g}, and white is {white:g}: all of them are nearly black. "
+            f"If {high:g} means white, give {remedy} instead."
+        )
+
+
 def _check_shape(array: np.ndarray, what: str) -> None:
     if array.ndim != 4:
         raise DataError(f"The {what} have shape {array.shape}; expected (N, H, W) or (N, H, W, C).")
     _, first, second, last = array.shape
-    if first in (1, 3) and second > MAX_CHANNELS and last > MAX_CHANNELS:
+    few = first <= MAX_CHANNELS < min(second, last)  # fewer rows than columns and channels, as few as colours
+    if few or MAX_CHANNELS <= first < second == last:  # square images of many channels
         raise DataError(
             f"The {what} have shape {array.shape}, which looks channel-first; expected (N, H, W, C). "
             "Transpose with images.transpose(0, 2, 3, 1)."

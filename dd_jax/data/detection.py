@@ -4,13 +4,15 @@ So the released code of Wang et al. 2018 uses PASCAL VOC 2007 (datasets/pascal_v
 difficult ones too, are cropped and resized, and train is the published train and validation splits together.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from dd_jax.data.arrays import Pair
-from dd_jax.data.images import open_image, resized, stack_images, to_array
+from dd_jax.data.images import open_image, resized, to_array
+from dd_jax.data.stack import Item, Seen, stack_images
 from dd_jax.errors import DataError
 
 OBJECTS, BOX, LABEL = "objects", "bbox", "label"  # the feature names of TFDS detection sets
@@ -37,11 +39,13 @@ def object_labels(features: Any, name: str) -> Any:
     return label
 
 
-def read_crops(source: Any, image_key: str, where: str, size: tuple[int, int] | None, channels: int | None) -> Pair:
+def read_crops(
+    source: Any, image_key: str, where: str, size: tuple[int, int] | None, channels: int | None, seen: Seen
+) -> Pair:
     """The objects of one split as uint8 (N, *size, C) and their labels (N,); none when nothing is annotated.
 
     Raises:
-        DataError: no size is given, or an unreadable image.
+        DataError: no size is given.
     """
     if size is None:
         raise DataError(
@@ -50,15 +54,19 @@ def read_crops(source: Any, image_key: str, where: str, size: tuple[int, int] | 
         )
     labels = np.concatenate([np.asarray(record[OBJECTS][LABEL], np.int32) for record in _records(source)])
 
-    def crops() -> Iterator[tuple[str, np.ndarray]]:
+    def crops() -> Iterator[Item]:
         for index, record in enumerate(_records(source)):
-            boxes = record[OBJECTS][BOX]
-            if len(boxes):
-                place = f"{where} image {index}"
-                image = open_image(record[image_key], place, channels or 3)
-                yield from ((place, to_array(resized(image.crop(pixel_box(box, *image.size)), size))) for box in boxes)
+            place = f"{where} image {index}"
+            opened = functools.cache(lambda r=record, p=place: open_image(r[image_key], p, channels or 3, seen.remarks))
+            yield from ((place, functools.partial(_crop, opened, box, size)) for box in record[OBJECTS][BOX])
 
-    return stack_images(crops(), len(labels)), labels
+    images, kept = stack_images(crops(), len(labels), seen)
+    return images, labels[kept]
+
+
+def _crop(opened: Callable[[], Any], box: Any, size: tuple[int, int] | None) -> np.ndarray:
+    image = opened()
+    return to_array(resized(image.crop(pixel_box(box, *image.size)), size))
 
 
 def pixel_box(box: Any, width: int, height: int) -> tuple[int, int, int, int]:

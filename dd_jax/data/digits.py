@@ -32,12 +32,14 @@ def read_digits_graph() -> dict[str, Any]:
 
     images, labels = load_digits(return_X_y=True)
     found = NearestNeighbors(n_neighbors=NUM_NEIGHBOURS + 1, algorithm="brute").fit(images).kneighbors(images)[1]
+    edges = np.stack([np.repeat(np.arange(len(labels)), found.shape[1]), found.ravel()])
     order = np.random.default_rng(0).permutation(len(labels))
     train = np.concatenate([order[labels[order] == c][:PER_CLASS] for c in range(10)])
     rest = order[~np.isin(order, train)]
     return {
         "features": images,
-        "edges": np.stack([np.repeat(np.arange(len(labels)), found.shape[1]), found.ravel()]),
+        "normalise_rows": True,
+        "edges": np.concatenate([edges, edges[::-1]], axis=1),
         "labels": labels,
         "train": train,
         "validation": rest[:NUM_VALIDATION],

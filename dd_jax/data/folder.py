@@ -1,94 +1,92 @@
 """Datasets as folders of image files, one folder per class."""
 
+import functools
+import os
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-from dd_jax.data.arrays import Pair, RawData
-from dd_jax.data.images import ImageSize, Room, as_channels, as_size, decode_image, in_memory, stack_images
+from dd_jax.data.arrays import Pair, RawData, with_test
+from dd_jax.data.files import SUFFIXES, Files, find_files, layout_of, subfolders
+from dd_jax.data.images import ImageSize, as_channels, as_size, decode_image
+from dd_jax.data.stack import WIDENED, Room, Seen, in_memory, nothing_seen, stack_images
 from dd_jax.errors import DataError
 
 Shape: TypeAlias = tuple[tuple[int, int] | None, int | None]  # (H, W) and channels to make of every image
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-PART_NAMES = {"test": ("test",), "validation": ("validation", "val", "valid")}
 
 
 def read_folder(
-    path: Path, image_size: ImageSize = None, channels: int | None = None, room: Room = in_memory
+    path: Path,
+    image_size: ImageSize = None,
+    channels: int | None = None,
+    skip_broken: bool = False,
+    room: Room = in_memory,
 ) -> RawData:
     """The images below PATH/CLASS/, or below PATH/train/CLASS/ with PATH/test/CLASS/ and PATH/validation/CLASS/.
 
     The sorted class folders are the classes. Unless `channels` says otherwise, images are grey when all of
     them are, else RGB; transparency is dropped. Test and validation folders are optional; a validation folder
-    without a test folder is the test split, as no other part of the set could be.
+    without a test folder is the test split, as no other part of the set could be. Splits may be spelt in other usual
+    ways, such as Training, val or TEST. A file is an image by its content; hidden files and folders are none.
+    The notes say what was left out or converted.
 
     Args:
         path: the folder.
         image_size: resize every image to this side, or (H, W).
         channels: 1 makes every image grey, 3 RGB.
+        skip_broken: leave out images that can't be read.
         room: makes the array that the training images go to.
 
     Raises:
-        DataError: no such folder, no class folders, a class without images, an unreadable image, images
+        DataError: no such folder, no class folders, a class without images, unreadable images (all are named), images
             of differing sizes without `image_size`, or a test class that is not in train.
     """
     if not path.is_dir():
         raise DataError(f"There is no folder {path}.")
-    root = path / "train" if _subfolders(path / "train") else path
-    class_names = tuple(folder.name for folder in _subfolders(root))
-    if not class_names:
-        raise DataError(f"{root} has no class folders; expected one folder of images per class.")
     shape = as_size(image_size), as_channels(channels)
-    train = _read_part(root, class_names, shape, complete=True, room=room)
-    if root == path:
-        return RawData(train, class_names=class_names)
+    folders = layout_of(path)
+    class_folders = [folder.name for folder in subfolders(folders["train"])]
+    if not class_folders:
+        raise DataError(f"{folders['train']} has no class folders; expected one folder of images per class.")
+    seen, files = nothing_seen(), find_files(path, folders)
+    for name in class_folders:
+        if not files.images[folders["train"] / name]:
+            raise DataError(
+                f"The class folder {folders['train'] / name} has no images ({', '.join(sorted(SUFFIXES))})."
+            )
+    parts = {
+        part: _read_part(folder, class_folders, shape, files, seen, room if part == "train" else in_memory)
+        for part, folder in folders.items()
+    }
+    notes = (*files.notes, *seen.notes(skip_broken), *_widened(parts))
+    class_names = tuple(os.fsencode(name).decode(errors="replace") for name in class_folders)  # UTF-8, in any locale
+    return with_test(RawData(**_same_channels(parts), class_names=class_names, notes=notes))
 
-    parts: dict[str, Pair] = {}
-    for part, names in PART_NAMES.items():
-        folder = next((path / name for name in names if (path / name).is_dir()), None)
-        if folder is not None:
-            parts[part] = _read_part(folder, class_names, shape, complete=False)
-    if "test" not in parts and "validation" in parts:
-        parts["test"] = parts.pop("validation")
-    train, parts = _same_channels(train, parts)
-    return RawData(train, **parts, class_names=class_names)
 
-
-def _subfolders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")) if path.is_dir() else []
-
-
-def _read_part(root: Path, class_names: tuple[str, ...], shape: Shape, complete: bool, room: Room = in_memory) -> Pair:
-    strangers = [folder.name for folder in _subfolders(root) if folder.name not in class_names]
+def _read_part(root: Path, class_folders: list[str], shape: Shape, files: Files, seen: Seen, room: Room) -> Pair:
+    strangers = [folder.name for folder in subfolders(root) if folder.name not in class_folders]
     if strangers:
         raise DataError(f"{root} has the class {strangers[0]!r}, which is not among the training classes.")
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        members = _image_files(root / name)
-        if complete and not members:
-            raise DataError(f"The class folder {root / name} has no images ({', '.join(sorted(SUFFIXES))}).")
-        files += members
-        labels += [label] * len(members)
-    if not files:
+    members = [(label, file) for label, name in enumerate(class_folders) for file in files.images.get(root / name, ())]
+    if not members:
         raise DataError(f"{root} has no images in class folders.")
-    images = ((str(file), decode_image(file, str(file), *shape)) for file in files)
-    return stack_images(images, len(files), room), np.asarray(labels, np.int32)
+    items = ((str(file), functools.partial(decode_image, file, str(file), *shape, seen.remarks)) for _, file in members)
+    images, kept = stack_images(items, len(members), seen, room)
+    return images, np.asarray([label for label, _ in members], np.int32)[kept]
 
 
-def _image_files(folder: Path) -> list[Path]:
-    found = folder.rglob("*") if folder.is_dir() else iter(())
-    return sorted(f for f in found if f.suffix.lower() in SUFFIXES and not f.name.startswith(".") and f.is_file())
+def _widened(parts: dict[str, Pair]) -> list[str]:
+    """Notes on splits that are grey where others are in colour."""
+    channels = {part: images.shape[3] for part, (images, _) in parts.items() if len(images)}
+    return [f"The {part} images {WIDENED}." for part, count in channels.items() if count < max(channels.values())]
 
 
-def _same_channels(train: Pair, parts: dict[str, Pair]) -> tuple[Pair, dict[str, Pair]]:
-    channels = max(pair[0].shape[3] for pair in (train, *parts.values()))
-
-    def widen(pair: Pair) -> Pair:
-        images, labels = pair
-        if isinstance(images, np.memmap) and images.shape[3] < channels:
-            raise DataError("The training images are grey, and others are in colour: say channels=3 or channels=1.")
-        return (images if images.shape[3] == channels else np.repeat(images, channels, axis=3)), labels
-
-    return widen(train), {part: widen(pair) for part, pair in parts.items()}
+def _same_channels(parts: dict[str, Pair]) -> dict[str, Pair]:
+    channels = max(images.shape[3] for images, _ in parts.values())
+    if isinstance(parts["train"][0], np.memmap) and parts["train"][0].shape[3] < channels:
+        raise DataError("The training images are grey, and others are in colour: say channels=3 or channels=1.")
+    return {
+        part: (images if images.shape[3] == channels else np.repeat(images, channels, axis=3), labels)
+        for part, (images, labels) in parts.items()
+    }

@@ -8,12 +8,14 @@ from dd_jax.data.arrays import RawData, dataset_from_arrays
 from dd_jax.data.cache import cache_folder, mapped, source_key
 from dd_jax.data.digits import read_digits, read_digits_graph
 from dd_jax.data.folder import read_folder
+from dd_jax.data.graph_file import read_graph_file
 from dd_jax.data.graphs import graph_from_arrays
 from dd_jax.data.images import ImageSize, as_channels, as_size
 from dd_jax.data.npz import read_npz
 from dd_jax.data.planetoid import CLASSES as GRAPHS
 from dd_jax.data.planetoid import read_planetoid
 from dd_jax.data.shape import to_shape
+from dd_jax.data.telling import tell
 from dd_jax.data.tfds_sets import read_tfds
 from dd_jax.data.usps import read_usps
 from dd_jax.errors import OptionError
@@ -33,6 +35,7 @@ def load_dataset(
     cache_dir: str | os.PathLike[str] | None = None,
     image_size: ImageSize = None,
     channels: int | None = None,
+    skip_broken: bool = False,
     resident_images: int | None = None,
 ) -> Dataset:
     """A real dataset in model space, on the default device.
@@ -54,12 +57,15 @@ def load_dataset(
             "cora", "citeseer" or "pubmed": the nodes of a citation graph with their published splits, out of the files
             ind.* of Planetoid in the folder `planetoid` inside or beside TFDS_DATA_DIR, or "planetoid:PATH/cora" in
             another one; "digits-graph": scikit-learn's digits, each joined to the five most like it, always there.
+            "graph:PATH": your own, an npz file with `features`, `edges`, `labels`, `train`, `validation` and `test` as
+            `graph_from_arrays` takes them, under these names or others in use (x, edge_index, y, train_mask).
             With "/inductive" behind a graph training doesn't see the nodes of validation and test. Options that are
             about images or splitting make no sense for graphs;
             "folder:PATH": one folder of images per class, or PATH/train, PATH/test and PATH/validation
-            with such folders;
-            "npz:PATH": arrays `images` and `labels`, optionally `test_images` and `test_labels`,
-            `class_names`; the names of Keras and MedMNIST files are understood too.
+            with such folders, in any usual spelling;
+            "npz:PATH": arrays `images` and `labels`, optionally `test_images` and `test_labels`, `validation_images`
+            and `validation_labels`, `class_names`; the names of Keras and MedMNIST files, and others like them, are
+            understood too.
         validation_fraction: share of each training class carved for validation; 0 leaves it empty.
         split_seed: chooses the carved images.
         transform: "standardise", "zca", "zca-kip" or "identity" (see `fit_transform`), or a fitted transform. It is
@@ -68,25 +74,32 @@ def load_dataset(
         cache_dir: where decoded TFDS sets are kept; by default dd_jax/datasets in the user's cache folder.
         image_size: resize all images to this side, or (H, W), whatever their aspect ratio; bicubic.
         channels: 1 makes all images grey (ITU-R 601 luma), 3 RGB (grey ones have three equal channels).
+        skip_broken: leave out image files, and images of TFDS sets, that can't be read; else all of them are named.
         resident_images: how many training images are in memory at a time, where all of them would be too many; see
             `dataset_from_arrays`. Those of TFDS and of folders are decoded once, into files in `cache_dir`; the other
             sources are in memory while they are read.
+
+    Warns:
+        DataWarning: what was left out, converted or guessed, such as pages of a file or splits of other names.
 
     Raises:
         DataError: the data is missing, not prepared, damaged or of the wrong kind; the message says what to do.
         OptionError: an unknown name or a senseless option.
     """
     kind, _, path = name.partition(":")
-    if kind == "planetoid" or name.partition("/")[0] in (DIGITS_GRAPH, *GRAPHS):
+    if kind in ("planetoid", "graph") or name.partition("/")[0] in (DIGITS_GRAPH, *GRAPHS):
         return _graph(name, path, image_size, channels, resident_images)
     on_disk = resident_images is not None
     if kind == "folder":
-        raw = _read_images(Path(path).expanduser(), image_size, cache_dir, channels, on_disk)
+        read = functools.partial(read_folder, Path(path).expanduser(), image_size, channels, skip_broken)
+        raw = _folder_on_disk(Path(path).expanduser(), read, cache_dir) if on_disk else read()
     elif kind in ("npz", "usps") or name == "digits":
         size, channels = as_size(image_size), as_channels(channels)
         raw = to_shape(_read_arrays(kind, path), size, channels, any_range=transform == "identity")
     else:
-        raw = read_tfds(name, image_size, cache_dir, channels, on_disk)
+        raw = read_tfds(name, image_size, cache_dir, channels, skip_broken, on_disk)
+    for line in raw.notes:
+        tell(line)
     return dataset_from_arrays(
         *raw.train,
         name=name,
@@ -108,6 +121,8 @@ def _graph(name: str, path: str, image_size: ImageSize, channels: int | None, re
         )
     if name.partition("/")[0] == DIGITS_GRAPH:
         read = read_digits_graph()
+    elif name.startswith("graph:"):
+        read = read_graph_file(Path(path.removesuffix(INDUCTIVE)).expanduser())
     elif path:
         place = Path(path.removesuffix(INDUCTIVE)).expanduser()
         read = read_planetoid(place.name, place.parent)
@@ -116,16 +131,11 @@ def _graph(name: str, path: str, image_size: ImageSize, channels: int | None, re
     return graph_from_arrays(**read, name=name, inductive=name.endswith(INDUCTIVE))
 
 
-def _read_images(
-    path: Path, image_size: ImageSize, cache_dir: str | os.PathLike[str] | None, channels: int | None, on_disk: bool
-) -> RawData:
-    """A folder of images, in memory or decoded into a file."""
-    if not on_disk:
-        return read_folder(path, image_size, channels)
+def _folder_on_disk(path: Path, read: functools.partial[RawData], cache_dir: str | os.PathLike[str] | None) -> RawData:
+    """A folder of images, decoded into a file."""
     files = [file for file in path.rglob("*") if file.is_file()]
-    key = source_key(files, str(path.absolute()), as_size(image_size), channels)
-    place = cache_folder(cache_dir) / f"{path.absolute().name}-{key}"
-    return mapped(place, functools.partial(read_folder, path, image_size, channels))
+    key = source_key(files, str(path.absolute()), *read.args[1:])
+    return mapped(cache_folder(cache_dir) / f"{path.absolute().name}-{key}", lambda room: read(room=room))
 
 
 def _read_arrays(kind: str, path: str) -> RawData:

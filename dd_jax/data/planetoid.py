@@ -76,6 +76,7 @@ def read_planetoid(name: str, folder: Path | None = None) -> dict[str, Any]:
     _require(fits, found / files["y"], f"should be the labels of at most {test.min() - NUM_VALIDATION} nodes")
     return {
         "features": features,
+        "normalise_rows": True,
         "edges": edges,
         "labels": np.where(targets.sum(1) == 1, targets.argmax(1), UNLABELLED),
         "train": np.arange(num_train),
@@ -110,7 +111,7 @@ def _assembled(
 
 
 def _edges(graph: Any, num_nodes: int, where: Path) -> np.ndarray:
-    """Edges (2, E) out of lists of neighbours."""
+    """Edges (2, E), both directions of each, out of lists of neighbours."""
     _require(isinstance(graph, dict), where, "should hold a dictionary of neighbours")
     pairs = []
     for node, neighbours in graph.items():
@@ -122,7 +123,8 @@ def _edges(graph: Any, num_nodes: int, where: Path) -> np.ndarray:
     _require(
         low >= 0 and high < num_nodes, where, f"has edges between nodes {low} to {high}, expected 0 to {num_nodes - 1}"
     )
-    return np.asarray(pairs, np.int64).T
+    edges = np.asarray(pairs, np.int64).T
+    return np.concatenate([edges, edges[::-1]], axis=1)
 
 
 def _numbers(path: Path) -> np.ndarray:

@@ -3,7 +3,13 @@
 import numpy as np
 
 from dd_jax.errors import OptionError
+from dd_jax.seeds import check_seed
 
+SPELLINGS = {  # of splits, in lower case and without anything between letters
+    "train": ("train", "training", "trainset", "trainingset"),
+    "test": ("test", "testing", "testset", "testingset"),
+    "validation": ("validation", "val", "valid", "dev", "validationset", "valset", "validset", "devset"),
+}
 TEST_STREAM, VALIDATION_STREAM = 0, 1  # independent random streams under one split seed
 
 
@@ -20,13 +26,11 @@ def carve(labels: np.ndarray, fraction: float, seed: int, stream: int) -> tuple[
         seed, stream: choose the images; the same pair always chooses the same.
 
     Raises:
-        OptionError: the fraction is outside [0, 1), or the seed is negative.
+        OptionError: the fraction is outside [0, 1), or the seed is none.
     """
     if not 0 <= fraction < 1:
         raise OptionError(f"A split fraction must be at least 0 and below 1; found {fraction}.")
-    if seed < 0:
-        raise OptionError(f"split_seed must not be negative; found {seed}.")
-    rng = np.random.default_rng((seed, stream))
+    rng = np.random.default_rng((check_seed(seed, "split_seed"), stream))
     chosen = np.zeros(len(labels), bool)
     classes, counts = np.unique(labels, return_counts=True)
     for label, share in zip(classes, _shares(counts, fraction), strict=True):

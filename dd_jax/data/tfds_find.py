@@ -18,8 +18,8 @@ KNOWN = (
 )  # fmt: skip
 ALIASES = {"cub200": "caltech_birds2011", "svhn": "svhn_cropped", "voc2007": "voc/2007"}  # as papers call them
 OTHER_NAMES = (
-    "citeseer", "cora", "digits", "digits-graph", "folder:PATH", "npz:PATH", "planetoid:PATH/NAME", "pubmed", "usps",
-    "usps:PATH",
+    "citeseer", "cora", "digits", "digits-graph", "folder:PATH", "graph:PATH", "npz:PATH", "planetoid:PATH/NAME",
+    "pubmed", "usps", "usps:PATH",
 )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def _default_config(base: Path) -> Path:
     configs = [path for path in sorted(base.iterdir()) if _versions(path)]
     metadata = base / ".config" / "metadata.json"  # TFDS writes the default configuration here
     if metadata.is_file():
-        default = base / str(json.loads(metadata.read_text()).get("default_config_name"))
+        default = base / str(json.loads(metadata.read_text(encoding="utf-8")).get("default_config_name"))
         if default in configs:
             return default
     if len(configs) > 1:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from dd_jax.data.arrays import Pair, RawData
+from dd_jax.data.arrays import Pair, RawData, with_test
 from dd_jax.data.cache import cache_folder, cached, mapped, source_key
 from dd_jax.data.detection import join_trainval, object_labels, read_crops
-from dd_jax.data.images import ImageSize, Room, as_channels, as_size, decode_image, in_memory, stack_images
+from dd_jax.data.images import ImageSize, as_channels, as_size, decode_image
+from dd_jax.data.stack import Item, Room, Seen, in_memory, nothing_seen, stack_images
 from dd_jax.data.tfds_find import data_dir, find_prepared, prepare_command, tfds_name
 from dd_jax.errors import DataError, OptionError
 
@@ -28,6 +29,7 @@ def read_tfds(
     image_size: ImageSize = None,
     cache_dir: str | os.PathLike[str] | None = None,
     channels: int | None = None,
+    skip_broken: bool = False,
     on_disk: bool = False,
 ) -> RawData:
     """The published train, test and validation splits of a prepared image set, uint8, and its class names.
@@ -41,6 +43,7 @@ def read_tfds(
         image_size: resize every image to this side, or (H, W).
         cache_dir: where decoded arrays are kept; by default dd_jax/datasets in the user's cache folder.
         channels: 1 makes every image grey, 3 RGB.
+        skip_broken: leave out images that can't be read, and say so.
         on_disk: leave the decoded training images on disk and map them into memory.
 
     Raises:
@@ -53,13 +56,18 @@ def read_tfds(
     directory = find_prepared(name)
     files = [file for file in directory.iterdir() if file.is_file()]
     stem = "-".join(directory.relative_to(data_dir()).parts)
-    path = cache_folder(cache_dir) / f"{stem}-{source_key(files, stem, size, channels)}"
-    read = functools.partial(_read_prepared, directory, name, size, channels)
+    path = cache_folder(cache_dir) / f"{stem}-{source_key(files, stem, size, channels, skip_broken)}"
+    read = functools.partial(_read_prepared, directory, name, size, channels, skip_broken)
     return mapped(path, read) if on_disk else cached(path.with_name(f"{path.name}.npz"), read)
 
 
 def _read_prepared(
-    directory: Path, name: str, size: tuple[int, int] | None, channels: int | None, room: Room = in_memory
+    directory: Path,
+    name: str,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    skip_broken: bool,
+    room: Room = in_memory,
 ) -> RawData:
     import tensorflow_datasets as tfds
 
@@ -80,17 +88,23 @@ def _read_prepared(
     read = read_train = read_crops
     if not objects:
         read, read_train = (functools.partial(_read_split, label_key=label_key, room=r) for r in (in_memory, room))
+    seen = nothing_seen()
+    others = sorted(set(builder.info.splits) - set(splits))
     try:
         sources = builder.as_data_source(split=splits, decoders=raw_bytes)
         pairs = {
-            part: (read_train if part == "train" else read)(source, image_key, f"{name} {part}", size, channels)
+            part: (read_train if part == "train" else read)(source, image_key, f"{name} {part}", size, channels, seen)
             for part, source in sources.items()
         }
     except (NotImplementedError, ImportError, OSError, RuntimeError, IndexError) as error:
         raise _unreadable(directory, name, error) from error
-    pairs = _published(pairs, name)
+    notes = [f"{name}: left out the split {', '.join(others)}."] if others else []
+    labelled = _labelled(pairs, name)
+    notes += [f"{name}: left out the {part} split, which has no labels." for part in pairs if part not in labelled]
     class_names = (objects or features[label_key]).names
-    return RawData(**(join_trainval(pairs) if objects else pairs), class_names=tuple(class_names))
+    pairs = join_trainval(labelled) if objects else labelled
+    raw = RawData(**pairs, class_names=tuple(class_names), notes=(*notes, *seen.notes(skip_broken)))
+    return with_test(raw)
 
 
 def _image_key(info: Any, name: str) -> str:
@@ -125,29 +139,29 @@ def _read_split(
     where: str,
     size: tuple[int, int] | None,
     channels: int | None,
+    seen: Seen,
     label_key: str,
     room: Room = in_memory,
 ) -> Pair:
     labels = np.empty(len(source), np.int32)
 
-    def images() -> Iterator[tuple[str, np.ndarray]]:
+    def images() -> Iterator[Item]:
         for start in range(0, len(source), READ_CHUNK):
             records = source.__getitems__(list(range(start, min(start + READ_CHUNK, len(source)))))
             for index, record in enumerate(records, start):
                 labels[index] = record[label_key]
                 place = f"{where} image {index}"
-                yield place, decode_image(record[image_key], place, size, channels)
+                yield place, functools.partial(decode_image, record[image_key], place, size, channels, seen.remarks)
 
-    return stack_images(images(), len(source), room), labels
+    stacked, kept = stack_images(images(), len(source), seen, room)
+    return stacked, labels[kept]
 
 
-def _published(pairs: dict[str, Pair], name: str) -> dict[str, Pair]:
-    """Without unlabelled splits (TFDS labels them -1), and with a test split if there is any to be had."""
+def _labelled(pairs: dict[str, Pair], name: str) -> dict[str, Pair]:
+    """The splits with labels; TFDS labels images of others -1."""
     labelled = {part: pair for part, pair in pairs.items() if (pair[1] >= 0).any()}
     if "train" not in labelled:
         raise DataError(f"{name}: no image of the train split has a label.")
-    if "test" not in labelled and "validation" in labelled:
-        labelled["test"] = labelled.pop("validation")
     return labelled
 
 

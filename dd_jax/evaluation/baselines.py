@@ -20,6 +20,7 @@ from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.inner import Regression, Training, device_mesh, networks_of, replicate
 from dd_jax.models import Model
 from dd_jax.outcomes import outcome_of
+from dd_jax.seeds import check_seed
 from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
 
 BASELINES = ("random real", "best of random", "class mean", "k-means", "k-NN random", "k-NN k-means")
@@ -96,9 +97,10 @@ def iterate_baselines(
     names: None for all that make sense, without those coresets.
     protocol: how networks are trained on the sets, as for `evaluate`; the step size is chosen where it leaves one open.
     num_nets: networks per baseline. Where the init is fixed there is one network, and n counts sets.
-    Raises OptionError for an unknown name.
+    Raises OptionError for an unknown name, or a seed that is none.
     Source: Wang et al. 2018, section 4 (baselines), table 2; Cui et al. 2022 (coresets).
     """
+    seed = check_seed(seed)
     known = baseline_names(distilled.protocol, pretrained, distilled.parameterisation.kind.compare_all)
     if dataset.stream is not None:
         known = tuple(name for name in known if name != "full training set")

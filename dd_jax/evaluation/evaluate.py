@@ -24,6 +24,7 @@ from dd_jax.inner import (
 )
 from dd_jax.models import Model, check_fits, check_pretrained
 from dd_jax.outcomes import outcome_of
+from dd_jax.seeds import check_seed, key_of_seed
 from dd_jax.types import Batch, Dataset, DistilledData, Networks, Params, Pretrained, Protocol
 
 
@@ -65,6 +66,7 @@ def evaluate(
     """
     if num_nets < 1 or (num_epochs is not None and num_epochs < 0):
         raise OptionError(f"num_nets must be at least 1 and num_epochs at least 0; found {num_nets} and {num_epochs}.")
+    seed = check_seed(seed)
     check_fits(model, distilled.shape_of_images, dataset.num_classes, "distilled set")
     training = training_of(protocol, distilled, num_epochs)
     _warn(distilled, training is not None)
@@ -128,7 +130,7 @@ def train_on(
         if distilled.protocol.pretrained:
             raise DataError("The set is for pretrained networks: give the one to start from as params.")
         if key is None or (distilled.protocol.init == "fixed" and training is None):
-            key = jax.random.key(distilled.protocol.init_seed)
+            key = key_of_seed(distilled.protocol.init_seed)
         params = draw_network(model, key)
     course = plan_course(model, distilled, training, num_epochs)
     return train_one(model, course, params, jax.random.key(0) if key is None else key)
@@ -172,7 +174,7 @@ def _starts(model, protocol, num_nets, seed, pretrained, part) -> tuple[Callable
                 "The set is for pretrained networks: give them as pretrained (dd_jax.load_pretrained reads their file)."
             )
         if protocol.init == "fixed":
-            key = jax.random.key(protocol.init_seed)[None]
+            key = key_of_seed(protocol.init_seed)[None]
             return model.init, Starts(1, lambda numbers: 2 * (jnp.broadcast_to(key, numbers.shape),))
         return model.init, Starts(num_nets, lambda numbers: 2 * (keys_of(seed, numbers),))
     check_pretrained(pretrained, model)

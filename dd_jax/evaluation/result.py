@@ -9,19 +9,22 @@ from jaxtyping import Float, Int
 
 from dd_jax.outcomes import ACCURACIES, ACCURACY, Outcome, Values
 
+UNBALANCED = 1.5  # images of one class by those of another, from which on the two means are told apart
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """Accuracies, as fractions, of networks trained on one distilled set.
 
     accuracies: (N,) after all inner steps, one per network.
-    per_class: (K,) accuracy on each class, mean over the networks.
+    per_class: (K,) accuracy on each class, mean over the networks; NaN of a class of which the split has no image.
     curve: (M, P) before training and along the way, of the first M networks; curve_steps: (P,) gradient steps done.
     split: where they were measured.
     measures: (N,) each, by name: what the outcome of the set measures besides accuracy.
     confusion: (K, K) share of the images of class i that are taken for class j, mean over the networks; None where it
         wasn't counted, such as with more than a hundred classes.
     outcome: what success means for the set, see `Outcome`.
+    counts: (K,) images of each class in the split; None where that isn't known.
     """
 
     accuracies: Float[np.ndarray, " nets"]
@@ -32,6 +35,7 @@ class Evaluation:
     curve_steps: Int[np.ndarray, " moments"] = dataclasses.field(default_factory=lambda: np.zeros(1, int))
     confusion: Float[np.ndarray, "classes classes"] | None = None
     outcome: Outcome = ACCURACY
+    counts: Int[np.ndarray, " classes"] | None = None
 
     if not TYPE_CHECKING:
 
@@ -77,6 +81,20 @@ class Evaluation:
         return float(self.values[self.outcome.score].mean())
 
     @property
+    def balanced(self) -> float:
+        """Mean accuracy over the networks and the classes, each class counting the same; without those that are absent.
+
+        Beside `mean`, where the split has far more images of some classes than of others: see `is_unbalanced`.
+        """
+        return float(np.nanmean(self.per_class))
+
+    @property
+    def is_unbalanced(self) -> bool:
+        """Whether some class has more than `UNBALANCED` times the images of another one in the split."""
+        there = np.zeros(0) if self.counts is None else self.counts[self.counts > 0]
+        return bool(there.size and there.max() > UNBALANCED * there.min())
+
+    @property
     def percent(self) -> str:
         """Mean and, of more than one network, standard deviation."""
         return in_percent(self.accuracies)
@@ -101,9 +119,10 @@ def evaluation_of(
 ) -> Evaluation:
     """An evaluation from counts: images of each class that a network gets right, and takes for the outcome's target."""
     right, taken = hits[:, 0], hits[:, 1]
-    measures, per_class = outcome.measure(right, taken, counts), right.mean(0) / np.maximum(counts, 1)
-    accuracies = right.sum(-1) / counts.sum()
-    return Evaluation(accuracies, per_class, np.zeros((0, 1)), split, measures, outcome=outcome)
+    measures = outcome.measure(right, taken, counts)
+    per_class = np.divide(right.mean(0), counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    accuracies, curve = right.sum(-1) / counts.sum(), np.zeros((0, 1))
+    return Evaluation(accuracies, per_class, curve, split, measures, outcome=outcome, counts=counts)
 
 
 def concatenated(parts: Sequence[Evaluation]) -> Evaluation:

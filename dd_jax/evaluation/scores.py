@@ -21,6 +21,7 @@ from dd_jax.evaluation.result import Evaluation, concatenated
 from dd_jax.evaluation.transfer import storage_bytes
 from dd_jax.inner import Training
 from dd_jax.models import Model
+from dd_jax.seeds import check_seed
 from dd_jax.types import Dataset, DistilledData, Networks, Protocol
 
 RATES = (0.001, 0.005, 0.01, 0.05, 0.1)  # that DD-Ranking searches
@@ -155,6 +156,7 @@ def dd_ranking(
             f"dd_ranking needs a learning rate, a network and a random set at least; found rates={tuple(rates)}, "
             f"num_nets={num_nets}, num_sets={num_sets}."
         )
+    seed = check_seed(seed)
     training = training or minibatches("dc")
     _check_weights(label_weight, augment_weight)
     plain, changed = (with_augment(dataclasses.replace(training, cutmix=False), kind) for kind in ("none", augment))

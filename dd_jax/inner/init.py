@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.models import InitFn, Model
+from dd_jax.seeds import key_of_seed
 from dd_jax.types import Networks, Params, Pretrained, Protocol
 from dd_jax.values import quick_jit
 
@@ -40,7 +41,7 @@ def draw_networks(model: Model, keys: jax.Array) -> Networks:
 
 def keys_of(seed: int, numbers: Int[np.ndarray, " nets"]) -> jax.Array:
     """The keys of networks with these numbers, (N,): number n always has the same one, however many are asked for."""
-    return _folded(jax.random.key(seed), numbers)
+    return _folded(key_of_seed(seed), numbers)
 
 
 @quick_jit
@@ -73,7 +74,7 @@ def fixed_init(model: Model, seed: int = 0) -> InitDistribution:
 
     def init(key: jax.Array, networks: Networks | None = None) -> Params:
         del key, networks
-        return model.init(jax.random.key(seed))
+        return model.init(key_of_seed(seed))
 
     return init
 

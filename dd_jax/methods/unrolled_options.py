@@ -15,6 +15,7 @@ from dd_jax.methods.outer import OuterOptimiser, OuterOptions, outer_adam
 from dd_jax.methods.sampling import SamplingOptions, check_sampling, less_sampling
 from dd_jax.models import Model
 from dd_jax.renamed import renamed
+from dd_jax.seeds import check_seed
 from dd_jax.synthetic import ImageInit, Order, Synthetic, step_batches
 from dd_jax.types import AS_DISTILLED, Batch, Pretrained, Protocol
 
@@ -140,6 +141,7 @@ def words_of(options: UnrolledOptions) -> tuple[str, ...]:
 def _check(options: UnrolledOptions) -> None:
     check_sampling(options)
     check_canvas_options(options)
+    check_seed(options.init_seed, "init_seed")
     if not 0.0 < options.discount <= 1.0:
         raise OptionError(f"discount must be above 0 and at most 1, but is {options.discount}.")
     for name in ("smoothing", "step_smoothing"):

@@ -8,20 +8,18 @@ checkpoints/     distilled/     figures/     and, once it was measured on test: 
 import contextlib
 import dataclasses
 import errno
+import itertools
 import json
 import os
-import platform
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 from dd_jax.errors import RunError
 from dd_jax.renamed import with_new_names
-from dd_jax.runs.files import (
+from dd_jax.runs.places import followed
+from dd_jax.runs.provenance import changes_since, provenance
+from dd_jax.storage.files import (
     TEMPORARY,
     atomic_write,
     disk_errors,
@@ -33,8 +31,8 @@ from dd_jax.runs.files import (
     write_json,
 )
 
-_PACKAGES = {"dd_jax": "dd-jax", "jax": "jax", "jaxlib": "jaxlib", "flax": "flax", "optax": "optax", "numpy": "numpy"}
-_BIT_RELEVANT = (*_PACKAGES, "python", "device", "num_devices", "revision")  # may change the last bits of a result
+FOLDERS = ("checkpoints", "distilled", "figures")
+
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # of some network file systems
 _ABSENT = object()
 
@@ -45,11 +43,14 @@ class RunDirectory:
 
     resuming: the directory already held this configuration.
     notes: what the user should know, one sentence each.
+    made: the directories that were made for it, the outermost last.
+    Where the block of a new run ends with an error before anything was kept, what was made for it goes again.
     """
 
     path: Path
     resuming: bool = False
     notes: tuple[str, ...] = ()
+    made: tuple[Path, ...] = ()
     _lock: IO[str] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
@@ -75,39 +76,59 @@ class RunDirectory:
     def __enter__(self) -> "RunDirectory":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        if kind is not None and not self.resuming and self._lock is not None:
+            _remove_start(self)
         close(self)
 
 
 def open_run(out: str | Path, config: Mapping[str, Any]) -> RunDirectory:
     """Take hold of the directory `out` for a run of `config`: a new one, or one to go on with.
 
-    config: what the result depends on; anything that `dd_jax.runs.files.plain` takes.
+    config: what the result depends on; anything that `dd_jax.storage.files.plain` takes.
 
     Raises:
         RunError: if `out` can't be written, belongs to another process that is running, holds another
             configuration, or holds files that are not a run's. What is there is left as it is.
     """
     path = Path(out).expanduser().absolute()
+    made = tuple(itertools.takewhile(lambda place: not place.exists(), (path, *path.parents)))
     with disk_errors("use the run directory", path):
         path.mkdir(parents=True, exist_ok=True)
         _refuse_foreign(path)
         lock, locked = _lock(path)
+        there = (path / "config.json").exists()
         try:
             remove_temporary(path)
             resuming, notes = _claim(path, plain(config))
         except BaseException:
-            lock.close()
+            RunDirectory(path, there, made=made, _lock=lock).__exit__(BaseException)
             raise
     if not locked:
         notes += (f"The file system of {path} knows no locks: nothing keeps a second process out of it.",)
-    return RunDirectory(path, resuming, notes, lock)
+    return RunDirectory(path, resuming, notes, made, lock)
 
 
 def close(run: RunDirectory) -> None:
     """Let go of the directory, so that another process may take it. Closing twice does no harm."""
     if run._lock is not None:
         run._lock.close()
+
+
+def _remove_start(run: RunDirectory) -> None:
+    """Remove what opening a new run made, if nothing else is there; what can't be removed stays."""
+    folders = [run.path / name for name in FOLDERS]
+    files = {run.path / "config.json", run.path / ".lock"}
+    if not {*files, *folders}.issuperset(run.path.iterdir()) or any(any(f.iterdir()) for f in folders if f.is_dir()):
+        return
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            if folder.is_dir():
+                folder.rmdir()
+        for file in files:
+            file.unlink(missing_ok=True)
+        for place in run.made:
+            place.rmdir()
 
 
 def append_metrics(run: RunDirectory, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -180,7 +201,7 @@ def _end_of_last_line(file: IO[bytes]) -> int:
 
 def _refuse_foreign(path: Path) -> None:
     """A directory with files but no config.json is someone else's, unless opening it was cut short."""
-    ours = {".lock", "checkpoints", "distilled", "figures"}
+    ours = {".lock", *FOLDERS}
     names = sorted(entry.name for entry in path.iterdir() if not entry.name.endswith(TEMPORARY))
     if "config.json" not in names and not ours.issuperset(names):
         raise RunError(
@@ -231,15 +252,18 @@ def _claim(path: Path, config: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
     if config_path.exists():
         saved = read_config(path)
         remedy = "Choose another directory, or delete this one to start anew."
-        refuse_difference(saved["config"], config, f"{path} holds a run with another configuration", remedy)
+        there, moved = followed(saved["config"], config)
+        refuse_difference(there, config, f"{path} holds a run with another configuration", remedy)
         atomic_write(path / ".probe", lambda file: file.write(b"writable"))  # or it would fail at the first checkpoint
         (path / ".probe").unlink()
-        notes = _version_notes(saved["provenance"], provenance())
+        if there != saved["config"]:
+            write_json(config_path, {**saved, "config": there})
+        notes = (*moved, *changes_since(saved["provenance"], provenance()))
         resuming = True
     else:
         write_json(config_path, {"config": config, "provenance": provenance()})
         resuming, notes = False, ()
-    for name in ("checkpoints", "distilled", "figures"):
+    for name in FOLDERS:
         (path / name).mkdir(exist_ok=True)
     return resuming, notes
 
@@ -286,53 +310,3 @@ def _differences(there: Any, asked: Any, prefix: str = "") -> list[str]:
         return []
     shown = ["absent" if value is _ABSENT else json.dumps(value) for value in (there, asked)]
     return [f"{prefix}: {shown[0]} there, {shown[1]} asked for"]
-
-
-# Where a run came from.
-
-
-def provenance() -> dict[str, Any]:
-    """Versions, device, source revision, command and time of this process."""
-    import jax
-
-    devices = jax.devices()
-    return {
-        **{name: _version(package) for name, package in _PACKAGES.items()},
-        "python": platform.python_version(),
-        "device": devices[0].device_kind,
-        "num_devices": len(devices),
-        "revision": _revision(),
-        "argv": sys.argv,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # a checkout that was put on the path
-        return getattr(sys.modules.get(package.replace("-", "_")), "__version__", None)
-
-
-def _revision() -> str | None:
-    """The git revision of the source, "+dirty" if tracked files were changed; None if it is no checkout."""
-    source = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(source), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # fails if installed inside another project's checkout
-        dirty = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+dirty" if dirty else "")
-    return None
-
-
-def _version_notes(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    changed = [
-        f"{name} {then[name]} then, {now[name]} now" for name in _BIT_RELEVANT if then.get(name, now[name]) != now[name]
-    ]
-    if not changed:
-        return ()
-    return (f"This run was started with other versions ({'; '.join(changed)}): results may differ in the last bits.",)

@@ -17,19 +17,21 @@ from dd_jax.methods import METHODS, Method, MethodOptions, UnrolledOptions, chec
 from dd_jax.methods.unrolled import protocol_of
 from dd_jax.models import Model, parse_model
 from dd_jax.outcomes import outcome_of
-from dd_jax.runs.artefact import load_provenance, save_distilled
-from dd_jax.runs.directory import provenance
-from dd_jax.runs.expert_files import read_index
-from dd_jax.runs.files import disk_errors, write_json
-from dd_jax.runs.judging import Row, judge, plain_rows
+from dd_jax.runs.judging import Row, measure_rows, plain_rows, print_table, title_of
 from dd_jax.runs.loop import Run, distill
 from dd_jax.runs.networks import file_name, load_networks, networks_file
-from dd_jax.runs.pretrained import load_pretrained, read_about, save_pretrained
+from dd_jax.runs.places import NETWORKS as NETWORK_SOURCES
+from dd_jax.runs.places import whole, whole_file
 from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note
+from dd_jax.runs.provenance import provenance
 from dd_jax.runs.report import write_report
 from dd_jax.runs.rollback import MAX_ROLLBACKS
 from dd_jax.runs.runtime import be_deterministic
+from dd_jax.storage.artefact import load_provenance, save_distilled
+from dd_jax.storage.expert_files import read_index
+from dd_jax.storage.files import disk_errors, write_json
+from dd_jax.storage.pretrained import load_pretrained, read_about, save_pretrained
 from dd_jax.types import Dataset, Experts, Pretrained, Protocol
 
 DEFAULT_MODEL = "mlp:hidden=(64,)"
@@ -41,7 +43,7 @@ class Experiment:
     """One experiment: what is distilled, for which network, how long, and how it is judged."""
 
     dataset: str = "digits"
-    """"digits", a TFDS image set such as "mnist", "folder:PATH" or "npz:PATH"."""
+    """"digits", a TFDS image set such as "mnist", "folder:PATH" or "npz:PATH", or "graph:PATH" of an npz file."""
     image_size: int | None = None
     """Resize the images to this side while reading; None: as they are, or as the pretrained networks need them."""
     channels: Literal[1, 3] | None = None
@@ -49,6 +51,8 @@ class Experiment:
     resident_images: int | None = None
     """Training images in memory at a time, for a training split that is too large for memory: outer steps read one part
     of it after another. None: all of them."""
+    skip_broken: bool = False
+    """Leave out images that can't be read, and say so; else they are named, and nothing is done."""
     zca: bool = False
     """Whiten the images by ZCA, fitted to the training split, in place of standardising them."""
     model: str | None = None
@@ -67,7 +71,7 @@ class Experiment:
     num_outer_steps: int = 1500
     """Updates of the distilled images."""
     seed: int = 0
-    """Of everything random in the distillation."""
+    """Of everything random in the distillation: from 0 to 2**63 - 1."""
     out: str | None = None
     """Run directory; the same command with the same directory resumes. None: a name under runs/."""
     eval_every: int | None = None
@@ -121,15 +125,17 @@ def run_experiment(experiment: Experiment) -> Report:
         devices=experiment.devices,
         max_rollbacks=experiment.max_rollbacks,
         tensorboard=experiment.tensorboard,
-        record={"source": source(experiment), "deterministic": experiment.deterministic},
+        record={"source": recorded(experiment), "deterministic": experiment.deterministic},
     )
     note(f"Distilled in {run.seconds:.0f} s, {100 * run.validation:.1f} % on validation. Measuring on test ...")
     if pretrained is not None:
         on_first(lambda: keep_networks(Path(out) / NETWORKS, pretrained, run.distilled.protocol))
     names = None if experiment.baselines else ()
-    rows = judge(run.distilled, method.model, dataset, experiment.num_nets, names, pretrained)
+    rows = measure_rows(run.distilled, method.model, dataset, experiment.num_nets, names, pretrained)
     report = Report(run, rows[0].evaluation, rows)
     on_first(lambda: leave(run, report))
+    print_table(title_of(rows, run.distilled, method.model, dataset, pretrained), rows)
+    note(f"The distilled set, metrics, pictures and a report are in {run.out}: open {run.out}/report.html")
     return report
 
 
@@ -145,7 +151,6 @@ def leave(run: Run, report: Report) -> None:
     save_distilled(run.out / "distilled", run.distilled, {**load_provenance(run.out), "test": test})
     draw(run, report)
     write_report(run.out)
-    note(f"The distilled set, metrics, pictures and a report are in {run.out}: open {run.out / 'report.html'}")
 
 
 def draw(run: Run, report: Report) -> None:
@@ -165,9 +170,16 @@ def draw(run: Run, report: Report) -> None:
 def source(experiment: Experiment) -> dict[str, Any]:
     """What `load` makes the experiment's data, network and pretrained networks from; recorded with a run."""
     names = ("dataset", "model", "image_size", "channels", "zca", "precision", "pretrained")
-    later = ("experts", "resident_images")  # as runs from before had neither, they are left out where they say nothing
-    given = {name: getattr(experiment, name) for name in later if getattr(experiment, name) is not None}
+    later = ("experts", "resident_images", "skip_broken")  # runs from before had none: left out where they say nothing
+    given = {name: value for name in later if (value := getattr(experiment, name)) not in (None, False)}
     return {**{name: getattr(experiment, name) for name in names}, **given}
+
+
+def recorded(experiment: Experiment) -> dict[str, Any]:
+    """The source of an experiment with its paths from the root, so that it is found from wherever the run is used."""
+    found = source(experiment)
+    files = {name: whole_file(found[name]) for name in NETWORK_SOURCES if name in found}
+    return {**found, "dataset": whole(experiment.dataset), **files}
 
 
 def load_method(experiment: Experiment, make: bool = True) -> tuple[Method, Dataset, Pretrained | None]:
@@ -193,6 +205,7 @@ def load(
     pretrained: str | Path | None = None,
     experts: str | Path | None = None,
     resident_images: int | None = None,
+    skip_broken: bool = False,
     make: bool = True,
 ) -> tuple[Dataset, Model, Pretrained | None, Pretrained | Experts | None]:
     """The data, the network, the pretrained networks and the experts that their names in an experiment mean.
@@ -211,7 +224,8 @@ def load(
         channels = channels or (depth if depth in (1, 3) else None)
     else:
         size = image_size
-    data = load_dataset(dataset, image_size=size, channels=channels, zca=zca, resident_images=resident_images)
+    reading = {"resident_images": resident_images, "skip_broken": skip_broken}
+    data = load_dataset(dataset, image_size=size, channels=channels, zca=zca, **reading)  # type: ignore[arg-type]
     if model is None:
         name, settings = (about["model"], about["settings"]) if about else parse_model(DEFAULT_MODEL)
     else:

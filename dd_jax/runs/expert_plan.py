@@ -12,11 +12,13 @@ from dd_jax import models
 from dd_jax.errors import DataError, RunError
 from dd_jax.inner import Training, check_every, steps_per_epoch
 from dd_jax.models import Model
-from dd_jax.runs.directory import provenance, refuse_difference
-from dd_jax.runs.expert_files import FORMAT, INDEX, expert_bytes, read_index, sha256_of, write_index
-from dd_jax.runs.files import disk_errors, plain
+from dd_jax.runs.directory import refuse_difference
+from dd_jax.runs.places import followed
 from dd_jax.runs.pretrain import training_record
 from dd_jax.runs.progress import note
+from dd_jax.runs.provenance import provenance
+from dd_jax.storage.expert_files import FORMAT, INDEX, expert_bytes, read_index, sha256_of, write_index
+from dd_jax.storage.files import disk_errors, plain
 from dd_jax.types import Dataset
 
 
@@ -74,9 +76,12 @@ def claim(out: Path, index: Mapping[str, Any]) -> dict[int, Any]:
                     f"{out} holds {others[0]!r} and no {INDEX}, so it is no folder of experts. Choose another."
                 )
             write_index(out, {**index, "experts": []})
+        elif not read_index(out)["experts"]:  # of a start that failed: nothing is lost
+            write_index(out, {**index, "experts": []})
     there = read_index(out)
     remedy = "Choose another folder, or delete this one."
     config = {**there["training"], "training": training_record(there["training"].get("training") or {})}
+    config, _ = followed(config, index["training"])
     refuse_difference(config, dict(index["training"]), f"{out} holds other experts", remedy)
     rows = {}
     for row in there["experts"]:

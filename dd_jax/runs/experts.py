@@ -26,12 +26,13 @@ from dd_jax.inner import (
 )
 from dd_jax.models import Model, check_fits
 from dd_jax.runs.directory import open_run
-from dd_jax.runs.expert_files import DTYPES, expert_bytes, load_experts, save_expert, write_index
 from dd_jax.runs.expert_plan import Plan, check_disk, claim, file_of, planned
-from dd_jax.runs.files import remove_temporary
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.pretrain import check_known, is_finite, start_training
 from dd_jax.runs.progress import note, progress
+from dd_jax.seeds import check_seed, key_of_seed
+from dd_jax.storage.expert_files import DTYPES, expert_bytes, load_experts, save_expert, write_index
+from dd_jax.storage.files import remove_temporary
 from dd_jax.types import Batch, Dataset, Experts, Networks
 from dd_jax.values import with_numbers, without_numbers
 
@@ -88,7 +89,7 @@ def pretrain_experts(
     training = in_epochs(training or EXPERT_TRAINING, len(dataset.train.labels))
     _check(model, dataset, num_experts, training, every, dtype)
     out = Path(out).expanduser().absolute()
-    plan = planned(model, dataset, training, every, seed, dtype)
+    plan = planned(model, dataset, training, every, check_seed(seed), dtype)
     rows = claim(out, plan.about)
     missing = [i for i in range(num_experts) if i not in rows]
     if not missing:
@@ -113,7 +114,7 @@ class _Crew:
 
     def __init__(self, model: Model, dataset: Dataset, training: Training, plan: Plan, mesh: Any, most: int):
         self.model, self.dataset, self.plan, self.mesh = model, dataset, plan, mesh
-        self.epochs, self.key = training.epochs, jax.random.key(plan.seed)
+        self.epochs, self.key = training.epochs, key_of_seed(plan.seed)
         self.training, numbers = without_numbers(training, TRAINING_NUMBERS)
         shapes = jax.eval_shape(model.init, self.key)
         at_once = (nets_at_once(shapes) or 1) * (1 if mesh is None else mesh.size)

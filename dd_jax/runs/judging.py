@@ -35,10 +35,24 @@ def judge(
 
     options: of `evaluate`, for the distilled set alone: baselines are measured on test, as the run was.
     """
+    rows = measure_rows(distilled, model, dataset, num_nets, names, pretrained, **options)
+    print_table(title_of(rows, distilled, model, dataset, pretrained), rows)
+    return rows
+
+
+def measure_rows(
+    distilled: DistilledData,
+    model: Model,
+    dataset: Dataset,
+    num_nets: int,
+    names: Sequence[str] | None = None,
+    pretrained: Pretrained | None = None,
+    **options: Any,
+) -> list[Row]:
+    """As `judge`, without the table, so that results can be saved before they are printed."""
     if dataset.stream is not None and names != ():
         note(f"Baselines are made of the {len(dataset.train.labels):,} training images in memory, of {dataset.size:,}.")
     rows = _distilled_rows(distilled, model, dataset, {"num_nets": num_nets, "pretrained": pretrained, **options})
-    found = rows[0].evaluation
     protocol = options.get("protocol")
     measured = iterate_baselines(
         distilled, model, dataset, names=names, num_nets=num_nets, pretrained=pretrained, protocol=protocol
@@ -46,13 +60,20 @@ def judge(
     for name, baseline in measured:
         rows.append(baseline_row(name, baseline))
         note(f"  {name}: {baseline.evaluation}")
+    return rows
+
+
+def title_of(
+    rows: Sequence[Row], distilled: DistilledData, model: Model, dataset: Dataset, pretrained: Pretrained | None = None
+) -> str:
+    """What stands above the table of a set."""
+    found = rows[0].evaluation
     size = f"{distilled.num_examples} {distilled.unit}s"
     steps = found.curve_steps[-1]
     title = f"{found.split.capitalize()} accuracy on {dataset.name}: {size}, {steps} gradient steps, {model.name}"
     if pretrained is not None:
         title += f", networks {pretrained.name}"
-    print_table(title + found.outcome.title(dataset.class_names), rows)
-    return rows
+    return title + found.outcome.title(dataset.class_names)
 
 
 def _distilled_rows(distilled: DistilledData, model: Model, dataset: Dataset, options: Mapping[str, Any]) -> list[Row]:
@@ -88,14 +109,20 @@ def baseline_row(name: str, baseline: Baseline) -> Row:
 
 
 def print_table(title: str, rows: list[Row]) -> None:
-    """What the outcome of `rows`, which are of one set, shows of them, on stdout."""
-    columns = (rows[0].evaluation.outcome if rows else ACCURACY).columns
+    """What the outcome of `rows`, which are of one set, shows of them, on stdout; of an unbalanced split both means."""
+    first = rows[0].evaluation if rows else None
+    outcome = ACCURACY if first is None else first.outcome
+    balanced = ["mean of classes"] if first is not None and outcome == ACCURACY and first.is_unbalanced else []
+    columns = outcome.columns
 
     def cells(e: Evaluation) -> list[str]:
-        return [in_percent(e.values[column.key]) for column in columns]
+        return [
+            *(in_percent(e.values[column.key]) for column in columns),
+            *(f"{100 * e.balanced:.1f} %" for _ in balanced),
+        ]
 
     lines = [(name, *cells(e), str(e.n), chosen) for name, e, chosen in rows]
-    table(title, ("training set", *(column.head for column in columns), "n", "chosen on validation"), lines)
+    table(title, ("training set", *(column.head for column in columns), *balanced, "n", "chosen on validation"), lines)
 
 
 def plain_rows(rows: list[Row]) -> dict[str, Any]:
@@ -108,6 +135,7 @@ def plain_rows(rows: list[Row]) -> dict[str, Any]:
             "split": e.split,
             "accuracies": e.accuracies,
             "per_class": e.per_class,
+            "balanced": e.balanced,
             "curve": e.curve,
             "curve_steps": e.curve_steps,
             "confusion": e.confusion,

@@ -1,7 +1,6 @@
 """A distilled set again, with what it is to be used on: of a run, or from elsewhere."""
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,32 +8,35 @@ from typing import Any, TypeVar
 from dd_jax import models
 from dd_jax.data import load_dataset
 from dd_jax.errors import DataError, unknown_name
-from dd_jax.evaluation import PROTOCOLS, ProtocolWarning
+from dd_jax.evaluation import PROTOCOLS
 from dd_jax.evaluation.protocols import misuse
 from dd_jax.inner import Training
 from dd_jax.models import Model, parse_model
-from dd_jax.runs.artefact import load_distilled, load_provenance
 from dd_jax.runs.directory import read_config
 from dd_jax.runs.experiment import DEFAULT_MODEL, NETWORKS, Experiment, load, source
-from dd_jax.runs.progress import note
+from dd_jax.runs.places import is_missing, whole
+from dd_jax.runs.progress import note, warnings_as_notes
+from dd_jax.storage.artefact import load_distilled, load_provenance
 from dd_jax.synthetic import ORDERS
 from dd_jax.types import AS_DISTILLED, Dataset, DistilledData, Pretrained
 
 Result = TypeVar("Result")
 
 
-def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
+def load_run(out: str | Path, place: str | None = None) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
     """What is needed to evaluate the run in `out` again: its distilled set, network, data and pretrained networks.
 
+    place: where the same dataset is now, as for `load_dataset`; None for where it was.
     The networks come from the run directory itself or, as long as it isn't finished, from the file they were in.
 
-    Raises DataError if there is no run, or if its dataset is no longer the one that it was made from.
+    Raises DataError if there is no run, or if its dataset isn't there or no longer the one that it was made from.
     """
     path = Path(out)
     distilled = load_distilled(path)
     if not (path / "config.json").is_file():
         raise DataError(f"{path} is not a run directory: it has no config.json.")
-    made_from, fingerprint = _recorded(path)
+    made_from, recorded = _recorded(path)
+    fingerprint, name = str(recorded["fingerprint"]), place or str(recorded.get("name"))
     if not made_from:
         raise DataError(f"The run in {path} was made from arrays in memory: evaluate it with dd_jax.evaluate instead.")
     kept = path / NETWORKS
@@ -42,7 +44,14 @@ def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained
     experts = made_from.get("experts")
     if experts is not None and made_from["model"] is not None:
         made_from = {**made_from, "experts": None}  # nothing that was learnt from is needed any more
+    made_from = {**made_from, "dataset": place or made_from["dataset"]}
+    if is_missing(made_from["dataset"]):
+        raise DataError(
+            f"{path} was distilled from {made_from['dataset']}, and nothing is there (looked from {Path.cwd()}). Say "
+            "with --dataset where the same data are now."
+        )
     dataset, model, pretrained, _ = load(**{**made_from, **networks}, make=False)
+    dataset = dataclasses.replace(dataset, name=name)  # as it was called, and not by its whole path
     if dataset.fingerprint != fingerprint:
         raise DataError(
             f"The dataset {dataset.name!r} is no longer the one that {path} was distilled from "
@@ -57,18 +66,19 @@ def load_run(out: str | Path) -> tuple[DistilledData, Model, Dataset, Pretrained
 
 
 def load_set(
-    path: str | Path, dataset: str | None = None, model: str | None = None
+    path: str | Path, dataset: str | None = None, model: str | None = None, skip_broken: bool = False
 ) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
     """A distilled set with a network and real data to measure it on.
 
     path: a run directory, or an artefact from elsewhere. dataset, model: as for `dd-jax distill`, in place of those
-        that the set was distilled with; needed where these aren't known.
+        that the set was distilled with; needed where these aren't known. skip_broken: leave out images of `dataset`
+        that can't be read.
     Raises what `load_run` raises, and DataError where nothing says what data or which network.
     """
     path = Path(path)
     distilled = load_distilled(path)
     recorded = _recorded(path)[0] if (path / "config.json").is_file() else {}
-    if recorded and dataset in (None, recorded["dataset"]):
+    if recorded and (dataset is None or whole(dataset) == whole(recorded["dataset"])):
         distilled, own, data, pretrained = load_run(path)
     elif dataset is None:
         known = load_provenance(path).get("dataset", {}).get("name")
@@ -77,7 +87,8 @@ def load_set(
     else:
         height, width, channels = distilled.images.shape[2:]
         form: dict[str, Any] = {"image_size": (height, width), "channels": channels if channels in (1, 3) else None}
-        data = load_dataset(dataset, **(form if distilled.parameterisation.kind.pictures is None else {}))
+        form = form if distilled.parameterisation.kind.pictures is None else {}
+        data = load_dataset(dataset, **form, skip_broken=skip_broken)
         if model is None and not recorded:
             raise DataError(f"{path} is a distilled set without its run: say with --model which network to train.")
         own, pretrained = made(model or recorded.get("model") or DEFAULT_MODEL, data), None
@@ -113,20 +124,13 @@ def in_order(distilled: DistilledData, order: str | None) -> DistilledData:
 
 def with_notes(measure: Callable[[], Result]) -> Result:
     """What `measure` gives; what it warns of is told as a note, once."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ProtocolWarning)
-        result = measure()
-    for message in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, ProtocolWarning)):
-        note(f"Note: {message}")
-    for other in caught:
-        if not issubclass(other.category, ProtocolWarning):
-            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
-    return result
+    with warnings_as_notes():
+        return measure()
 
 
-def _recorded(path: Path) -> tuple[dict[str, Any], str]:
-    """What `load` makes the run in `path` from, empty if that was arrays, and the fingerprint of its dataset."""
-    config, known = read_config(path)["config"], source(Experiment(experts="", resident_images=0))
+def _recorded(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `load` makes the run in `path` from, empty if that was arrays; and name and fingerprint of its dataset."""
+    config, known = read_config(path)["config"], source(Experiment(experts="", resident_images=1, skip_broken=True))
     made_from, dataset = config.get("source", {}), config.get("dataset")
     named = ("dataset", "model", "precision", "pretrained", "experts")
     if (
@@ -138,4 +142,4 @@ def _recorded(path: Path) -> tuple[dict[str, Any], str]:
         raise DataError(
             f"{path / 'config.json'} is damaged: it doesn't say what the run was made from. Put back a copy."
         )
-    return made_from, str(dataset["fingerprint"])
+    return made_from, dataset

@@ -17,9 +17,7 @@ from dd_jax.inner import on_one, replicate
 from dd_jax.methods import Method
 from dd_jax.models import check_fits
 from dd_jax.renamed import renamed
-from dd_jax.runs import checkpoint
-from dd_jax.runs.artefact import holds, save_distilled
-from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, provenance, read_metrics, truncate_metrics
+from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, read_metrics, truncate_metrics
 from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps, start_state
 from dd_jax.runs.estimates import check_memory, peak_memory
 from dd_jax.runs.feeds import Arrays
@@ -28,8 +26,13 @@ from dd_jax.runs.metrics import rollback_metrics, training_metrics, validation_m
 from dd_jax.runs.pictures import save_frame
 from dd_jax.runs.processes import agree, lost_processes, on_first
 from dd_jax.runs.progress import note, progress
+from dd_jax.runs.provenance import provenance
 from dd_jax.runs.rollback import FACTOR, MAX_ROLLBACKS, Good, collapsed, good_state, with_smaller_rate
 from dd_jax.runs.tensorboard import TensorBoard, check_tensorboard, open_tensorboard
+from dd_jax.seeds import check_seed, key_of_seed
+from dd_jax.storage import checkpoint
+from dd_jax.storage.artefact import holds, save_distilled
+from dd_jax.synthetic import too_few_real
 from dd_jax.types import Dataset, DistilledData
 
 _VALIDATION_SEED = 2_000_003  # networks that the best set is selected with; never trained with nor reported on
@@ -102,7 +105,9 @@ def distill(
     """Run `num_outer_steps` of `method` on `dataset` and return the distilled set that was best on validation.
 
     out: the run directory; the same call with the same `out` continues a run that was cut short, to the same bits,
-        and returns at once when it is finished. None keeps everything in memory.
+        and returns at once when it is finished. A start that fails leaves nothing there. None keeps everything in
+        memory.
+    seed: from 0 to 2**63 - 1; each gives a run of its own.
     eval_every: outer steps between two validations; None for twenty over the run.
     num_eval_nets: networks trained at each validation.
     record: further entries for the recorded configuration; a run is resumed only where they are the same.
@@ -120,6 +125,7 @@ def distill(
             "num_outer_steps and max_rollbacks must be at least 0, num_eval_nets and eval_every at least 1; found "
             f"{num_outer_steps}, {max_rollbacks}, {num_eval_nets} and {eval_every}."
         )
+    seed = check_seed(seed)
     check_fits(method.model, dataset.train, dataset.num_classes)
     if tensorboard:
         check_tensorboard()
@@ -135,8 +141,8 @@ def distill(
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(lost_processes())
-        directory = on_first(lambda: stack.enter_context(open_run(out, config))) if out is not None else None
         mesh = mesh_for(method, devices)
+        directory = on_first(lambda: stack.enter_context(open_run(out, config))) if out is not None else None
         loop = _Loop(method, dataset, num_outer_steps, seed, eval_every, num_eval_nets, max_rollbacks, directory, mesh)
         stack.callback(loop.arrays.close)
         stop = stack.enter_context(stop_requests())
@@ -181,7 +187,7 @@ class _Loop:
         self.method, self.dataset, self.directory, self.mesh = method, dataset, directory, mesh
         self.max_rollbacks, self.seed = max_rollbacks, seed
         self.num_outer_steps, self.eval_every, self.num_eval_nets = num_outer_steps, eval_every, num_eval_nets
-        init_key, self.key = jax.random.split(jax.random.key(seed))
+        init_key, self.key = jax.random.split(key_of_seed(seed))
         state = start_state(method, init_key, dataset, num_outer_steps, mesh)
         best = Best(_arrays(method.distilled(on_one(state))), jnp.float32(-1), jnp.int32(0))
         self.progress = Progress(state, best, good_state(on_one(state), 0, 0), jnp.float32(0))
@@ -206,6 +212,16 @@ class _Loop:
         self.validated = bool(found)
         if found:
             on_first(self._mend_set)
+        else:
+            self._tell_repeats()
+
+    def _tell_repeats(self) -> None:
+        """Say where the set has more images of a class than there are real ones, as far as all of these are known."""
+        labels = self.progress.best.arrays["labels"]
+        if labels.ndim == 2 and self.dataset.stream is None:
+            real = np.asarray(self.dataset.train.labels)
+            if repeats := too_few_real(np.asarray(labels), real, self.dataset.class_names):
+                note(f"Note: {repeats}")
 
     def _mend_set(self) -> None:
         """Write the set again if it isn't what the checkpoint says: a kill came between them, or it was damaged."""

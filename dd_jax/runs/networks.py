@@ -19,12 +19,12 @@ from dd_jax.errors import DataError, OptionError, RunError, unknown_name
 from dd_jax.inner import Training
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.directory import refuse_difference
-from dd_jax.runs.expert_files import INDEX, load_experts, read_index
 from dd_jax.runs.experts import EXPERT_TRAINING, pretrain_experts
-from dd_jax.runs.files import plain
 from dd_jax.runs.pretrain import pretrain, training_record
-from dd_jax.runs.pretrained import load_pretrained
 from dd_jax.runs.progress import note
+from dd_jax.storage.expert_files import INDEX, load_experts, read_index
+from dd_jax.storage.files import plain
+from dd_jax.storage.pretrained import load_pretrained
 from dd_jax.types import Experts, Pretrained
 
 FOLDER = Path("nets")
@@ -44,6 +44,8 @@ class Pretraining:
     """Make the images grey (1) or colour (3)."""
     zca: bool = False
     """Whiten the images by ZCA, in place of standardising them."""
+    skip_broken: bool = False
+    """Leave out images that can't be read, and say so."""
     model: str = "lenet"
     """Network, with settings after a colon."""
     num_nets: int = 200
@@ -168,7 +170,8 @@ def run_pretraining(wanted: Pretraining) -> Pretrained | Experts:
     if not wanted.snapshots and (wanted.every, wanted.dtype) != (None, "float32"):
         raise OptionError("--every and --dtype are for experts: say --snapshots, or leave them out.")
     name, settings = parse_model(wanted.model)
-    data = load_dataset(wanted.dataset, image_size=wanted.image_size, channels=wanted.channels, zca=wanted.zca)
+    form: dict[str, Any] = {"image_size": wanted.image_size, "channels": wanted.channels, "zca": wanted.zca}
+    data = load_dataset(wanted.dataset, skip_broken=wanted.skip_broken, **form)
     model = models.make(name, data, **settings)
     stem = str(FOLDER / f"{file_name(wanted.dataset)}-{name}")
     out = wanted.out or (f"{stem}-experts" if wanted.snapshots else f"{stem}.safetensors")
@@ -219,7 +222,8 @@ def networks_file(networks: str, make: bool = True) -> Path:
 def file_name(dataset: str) -> str:
     """What a dataset is called in names of files: "folder:/data/birds" is "birds", "mnist:3.0.1" "mnist-3.0.1"."""
     kind, _, rest = dataset.partition(":")
-    return Path(rest).stem if kind in ("folder", "npz", "usps") and rest else re.sub(r"[:/]", "-", dataset)
+    rest = rest.removesuffix("/inductive")
+    return Path(rest).stem if kind in ("folder", "graph", "npz", "usps") and rest else re.sub(r"[:/]", "-", dataset)
 
 
 def _refuse_others(file: Path, wanted: Pretraining, make: bool) -> None:

@@ -8,7 +8,7 @@ from dd_jax.figures.encode import figure_png, png
 from dd_jax.figures.evolution import frame
 from dd_jax.figures.plots import curve_figure, steps_figure
 from dd_jax.figures.sheet import images_figure
-from dd_jax.runs.files import disk_errors, write_bytes
+from dd_jax.storage.files import disk_errors, write_bytes
 from dd_jax.types import DistilledData
 
 

@@ -29,11 +29,14 @@ from dd_jax.inner import (
 )
 from dd_jax.models import Model, check_fits
 from dd_jax.renamed import renamed
-from dd_jax.runs.directory import open_run, provenance, refuse_difference
-from dd_jax.runs.files import disk_errors, plain, write_bytes
+from dd_jax.runs.directory import open_run, refuse_difference
 from dd_jax.runs.interrupts import stop_requests
-from dd_jax.runs.pretrained import PARTS, load_pretrained, save_pretrained
+from dd_jax.runs.places import followed
 from dd_jax.runs.progress import note, progress
+from dd_jax.runs.provenance import provenance
+from dd_jax.seeds import check_seed, key_of_seed
+from dd_jax.storage.files import disk_errors, plain, write_bytes
+from dd_jax.storage.pretrained import PARTS, load_pretrained, save_pretrained
 from dd_jax.types import Batch, Dataset, Networks, Params, Pretrained
 from dd_jax.values import quick_jit, with_numbers, without_numbers
 
@@ -69,6 +72,7 @@ def pretrain(
     training = in_epochs(training or Training(), len(dataset.train.labels))
     if num_nets < 1 or num_held_out < 0:
         raise OptionError(f"num_nets must be at least 1 and num_held_out at least 0; found {num_nets}, {num_held_out}.")
+    seed = check_seed(seed)
     check_fits(model, dataset.train, dataset.num_classes)
     check_known(model)
     trainer(model.apply, training)  # raises what is wrong with its settings
@@ -134,7 +138,7 @@ class _Crew:
         most: int,
     ):
         self.model, self.dataset, self.mesh = model, dataset, mesh
-        self.epochs, self.key = training.epochs, jax.random.key(seed)
+        self.epochs, self.key = training.epochs, key_of_seed(seed)
         self.training, numbers = without_numbers(training, TRAINING_NUMBERS)
         per_device = nets_at_once(jax.eval_shape(model.init, self.key)) or 1
         self.size = max(1, min(per_device * (1 if mesh is None else mesh.size), most))
@@ -215,6 +219,7 @@ def _already(out: Path, config: Mapping[str, Any]) -> Pretrained | None:
     found = load_pretrained(out)
     there = {key: found.training.get(key) for key in config}
     there["training"] = training_record(there["training"] or {})
+    there, _ = followed(there, config)
     refuse_difference(there, dict(config), f"{out} holds other networks", "Choose another file, or delete this one.")
     return found
 

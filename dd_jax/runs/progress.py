@@ -4,8 +4,12 @@ import contextlib
 import numbers
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
+
+from dd_jax.errors import DataWarning
+from dd_jax.evaluation import ProtocolWarning
 
 Update: TypeAlias = Callable[..., None]  # update(step, **fields)
 
@@ -52,6 +56,26 @@ def note(message: str) -> None:
             _consoles[-1].print(message, markup=False, highlight=False, soft_wrap=True)
     else:
         _print(message)
+
+
+@contextlib.contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Tell the library's own warnings as notes, each once, as soon as they are given; and not that JAX can't cache."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if not issubclass(category, DataWarning | ProtocolWarning):
+            usual(message, category, *where, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            note(f"Note: {message}")
+
+    with warnings.catch_warnings():
+        for ours in (DataWarning, ProtocolWarning):
+            warnings.simplefilter("always", ours)
+        warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+        usual, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

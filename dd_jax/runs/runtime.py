@@ -5,6 +5,8 @@ from pathlib import Path
 
 import jax
 
+from dd_jax.errors import OptionError
+
 _DETERMINISTIC = ("--xla_gpu_exclude_nondeterministic_ops=true", "--xla_gpu_autotune_level=0")
 _MOST_CORES = 8  # each core as a device holds a copy of the real data
 
@@ -42,6 +44,39 @@ def be_deterministic() -> None:
     there = os.environ.get("XLA_FLAGS", "")
     missing = [flag for flag in _DETERMINISTIC if flag.partition("=")[0] not in there]
     os.environ["XLA_FLAGS"] = " ".join([*there.split(), *missing])
+
+
+def check_settings() -> None:
+    """Raise OptionError for settings of JAX under which the library can't work."""
+    promotion = jax.config.values["jax_numpy_dtype_promotion"]
+    promotion = getattr(promotion, "value", promotion)
+    if promotion != "standard":
+        raise OptionError(
+            f"JAX's promotion of types is {promotion!r}; dd_jax and the networks of flax need 'standard'. Leave "
+            "JAX_NUMPY_DTYPE_PROMOTION unset."
+        )
+
+
+def platform_problem() -> str | None:
+    """Why JAX can't start on the platforms that it was told to use, and which there are; None where it can."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked, why = jax.config.values["jax_platforms"], str(error).partition("\n")[0]
+    else:
+        return None
+    jax.config.update("jax_platforms", "")
+    try:
+        there = ", ".join(sorted({device.platform for device in jax.devices()}))
+    except (RuntimeError, AssertionError) as error:
+        there, why = "none", str(error).partition("\n")[0]
+    finally:
+        jax.config.update("jax_platforms", asked)
+    said = f" JAX says: {why:.100} ..." if why else ""
+    return (
+        f"JAX can't use the platforms {asked!r} (JAX_PLATFORMS); there are: {there}. Take one or leave it unset. "
+        f'NVIDIA GPUs want pip install "dd-jax[cuda]", TPUs pip install "dd-jax[tpu]".{said}'
+    )
 
 
 def num_cores() -> int:

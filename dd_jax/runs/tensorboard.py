@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from dd_jax.errors import OptionError
 from dd_jax.figures.evolution import frame
-from dd_jax.runs.files import disk_errors
+from dd_jax.storage.files import disk_errors
 from dd_jax.types import DistilledData
 
 

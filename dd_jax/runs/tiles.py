@@ -6,10 +6,10 @@ import numpy as np
 
 from dd_jax.data.transforms import WHITE, to_pixels
 from dd_jax.errors import DataError, OptionError
-from dd_jax.runs.artefact import load_distilled
 from dd_jax.runs.export.names import safe_names
 from dd_jax.runs.export.pictures import PICTURE_CHANNELS, padded, png
-from dd_jax.runs.files import disk_errors, write_bytes
+from dd_jax.storage.artefact import load_distilled
+from dd_jax.storage.files import disk_errors, write_bytes
 from dd_jax.synthetic import canvases_of
 
 

@@ -4,7 +4,14 @@ from dd_jax.parameterisation import PLAIN, Kind
 from dd_jax.synthetic.base import Synthetic
 from dd_jax.synthetic.canvas import CANVAS, canvases_of, on_canvas
 from dd_jax.synthetic.graph import GRAPH, GraphSet, adjacency_of, graph_set
-from dd_jax.synthetic.initial import ImageInit, class_means, initial_images, kmeans_centres, sample_per_class
+from dd_jax.synthetic.initial import (
+    ImageInit,
+    class_means,
+    initial_images,
+    kmeans_centres,
+    sample_per_class,
+    too_few_real,
+)
 from dd_jax.synthetic.labelled_pixels import LabelledPixels, labelled_pixels, pixels_of
 from dd_jax.synthetic.multi_formation import MULTI_FORMATION, Formation, MultiFormation, multi_formation, num_formed
 from dd_jax.synthetic.order import ORDERS, Order, batch_of_step
@@ -55,4 +62,5 @@ __all__ = [
     "soft_labels",
     "step_batches",
     "step_sized",
+    "too_few_real",
 ]

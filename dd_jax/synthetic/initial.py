@@ -1,5 +1,6 @@
 """What images start as: noise, real images at random or by herding, class means, k-means centres."""
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, get_args
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import DataError, unknown_name
+from dd_jax.seeds import word_of_seed
 from dd_jax.synthetic.select import herd
 from dd_jax.types import Batch, Dataset, each_alone, see_each_other
 
@@ -49,6 +51,22 @@ def check_init_images(kind: str) -> None:
         raise unknown_name("init_images", kind, IMAGE_INITS)
 
 
+def too_few_real(wanted: Int[np.ndarray, "..."], labels: Int[np.ndarray, " n"], names: Sequence[str]) -> str:
+    """A sentence where a set has more images of a class than there are real ones, so that some repeat; empty if not.
+
+    wanted: the classes of the set; labels: those of the training images; names: of the classes.
+    """
+    asked, there = (np.bincount(np.ravel(classes), minlength=len(names)) for classes in (wanted, labels))
+    short = np.flatnonzero(asked > there)
+    if not short.size:
+        return ""
+    worst = short[np.argmin(there[short])]
+    return (
+        f"Of {len(short)} of {len(names)} classes the set has more images than there are to train on, such as "
+        f"{asked[worst]} of {names[worst]!r}, which has {there[worst]}: where they start as real ones, these repeat."
+    )
+
+
 def sample_per_class(key: jax.Array, labels: Int[Array, " n"], wanted: Int[np.ndarray, "..."]) -> np.ndarray:
     """Indices, of the shape of `wanted`, of random images of the wanted classes; no image twice while they last."""
     generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
@@ -76,7 +94,7 @@ def kmeans_centres(split: Batch, num_classes: int, per_class: int, seed: int) ->
         mine = flat[labels == c]
         clusters = min(per_class, len(np.unique(mine, axis=0)))
         with threadpool_limits(1):  # several threads add up in any order, and runs would differ in the last bits
-            found = KMeans(clusters, n_init=1, random_state=seed).fit(mine).cluster_centers_
+            found = KMeans(clusters, n_init=1, random_state=word_of_seed(seed)).fit(mine).cluster_centers_
         centres.append(found[np.arange(per_class) % clusters])
     return np.stack(centres).reshape(num_classes, per_class, *split.images.shape[1:]).astype(np.float32)
 

@@ -1,13 +1,14 @@
 """Sets of plain images: of arrays that a user has, and of any other set."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dd_jax.data.checks import as_array
+from dd_jax.data.labels import ClassNames, names_of
 from dd_jax.errors import DataError
 from dd_jax.parameterisation import PLAIN
 from dd_jax.types import DistilledData, Protocol, Transform
@@ -21,7 +22,7 @@ def distilled_from_arrays(
     *,
     step_sizes: Any = None,
     transform: Transform | None = None,
-    class_names: Sequence[str] = (),
+    class_names: ClassNames = (),
     protocol: Protocol | None = None,
 ) -> DistilledData:
     """A distilled set of plain images, such as one that was made elsewhere.
@@ -36,10 +37,10 @@ def distilled_from_arrays(
     protocol: how the set is to be used; None for the learnt steps if there are any, and else "dc".
     Raises DataError for arrays that don't fit together.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images, labels, class_names = as_array(images, "images"), as_array(labels, "labels"), names_of(class_names)
     if images.ndim == 4:
         images, labels = images[None], labels[None]
-    if images.ndim != 5 or not images.size:
+    if images.ndim != 5:
         raise DataError(f"images should be (N, H, W, C) or (S, B, H, W, C), found {images.shape}.")
     if not np.issubdtype(images.dtype, np.floating):
         raise DataError(
@@ -69,7 +70,7 @@ def distilled_from_arrays(
         jnp.asarray(labels, jnp.int32 if classes else jnp.float32),
         jnp.asarray(sizes),
         Transform("identity", {}) if transform is None else transform,
-        tuple(class_names),
+        class_names,
         protocol,
     )
 

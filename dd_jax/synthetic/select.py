@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from dd_jax.seeds import word_of_seed
+
 
 def herd(vectors: Float[np.ndarray, "n values"], count: int) -> Int[np.ndarray, " count"]:
     """Indices, one after another, such that the mean of those taken so far stays as near to the mean of all as it can.
@@ -53,7 +55,7 @@ def nearest_to_centres(vectors: Float[np.ndarray, "n values"], count: int, seed:
     vectors = _small(vectors)
     clusters = min(count, len(np.unique(vectors, axis=0)))
     with threadpool_limits(1):  # several threads add up in any order, and runs would differ in the last bits
-        found = KMeans(clusters, n_init=1, random_state=seed).fit(vectors)
+        found = KMeans(clusters, n_init=1, random_state=word_of_seed(seed)).fit(vectors)
     own = np.square(vectors - found.cluster_centers_[found.labels_]).sum(1)
     taken = [int(np.argmin(np.where(found.labels_ == cluster, own, np.inf))) for cluster in range(clusters)]
     return np.resize(taken, count)

@@ -108,7 +108,7 @@ def _documented_fields(kind: type) -> Iterator[tuple[str, list[str]]]:
 def presets_table() -> str:
     """What the presets distil; the paper's settings are the same experiments under names ending in -paper."""
     from dd_jax.methods import METHODS, name_of
-    from dd_jax.runs.presets import PRESETS
+    from dd_jax.presets import PRESETS
 
     def row(name: str) -> list[str]:
         experiment, options = PRESETS[name], vars(PRESETS[name].method)

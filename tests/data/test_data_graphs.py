@@ -4,12 +4,13 @@ import os
 import pickle
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import dd_jax as dd
 from dd_jax.data.planetoid import PARTS, read_planetoid
-from dd_jax.errors import DataError, OptionError
+from dd_jax.errors import DataError, DataWarning, OptionError
 
 PUBLISHED = [
     folder
@@ -20,11 +21,12 @@ PUBLISHED = [
 
 RING = {
     "features": np.arange(18.0).reshape(6, 3),
-    "edges": np.array([[0, 1, 2, 3, 4, 5, 1, 2], [1, 2, 3, 4, 5, 0, 0, 2]]),
+    "edges": np.array([[0, 1, 2, 3, 4, 5, 2], [1, 2, 3, 4, 5, 0, 2]]),
     "labels": np.array([0, 1, 0, 1, -1, 1]),
     "train": [0, 1],
     "validation": [2],
     "test": [3, 5],
+    "normalise_rows": True,
 }
 
 
@@ -37,7 +39,9 @@ def matrix(nodes):
 
 
 def test_edges_go_both_ways_once_and_loops_count_nothing():
-    nodes = dd.graph_from_arrays(**RING).train.images
+    mixed = np.concatenate([RING["edges"], [[1], [0]]], axis=1)
+    with pytest.warns(DataWarning, match="5 of 7 edges are given in one direction, and others in both"):
+        nodes = dd.graph_from_arrays(**{**RING, "edges": mixed}).train.images
     ring = np.roll(np.eye(6), 1, 0) + np.roll(np.eye(6), -1, 0)
     np.testing.assert_array_equal(matrix(nodes), ring)
     assert (np.diff(nodes.adjacency.receivers) >= 0).all(), "sorted, as segment_sum is told"
@@ -46,7 +50,7 @@ def test_edges_go_both_ways_once_and_loops_count_nothing():
 def test_features_are_divided_by_their_sum():
     data = dd.graph_from_arrays(**RING)
     np.testing.assert_allclose(np.asarray(data.train.images), RING["features"][:2, None, None] / [[[[3]]], [[[12]]]])
-    raw = dd.graph_from_arrays(**RING, normalise_rows=False)
+    raw = dd.graph_from_arrays(**{**RING, "normalise_rows": False})
     np.testing.assert_array_equal(raw.test.images.features, RING["features"])
     assert raw.fingerprint != data.fingerprint
 
@@ -86,7 +90,7 @@ def test_masks_are_as_good_as_numbers():
     [
         ({"features": np.zeros(6)}, r"features should be numbers \(N, F\)"),
         ({"features": np.full((6, 3), np.nan)}, "features of node 0 are not finite"),
-        ({"edges": np.zeros((3, 2), int)}, r"node numbers \(2, E\)"),
+        ({"edges": np.zeros((3, 4), int)}, r"node numbers \(2, E\)"),
         ({"edges": np.array([[0], [6]])}, "join nodes 0 to 6; expected 0 to 5"),
         ({"labels": np.zeros(6)}, "labels should be 6 integers"),
         ({"train": [0, 1, 4]}, "Train node 4 has no label"),
@@ -94,12 +98,133 @@ def test_masks_are_as_good_as_numbers():
         ({"test": [9]}, "test nodes are 9 to 9; expected 0 to 5"),
         ({"test": []}, "There are no test nodes"),
         ({"train": np.ones(5, bool)}, r"train mask should be \(6,\)"),
+        ({"labels": np.eye(6)[RING["labels"]]}, r"one-hot. Convert with labels.argmax"),
+        ({"features": -RING["features"]}, "features of 6 nodes, such as 0, have negative values"),
+        ({"features": np.ma.masked_equal(RING["features"], 4)}, "1 values of the features are masked"),
+        ({"features": RING["features"] * 1j}, "complex"),
+        ({"train": np.array([0, 1, 0, 0, 0, 0])}, "zeros and ones; give a mask as bool"),
+        ({"weights": np.ones(6)}, r"weights should be numbers \(7,\)"),
+        ({"weights": np.arange(7)}, "positive and finite, found 0 to 6"),
+        ({"edges": np.triu(np.ones((6, 6))) + 1}, "between nodes 0 and 1 has two weights"),
+        ({"edges": np.eye(6), "weights": np.ones(6)}, "whose values are the weights; leave weights out"),
         ({"labels": np.array([0, 1, 0, 2, -1, 1])}, "label 2, but the training nodes have the 2 classes"),
     ],
 )
 def test_bad_graphs_say_what_was_expected(changes, words):
     with pytest.raises(DataError, match=words):
         dd.graph_from_arrays(**{**RING, **changes})
+
+
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize("fraction", [False, True])
+def test_only_counts_are_divided_by_their_sum_unless_the_user_says_so(negative, fraction):
+    features = RING["features"] + 0.5 * fraction
+    features[2, 1] *= -1 if negative else 1
+    given = {**RING, "features": features, "normalise_rows": None}
+    why = "negative values" if negative else "fractions, such as 0.5"
+    told = f"have {why}, so they are no counts" if negative or fraction else "are counts: .* divided by their sum"
+    with pytest.warns(DataWarning, match=f"The features {told}"):
+        found = dd.graph_from_arrays(**given)
+    expected = dd.graph_from_arrays(**{**given, "normalise_rows": not (negative or fraction)})
+    assert found.fingerprint == expected.fingerprint
+    largest = np.abs(np.asarray(found.train.images.features)).max()
+    assert largest <= (1 if not (negative or fraction) else np.abs(features).max())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_way_to_give_edges_gives_the_same_graph(weighted):
+    from scipy.sparse import coo_array, csr_matrix
+
+    ring, weights = RING["edges"][:, :6], np.arange(1.0, 7) if weighted else np.ones(6)
+    dense = np.zeros((6, 6))
+    dense[tuple(ring)] = weights
+    more = {"weights": weights} if weighted else {}
+    prints = {
+        dd.graph_from_arrays(**{**RING, **given}).fingerprint
+        for given in (
+            {"edges": ring, **more},
+            {"edges": ring.T, **more},
+            {"edges": np.concatenate([ring, ring[::-1]], 1), **{name: np.tile(w, 2) for name, w in more.items()}},
+            {"edges": dense},
+            {"edges": dense + dense.T},
+            {"edges": csr_matrix(dense)},
+            {"edges": coo_array(dense + dense.T), "features": csr_matrix(RING["features"])},
+        )
+    }
+    assert len(prints) == 1
+    nodes = dd.graph_from_arrays(**{**RING, "edges": dense}, inductive=True).test.images
+    np.testing.assert_array_equal(matrix(nodes), dense + dense.T)
+
+
+def test_weights_are_what_networks_see():
+    light, heavy = (dd.graph_from_arrays(**RING, weights=[1, weight, 1, 1, 1, 1, 1]) for weight in (1, 9))
+    plain = dd.graph_from_arrays(**RING)
+    np.testing.assert_array_equal(matrix(light.train.images), matrix(plain.train.images))
+    model = dd.models.sgc(plain)
+    params = model.init(jax.random.key(0))
+    answers = [np.asarray(model.apply(params, data.train.images)) for data in (plain, light, heavy)]
+    np.testing.assert_array_equal(answers[0], answers[1])
+    assert np.abs(answers[2] - answers[0]).max() > 1e-3
+
+
+def test_labels_in_a_column_and_bool_features_are_taken():
+    column = dd.graph_from_arrays(**{**RING, "labels": RING["labels"][:, None]})
+    assert column.fingerprint == dd.graph_from_arrays(**RING).fingerprint
+    words = RING["features"] % 2 == 1
+    as_bool, as_counts = (dd.graph_from_arrays(**{**RING, "features": x}) for x in (words, words.astype(int)))
+    assert as_bool.fingerprint == as_counts.fingerprint
+
+
+# Files of one's own.
+
+OWN = {name: value for name, value in RING.items() if name != "normalise_rows"}
+
+
+def masks(*names):
+    return {name: np.isin(np.arange(6), RING[part]) for name, part in zip(names, ("train", "validation", "test"))}  # noqa: B905
+
+
+def test_a_graph_in_a_file(tmp_path):
+    from scipy.sparse import csr_matrix
+
+    ring = np.zeros((6, 6), int)
+    ring[tuple(RING["edges"][:, :6])] = 1
+    adj, attr = csr_matrix(ring), csr_matrix(RING["features"])
+    by_parts = {f"{name}_{part}": getattr(m, part) for name, m in (("adj_matrix", adj), ("attr_matrix", attr))
+                for part in ("data", "indices", "indptr", "shape")}  # fmt: skip
+    expected = dd.graph_from_arrays(**RING, class_names=["no", "yes"])
+    names = {"class_names": ["no", "yes"]}
+    for arrays in (
+        {**OWN, **names},
+        {"x": RING["features"], "edge_index": RING["edges"], "y": RING["labels"][:, None],
+         **masks("train_mask", "val_mask", "test_mask"), **names},
+        {**by_parts, "labels": RING["labels"], "idx_train": [0, 1], "idx_val": [2], "idx_test": [3, 5], **names},
+    ):  # fmt: skip
+        np.savez(tmp_path / "ring.npz", **arrays)
+        with pytest.warns(DataWarning, match="features are counts"):
+            data = dd.load_dataset(f"graph:{tmp_path / 'ring.npz'}")
+        assert (data.fingerprint, data.class_names) == (expected.fingerprint, ("no", "yes"))
+    with pytest.warns(DataWarning, match="features are counts"):
+        inductive = dd.load_dataset(f"graph:{tmp_path / 'ring.npz'}/inductive")
+    assert len(inductive.train.images.features) == 3
+
+
+def test_a_graph_in_a_file_lacks_nothing_and_has_nothing_twice(tmp_path):
+    path = tmp_path / "ring.npz"
+    np.savez(path, **{**OWN, "extra": np.ones(3)})
+    with pytest.warns(DataWarning) as told:
+        dd.load_dataset(f"graph:{path}")
+    assert str(told[0].message) == f"{path}: left out 'extra'."
+    with pytest.raises(DataError, match="say graph:PATH in place of npz:PATH"):
+        dd.load_dataset(f"npz:{path}")
+    np.savez(path, **{**OWN, "x": np.ones(3)})
+    with pytest.raises(DataError, match="has the features under two names, 'features' and 'x'"):
+        dd.load_dataset(f"graph:{path}")
+    np.savez(path, **{name: value for name, value in OWN.items() if name not in ("validation", "edges")})
+    with pytest.raises(DataError, match="has no edges, validation; expected features"):
+        dd.load_dataset(f"graph:{path}")
+    with pytest.raises(DataError, match="There is no file"):
+        dd.load_dataset(f"graph:{tmp_path / 'no.npz'}")
 
 
 # The Planetoid files.
@@ -167,7 +292,7 @@ def test_test_nodes_are_where_their_index_says_and_missing_ones_are_isolated(tmp
     np.testing.assert_array_equal(read["features"], features)
     np.testing.assert_array_equal(read["labels"], classes)
     np.testing.assert_array_equal(read["test"], sorted(test))
-    assert (len(read["train"]), len(read["validation"]), read["edges"].shape) == (7, 500, (2, 519))
+    assert (len(read["train"]), len(read["validation"]), read["edges"].shape) == (7, 500, (2, 2 * 519))
 
 
 def test_graphs_have_names(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@ import pytest
 
 from dd_jax.data import load_dataset
 from dd_jax.data.npz import read_npz
-from dd_jax.errors import DataError
+from dd_jax.errors import DataError, DataWarning
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 5, 4), dtype=np.uint8)
 LABELS = np.arange(40) % 2
@@ -44,6 +44,44 @@ def test_medmnist_layout_with_column_labels(path):
     )  # fmt: skip
     dataset = load_dataset(f"npz:{path}")
     assert [len(batch.labels) for batch in (dataset.train, dataset.validation, dataset.test)] == [40, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("keys", "part"),
+    [
+        (("images", "labels", "images_test", "labels_test"), "test"),
+        (("x_train", "y_train", "X_test", "Y_test"), "test"),
+        (("trainImages", "trainLabels", "testing-images", "testing.targets"), "test"),
+        (("x", "y", "xtest", "ytest"), "test"),
+        (("x_train", "y_train", "x_valid", "y_valid"), "test"),  # of a set without any other test split
+        (("x_train", "y_train", "x_dev", "y_dev", "x_test", "y_test"), "validation"),
+    ],
+)
+def test_names_that_can_mean_nothing_else_are_read_and_told(path, keys, part):
+    held = IMAGES[:7], LABELS[:7]
+    np.savez(path, **dict(zip(keys, (IMAGES, LABELS, *held, *held), strict=False)))
+    with pytest.warns(DataWarning, match=f"set.npz: read .*'{keys[3]}' as the"):
+        dataset = load_dataset(f"npz:{path}")
+    assert len(getattr(dataset, part).labels) == 7
+
+
+def test_the_same_arrays_under_two_names_are_refused(path):
+    np.savez(path, images=IMAGES, labels=LABELS, x_train=IMAGES, y_train=LABELS)
+    with pytest.raises(DataError, match="has the train images under two names, 'images' and 'x_train'"):
+        read_npz(path)
+
+
+def test_arrays_that_are_left_out_are_told(path):
+    np.savez(path, images=IMAGES, labels=LABELS, masks=IMAGES, images_2=IMAGES, classes=LABELS)
+    with pytest.warns(DataWarning, match="left out 'masks', 'images_2', 'classes'"):
+        assert load_dataset(f"npz:{path}").class_names == ("0", "1")
+
+
+def test_class_names_as_bytes_and_under_another_name(path):
+    np.savez(path, images=IMAGES, labels=LABELS, label_names=np.array([b"ja", "né".encode()]))
+    raw = read_npz(path)
+    assert raw.class_names == ("ja", "né")
+    assert raw.notes == (f"{path}: read 'label_names' as the class_names.",)
 
 
 def test_missing_keys_list_what_was_found(path):

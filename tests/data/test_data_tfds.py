@@ -11,9 +11,10 @@ from dd_jax.data import load_dataset
 from dd_jax.data import tfds_sets as tfds_module
 from dd_jax.data.tfds_find import KNOWN, find_prepared, tfds_name
 from dd_jax.data.tfds_sets import read_tfds
-from dd_jax.errors import DataError, OptionError
+from dd_jax.errors import DataError, DataWarning, OptionError
 
 FEATURES = "tensorflow_datasets.core.features."
+BRIGHT = 100  # the pixels of the first image
 
 
 @pytest.fixture(autouse=True)
@@ -88,15 +89,15 @@ def prepare(folder, splits, features=None, keys=("image", "label"), file_format=
 
 
 def examples(count, start=0, shape=(4, 5, 1), **more):
-    return [{"image": np.full(shape, start + i, np.uint8), "label": i % 2, **more} for i in range(count)]
+    return [{"image": np.full(shape, BRIGHT + start + i, np.uint8), "label": i % 2, **more} for i in range(count)]
 
 
 def test_reads_what_was_written(folders):
     prepare(folders / "sets" / "tiny" / "1.0.0", {"train": examples(10), "test": examples(4, 50)})
     raw = read_tfds("tiny")
-    np.testing.assert_array_equal(raw.train[0][:, 0, 0, 0], np.arange(10))
+    np.testing.assert_array_equal(raw.train[0][:, 0, 0, 0], BRIGHT + np.arange(10))
     np.testing.assert_array_equal(raw.train[1], np.arange(10) % 2)
-    np.testing.assert_array_equal(raw.test[0][:, 3, 4, 0], np.arange(50, 54))
+    np.testing.assert_array_equal(raw.test[0][:, 3, 4, 0], BRIGHT + np.arange(50, 54))
     assert raw.train[0].shape == (10, 4, 5, 1)
     assert raw.class_names == ("0", "1")
     assert load_dataset("tiny").image_shape == (4, 5, 1)
@@ -121,6 +122,37 @@ def test_an_unlabelled_test_split_is_no_test_split(folders):
     splits = {"train": examples(8), "validation": examples(6), "test": unlabelled}
     prepare(folders / "sets" / "tiny" / "1.0.0", splits)
     assert len(read_tfds("tiny").test[1]) == 6
+
+
+def test_splits_that_are_left_out_are_told_from_the_cache_too(folders):
+    unlabelled = [{**example, "label": -1} for example in examples(4)]
+    splits = {"train": examples(8), "validation": examples(6), "test": unlabelled, "extra": examples(3)}
+    prepare(folders / "sets" / "tiny" / "1.0.0", splits)
+    for _ in range(2):
+        with pytest.warns(DataWarning) as told:
+            load_dataset("tiny")
+        assert [str(warning.message) for warning in told] == [
+            "tiny: left out the split extra.",
+            "tiny: left out the test split, which has no labels.",
+        ]
+
+
+def test_records_that_cannot_be_read_are_named_or_left_out(folders, monkeypatch):
+    real = tfds_module.decode_image
+
+    def decode(source, where, *arguments):
+        if where in ("tiny train image 2", "tiny train image 5"):
+            raise DataError(f"Can't read {where} as an image.")
+        return real(source, where, *arguments)
+
+    monkeypatch.setattr(tfds_module, "decode_image", decode)
+    prepare(folders / "sets" / "tiny" / "1.0.0", {"train": examples(8)})
+    with pytest.raises(DataError, match=r"image 2 as an image\.\n.*image 5 as an image\.\n2 of 8 images can't be read"):
+        read_tfds("tiny")
+    raw = read_tfds("tiny", skip_broken=True)
+    np.testing.assert_array_equal(raw.train[0][:, 0, 0, 0], BRIGHT + np.array([0, 1, 3, 4, 6, 7]))
+    np.testing.assert_array_equal(raw.train[1], [0, 1, 1, 0, 0, 1])
+    assert raw.notes == ("Left out 2 of 8 images that can't be read: tiny train image 2, tiny train image 5.",)
 
 
 def test_versions_and_configurations(folders):
@@ -203,7 +235,7 @@ def test_second_read_comes_from_the_cache_until_the_source_changes(folders, monk
     read_tfds("tiny", image_size=2)
     assert len(decoded) == 2
     write_split(folder / "tiny-train.array_record-00000-of-00001", examples(6, 100))
-    assert read_tfds("tiny").train[0][0, 0, 0, 0] == 100
+    assert read_tfds("tiny").train[0][0, 0, 0, 0] == BRIGHT + 100
     assert len(decoded) == 3
 
 
@@ -217,7 +249,7 @@ def test_a_damaged_cache_is_rebuilt(folders):
     for content in (b"", whole[:200], whole[:-30], b"text", bytes(flipped)):
         kept.write_bytes(content)
         raw = read_tfds("tiny", cache_dir=folders / "mine")
-        np.testing.assert_array_equal(raw.train[0][:, 0, 0, 0], np.arange(6))
+        np.testing.assert_array_equal(raw.train[0][:, 0, 0, 0], BRIGHT + np.arange(6))
         assert kept.read_bytes() == whole
 
 
@@ -229,7 +261,7 @@ def test_an_unwritable_cache_only_warns(folders):
 
 
 def test_channels_convert_and_have_their_own_cache(folders):
-    colour = [{"image": np.full((4, 5, 3), (255, 0, 0), np.uint8), "label": i % 2} for i in range(10)]
+    colour = [{"image": np.full((4, 5, 3), (255 - i, 0, 0), np.uint8), "label": i % 2} for i in range(10)]
     features = {"image": image_feature(3), "label": label_feature()}
     prepare(folders / "sets" / "tiny" / "1.0.0", {"train": colour}, features)
     for channels, pixel in ((None, [255, 0, 0]), (1, [76]), (3, [255, 0, 0])):

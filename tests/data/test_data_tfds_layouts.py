@@ -229,7 +229,7 @@ def test_a_set_with_masks_and_boxes_beside_its_label_gives_whole_images(sets):
 
     def bird(index, shape):
         return {
-            "image": png(np.full((*shape, 3), (index, 2, 3))),
+            "image": png(np.full((*shape, 3), (index, 2, 99))),
             "image/filename": f"{index}.jpg",
             "label": index % 2,
             "label_name": "a bird",
@@ -240,7 +240,7 @@ def test_a_set_with_masks_and_boxes_beside_its_label_gives_whole_images(sets):
     splits = {"train": [bird(i, (4 + i % 3, 6)) for i in range(20)], "test": [bird(i, (5, 5)) for i in range(4)]}
     write_set(sets / "caltech_birds2011" / "0.2.0", bird_features(), splits, keys=("image", "label"))
     raw = read_tfds("cub200", image_size=5)
-    np.testing.assert_array_equal(raw.train[0][:, 2, 2], [(i, 2, 3) for i in range(20)])
+    np.testing.assert_array_equal(raw.train[0][:, 2, 2], [(i, 2, 99) for i in range(20)])
     np.testing.assert_array_equal(raw.train[1], np.arange(20) % 2)
     dataset = load_dataset("cub200", image_size=5)
     assert (dataset.name, dataset.image_shape, len(dataset.test.labels)) == ("cub200", (5, 5, 3), 4)

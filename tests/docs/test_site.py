@@ -14,7 +14,7 @@ import pytest
 
 import dd_jax as dd
 from dd_jax.cli import COMMANDS
-from dd_jax.runs.presets import PRESETS
+from dd_jax.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 LOADS = {"src", "srcset", "poster", "data", "xlink:href"}  # attributes that make a browser load something

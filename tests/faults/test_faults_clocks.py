@@ -10,8 +10,9 @@ import pytest
 from little_runs import assert_same, run
 
 import dd_jax as dd
-from dd_jax.runs import directory, load_provenance, loop
+from dd_jax.runs import directory, loop
 from dd_jax.runs.directory import read_metrics
+from dd_jax.storage import load_provenance
 
 JUMPS = (0.0, -3600.0, 10 * 365 * 86_400.0, -20 * 365 * 86_400.0, 1e-3)  # seconds
 

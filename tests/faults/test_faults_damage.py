@@ -10,11 +10,11 @@ from little_runs import assert_same, bits, run, without_clocks
 
 import dd_jax as dd
 from dd_jax.errors import DataError, RunError
-from dd_jax.runs import checkpoint
 from dd_jax.runs.directory import read_metrics
 from dd_jax.runs.export.contents import read_contents
 from dd_jax.runs.load_run import load_run
 from dd_jax.runs.report.read import read_run
+from dd_jax.storage import checkpoint
 
 
 @pytest.fixture(scope="module")

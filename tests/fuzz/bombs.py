@@ -10,9 +10,9 @@ from typing import Any
 
 import dd_jax as dd
 from dd_jax.errors import DDJaxError
-from dd_jax.runs.artefact import load_distilled
-from dd_jax.runs.pretrained import load_pretrained
-from dd_jax.runs.weights import read_state_dict
+from dd_jax.storage.artefact import load_distilled
+from dd_jax.storage.pretrained import load_pretrained
+from dd_jax.storage.weights import read_state_dict
 
 SPARE = 2**30  # bytes of address space beyond what the imports took
 READERS: dict[str, Callable[[Path], Any]] = {

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from dd_jax.errors import DDJaxError
+from dd_jax.errors import DataWarning, DDJaxError
 
 LONG = int(os.environ.get("DD_JAX_FUZZ_EXAMPLES", "0"))  # of every test, random ones: a campaign by hand
 
@@ -62,8 +63,9 @@ def watched() -> Iterator[None]:
 
 
 def read_or_refused(read: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """What `read` gives, or None where it refuses, with a message and as one of the library's errors."""
-    with watched():
+    """What `read` gives, whatever it tells, or None where it refuses, with a message and as one of its errors."""
+    with watched(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
         try:
             return read(*arguments, **options)
         except DDJaxError as error:

@@ -17,7 +17,7 @@ from mutations import Touch, archive, as_json, changed_json, entries_like, examp
 
 from dd_jax.data import fit_transform
 from dd_jax.errors import DataError
-from dd_jax.runs.artefact import load_distilled, load_provenance, save_distilled
+from dd_jax.storage.artefact import load_distilled, load_provenance, save_distilled
 from dd_jax.types import DistilledData, Protocol, Transform
 
 NAME = "distilled-fuzz.npz"

@@ -15,8 +15,8 @@ from mutations import Touch, archive, as_json, changed_json, examples, json_valu
 
 import dd_jax as dd
 from dd_jax.errors import DataError
-from dd_jax.runs.pretrained import PARTS, describe_networks, load_pretrained, save_pretrained
-from dd_jax.runs.weights import read_state_dict
+from dd_jax.storage.pretrained import PARTS, describe_networks, load_pretrained, save_pretrained
+from dd_jax.storage.weights import read_state_dict
 from dd_jax.types import Pretrained
 
 FILES = Path(__file__).parents[1] / "runs" / "data"  # what PyTorch wrote, see test_runs_weights.py

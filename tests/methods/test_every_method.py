@@ -53,7 +53,7 @@ def graph():
     edges = np.stack([np.arange(60), (np.arange(60) + 3) % 60])
     rows = draw.permutation(60)
     parts = {"train": rows[:30], "validation": rows[30:45], "test": rows[45:]}
-    return dd.graph_from_arrays(features, edges, labels, **parts)
+    return dd.graph_from_arrays(features, edges, labels, **parts, normalise_rows=True)
 
 
 @pytest.fixture(scope="module")

@@ -131,7 +131,7 @@ def test_large_classes_are_sampled_and_small_ones_are_whole():
     data = blocks()
     uneven = dd.graph_from_arrays(
         data.test.images.features, np.zeros((2, 0), int), np.repeat([0, 1], [50, 10]), train=range(0, 60, 2),
-        validation=[1], test=[3],
+        validation=[1], test=[3], normalise_rows=True,
     )  # fmt: skip
     arrays = real_classes(dd.models.sgc(uneven), uneven)
     assert arrays.table.shape == (2, 25)

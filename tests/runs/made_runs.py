@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from dd_jax.runs.artefact import save_distilled
-from dd_jax.runs.files import write_json
+from dd_jax.storage.artefact import save_distilled
+from dd_jax.storage.files import write_json
 from dd_jax.types import DistilledData, Protocol, Transform
 
 DIGITS = tuple("0123456789")

@@ -9,8 +9,8 @@ from dd_jax import models
 from dd_jax.errors import OptionError
 from dd_jax.methods import make_method
 from dd_jax.models import Shapes, parse_model
-from dd_jax.runs.matching_presets import COUNTS, MATCHING_DATASETS, MATCHING_METHODS, cells, matching_experiment
-from dd_jax.runs.presets import PRESETS
+from dd_jax.presets import PRESETS
+from dd_jax.presets.matching import COUNTS, MATCHING_DATASETS, MATCHING_METHODS, cells, matching_experiment
 
 SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1)}
 

@@ -10,8 +10,8 @@ import pytest
 
 from dd_jax.data import fit_transform, to_model
 from dd_jax.errors import DataError, RunError
-from dd_jax.runs import artefact as module
-from dd_jax.runs.artefact import load_artefact, load_distilled, load_provenance, save_distilled
+from dd_jax.storage import artefact as module
+from dd_jax.storage.artefact import load_artefact, load_distilled, load_provenance, save_distilled
 from dd_jax.types import DistilledData, Protocol, Transform
 
 PROVENANCE = {"accuracy": 0.812, "accuracy_std": np.float32(0.5), "method": "unrolled"}

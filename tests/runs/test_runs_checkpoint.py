@@ -14,8 +14,8 @@ import pytest
 from forks import Forks
 
 from dd_jax.errors import RunError
-from dd_jax.runs import checkpoint as module
-from dd_jax.runs.checkpoint import Restored, restore_latest, save
+from dd_jax.storage import checkpoint as module
+from dd_jax.storage.checkpoint import Restored, restore_latest, save
 
 
 class State(NamedTuple):
@@ -284,7 +284,7 @@ def test_a_really_full_disk(tmp_path):
 
 IMPORTS = """
 import sys, jax, jax.numpy as jnp, orbax.checkpoint
-from dd_jax.runs.checkpoint import save, restore_latest
+from dd_jax.storage.checkpoint import save, restore_latest
 """
 SAVE_FOREVER = f"""
 {IMPORTS}

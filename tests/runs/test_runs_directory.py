@@ -25,7 +25,7 @@ def test_a_new_run_records_what_produced_it(tmp_path):
     assert saved["config"] == json.loads(json.dumps(CONFIG))
     expected = {
         "dd_jax", "jax", "jaxlib", "flax", "optax", "numpy", "python", "device", "num_devices", "revision", "argv",
-        "started",
+        "started", "settings",
     }  # fmt: skip
     assert set(saved["provenance"]) == expected
     assert saved["provenance"]["jax"]
@@ -66,6 +66,71 @@ def test_other_versions_are_noted_not_refused(tmp_path):
         assert len(run.notes) == 1
         assert "jax 0.4.1 then" in run.notes[0]
         assert "last bits" in run.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("prng", "rbg", "prng rbg then, threefry2x32 now"),
+        ("x64", True, "x64 True then, False now"),
+        ("matmul_precision", "highest", "matmul_precision highest then, None now"),
+        ("threefry_partitionable", "no", "threefry_partitionable no then"),
+    ],
+)
+def test_other_settings_of_jax_are_recorded_and_noted(tmp_path, setting, value, words):
+    with open_run(tmp_path, CONFIG) as run:
+        saved = json.loads(run.config_path.read_bytes())
+    assert setting in saved["provenance"]["settings"]
+    saved["provenance"]["settings"][setting] = value
+    run.config_path.write_text(json.dumps(saved))
+    with open_run(tmp_path, CONFIG) as run:
+        (note,) = run.notes
+    assert f"other settings of JAX ({words}" in note
+    assert "random numbers and results differ" in note
+
+
+def test_other_flags_of_the_compiler_are_noted(tmp_path, monkeypatch):
+    close(open_run(tmp_path, CONFIG))
+    flags = os.environ["XLA_FLAGS"]
+    monkeypatch.setenv("XLA_FLAGS", f"{flags} --xla_dump_to=/tmp --xla_force_host_platform_device_count=3")
+    with open_run(tmp_path, CONFIG) as run:
+        assert run.notes == ()
+    monkeypatch.setenv("XLA_FLAGS", f"{flags} --xla_gpu_autotune_level=0")
+    with open_run(tmp_path, CONFIG) as run:
+        assert "--xla_gpu_autotune_level=0 now): results may differ in the last bits" in run.notes[0]
+
+
+def test_runs_from_before_settings_were_recorded_go_on(tmp_path):
+    with open_run(tmp_path, CONFIG) as run:
+        saved = json.loads(run.config_path.read_bytes())
+    del saved["provenance"]["settings"]
+    run.config_path.write_text(json.dumps(saved))
+    with open_run(tmp_path, CONFIG) as run:
+        assert run.notes == ()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_start_that_fails_leaves_nothing_behind(tmp_path, error):
+    with pytest.raises(error), open_run(tmp_path / "runs" / "a", CONFIG):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(error), open_run(tmp_path / "mine", CONFIG):
+        raise error
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]  # which was there before
+
+
+def test_what_was_kept_stays_when_a_run_fails(tmp_path):
+    run = open_run(tmp_path / "a", CONFIG)
+    append_metrics(run, [{"step": 1}])
+    run.__exit__(RuntimeError)
+    run = open_run(tmp_path / "a", CONFIG)
+    assert run.resuming
+    run.__exit__(RuntimeError)
+    assert read_metrics(run.metrics_path) == [{"step": 1}]
+    with pytest.raises(RunError, match="another configuration"):
+        open_run(tmp_path / "a", {**CONFIG, "seed": 1})
+    assert read_metrics(run.metrics_path) == [{"step": 1}]
 
 
 def test_a_directory_of_someone_else_is_refused_and_untouched(tmp_path):

@@ -1,7 +1,9 @@
 """Expert trajectories: what is kept, what is read, what a kill leaves, and folders that lie."""
 
+import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,7 +13,7 @@ import dd_jax as dd
 from dd_jax.errors import DataError, DivergedError, OptionError, RunError
 from dd_jax.inner import Training, fit
 from dd_jax.runs import experts as module
-from dd_jax.runs.expert_files import describe_experts
+from dd_jax.storage.expert_files import describe_experts
 
 TRAINING = Training(epochs=2, batch_size=32, learning_rate=0.1, schedule="constant", optimiser="sgd", momentum=0.0)
 
@@ -189,6 +191,32 @@ def test_the_same_call_does_nothing_a_larger_one_adds_and_another_is_refused(fol
     assert (path / "expert-000002.safetensors").stat().st_mtime_ns == before
     with pytest.raises(RunError, match=r"seed: 0 there, 1 asked for"):
         make(path, seed=1)
+
+
+def test_a_start_that_failed_is_no_obstacle_to_another(make, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("dd_jax.runs.expert_plan.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+        with pytest.raises(RunError, match="left"):
+            make(tmp_path / "experts")
+    assert make(tmp_path / "experts", seed=2**32).fingerprint != make(tmp_path / "others", seed=0).fingerprint
+
+
+def test_what_is_no_seed_is_refused_before_a_folder_is_made(make, tmp_path):
+    with pytest.raises(OptionError, match="seed must be an integer from 0"):
+        make(tmp_path / "experts", seed=-1)
+    assert not (tmp_path / "experts").exists()
+
+
+def test_more_experts_are_made_where_the_data_are_now(folder, small, tmp_path):
+    path, (model, dataset) = tmp_path / "more", small
+    shutil.copytree(folder, path)
+    moved = dataclasses.replace(dataset, name="npz:elsewhere.npz")
+    options = {"training": TRAINING, "show_progress": False, "out": path}
+    assert dd.pretrain_experts(model, moved, num_experts=4, **options).accuracies.shape == (4, 3)
+    assert weights(folder).items() <= weights(path).items()
+    other = dataclasses.replace(dataset, fingerprint="0123456789abcdef")
+    with pytest.raises(RunError, match=r"dataset\.fingerprint"):
+        dd.pretrain_experts(model, other, num_experts=4, **options)
 
 
 def test_what_they_take_is_told_and_refused_where_there_is_no_room(make, tmp_path, monkeypatch, capsys):

@@ -12,12 +12,12 @@ import pytest
 import dd_jax as dd
 from dd_jax.data.images import decode_image
 from dd_jax.errors import DataError, OptionError, RunError
-from dd_jax.runs.artefact import load_artefact
 from dd_jax.runs.export import FORMATS
 from dd_jax.runs.export.contents import read_contents
 from dd_jax.runs.export.names import folder_names, safe_name, safe_names
 from dd_jax.runs.export.sheets import PAGE, cell, stretched
 from dd_jax.runs.export.words import quoted
+from dd_jax.storage.artefact import load_artefact
 
 HOSTILE = ["a/b", "..", ".", "", "été", "猫", "A/B", "con", "x" * 300, "a\\b", 'q"uo\nte: #', "a_b", "$x$", "\udc80"]
 

@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(run, tmp_path, monke
 
     target = {
         "a picture": (pictures, "png"),
-        "the manifest": (dd.runs.files, "atomic_write"),
+        "the manifest": (dd.storage.files, "atomic_write"),
         "the folder": (os, "rename"),
     }[place]
     monkeypatch.setattr(*target, full)

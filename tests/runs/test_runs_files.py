@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dd_jax.errors import OptionError, RunError
-from dd_jax.runs.files import atomic_write, disk_errors, plain, read_json, remove_temporary, write_bytes, write_json
+from dd_jax.storage.files import atomic_write, disk_errors, plain, read_json, remove_temporary, write_bytes, write_json
 
 
 def test_json_comes_back(tmp_path):

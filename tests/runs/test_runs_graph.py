@@ -41,13 +41,13 @@ def changed(distilled: DistilledData, **arrays: jnp.ndarray) -> DistilledData:
 
 def test_a_graph_is_saved_and_loaded_without_pixels(distilled, tmp_path):
     dd.save_distilled(tmp_path, distilled, {})
-    found = dd.runs.artefact.load_artefact(tmp_path)
+    found = dd.storage.artefact.load_artefact(tmp_path)
     assert "pixels" not in found.arrays
     for name, array in distilled.arrays.items():
         np.testing.assert_array_equal(found.distilled.arrays[name], array)
-    assert dd.runs.artefact.holds(tmp_path, distilled)
+    assert dd.storage.artefact.holds(tmp_path, distilled)
     other = changed(distilled, adjacency=jnp.zeros((15, 15)))
-    assert not dd.runs.artefact.holds(tmp_path, other)
+    assert not dd.storage.artefact.holds(tmp_path, other)
 
 
 @pytest.mark.parametrize(

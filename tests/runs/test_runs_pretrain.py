@@ -13,9 +13,10 @@ import dd_jax as dd
 from dd_jax.errors import DataError, DivergedError, OptionError, RunError
 from dd_jax.evaluation import evaluate_networks
 from dd_jax.inner import Training, fit, network_range
-from dd_jax.runs import load_pretrained, pretrain, save_pretrained
+from dd_jax.runs import pretrain
 from dd_jax.runs import pretrain as module_function
 from dd_jax.runs.pretrain import num_selection
+from dd_jax.storage import load_pretrained, save_pretrained
 from dd_jax.types import Protocol
 
 TRAINING = Training(epochs=4, batch_size=64, learning_rate=5e-3)
@@ -70,7 +71,7 @@ def test_the_file_tells_what_is_in_it(file, digits, digits_mlp):
 
 
 def test_opening_reads_no_weights(file, monkeypatch):
-    from dd_jax.runs import pretrained as module
+    from dd_jax.storage import pretrained as module
 
     read = []
     tensor = module._tensor

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dd_jax as dd
-from dd_jax.runs.artefact import load_artefact
+from dd_jax.storage.artefact import load_artefact
 
 Like = dd.models.Shapes
 SAVED = sorted((Path(__file__).parent / "data" / "schema_1").iterdir())

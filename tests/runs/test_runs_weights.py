@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dd_jax.errors import DataError
-from dd_jax.runs.weights import read_state_dict
+from dd_jax.storage.weights import read_state_dict
 
 DATA = Path(__file__).parent / "data"
 FILES = ("zip.pth", "legacy.pth", "checkpoint.pt", "weights.safetensors")

@@ -9,10 +9,10 @@ import pytest
 import dd_jax as dd
 from dd_jax.cli import main
 from dd_jax.errors import OptionError
+from dd_jax.presets import PRESETS
+from dd_jax.presets.trajectories import trajectory_cells, wearable_cells
 from dd_jax.runs import networks
 from dd_jax.runs.networks import PRETRAININGS
-from dd_jax.runs.presets import PRESETS
-from dd_jax.runs.trajectory_presets import trajectory_cells, wearable_cells
 
 MAKE = ["pretrain", "--snapshots", "--dataset", "digits", "--model", "mlp:hidden=(8,)", "--num-nets", "2", "--epochs",
         "2", "--batch-size", "64", "--optimiser", "sgd", "--momentum", "0", "--learning-rate", "0.1"]  # fmt: skip

@@ -20,7 +20,7 @@ from dd_jax.errors import DataError
 from dd_jax.methods import Method
 from dd_jax.parameterisation import Kind, Parameterisation
 from dd_jax.runs import loop
-from dd_jax.runs.artefact import load_artefact
+from dd_jax.storage.artefact import load_artefact
 from dd_jax.synthetic import PARAMETERISATIONS
 from dd_jax.types import DistilledData
 
@@ -106,7 +106,7 @@ def made(digits_mlp, digits):
 def test_a_run_goes_through_everything(digits, digits_mlp, tmp_path, monkeypatch, capsys):
     out, other = tmp_path / "run", tmp_path / "other"
     options = {"num_outer_steps": 60, "eval_every": 20, "num_eval_nets": 2, "show_progress": False}
-    look = loop._Loop.look
+    look = loop._Loop.validate
 
     def stops(self, show):
         look(self, show)
@@ -114,7 +114,7 @@ def test_a_run_goes_through_everything(digits, digits_mlp, tmp_path, monkeypatch
             raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Loop, "look", stops)
+        patch.setattr(loop._Loop, "validate", stops)
         with pytest.raises(SystemExit):
             dd.distill(windows_method(digits_mlp), digits, out=out, **options)
     run, whole = (dd.distill(windows_method(digits_mlp), digits, out=place, **options) for place in (out, other))

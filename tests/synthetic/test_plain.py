@@ -43,7 +43,7 @@ def test_it_is_saved_trained_on_and_measured(tmp_path, digits, digits_mlp):
     ("images", "labels", "options", "words"),
     [
         (IMAGES[0], LABELS, {}, r"images should be \(N, H, W, C\) or \(S, B, H, W, C\), found \(4, 4, 1\)"),
-        (IMAGES[:0], LABELS[:0], {}, "images should be"),
+        (IMAGES[:0], LABELS[:0], {}, "images are empty"),
         (np.uint8(IMAGES), LABELS, {}, "found uint8: of bytes take dd_jax.to_model"),
         (IMAGES, LABELS[:5], {}, r"labels should be integers \(1, 6\), or soft labels .* found int64 \(1, 5\)"),
         (IMAGES, LABELS * 0.5, {}, r"found float64 \(1, 6\)"),

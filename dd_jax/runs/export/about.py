@@ -9,6 +9,7 @@ from dd_jax.evaluation import in_percent, training_of
 from dd_jax.outcomes import ACCURACIES, ACCURACY, Card, Outcome, outcome_of, read_recorded
 from dd_jax.runs.export.contents import Contents
 from dd_jax.runs.export.words import code, count, in_words
+from dd_jax.runs.places import KINDS
 
 _ORIGINS = {
     "noise": "noise",
@@ -28,7 +29,7 @@ def source(contents: Contents) -> str:
     """The name of the real data, without the folders that it lay in."""
     name = known(contents, "dataset").get("name") or "a dataset"
     kind, _, path = name.partition(":")
-    return path.rstrip("/").rpartition("/")[2] or "a dataset" if kind in ("folder", "npz", "usps") and path else name
+    return path.rstrip("/").rpartition("/")[2] or "a dataset" if kind in KINDS and path else name
 
 
 def known(contents: Contents, what: str) -> dict[str, Any]:

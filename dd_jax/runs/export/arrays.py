@@ -16,12 +16,13 @@ from dd_jax.evaluation import training_of
 from dd_jax.inner import Training, draw_network, networks_of
 from dd_jax.models import MODELS, Shapes, make
 from dd_jax.outcomes import records
-from dd_jax.runs.artefact import sealed
 from dd_jax.runs.experiment import NETWORKS
 from dd_jax.runs.export.contents import Contents
 from dd_jax.runs.export.words import changes, in_words
-from dd_jax.runs.files import write_json
-from dd_jax.runs.pretrained import load_pretrained
+from dd_jax.seeds import key_of_seed
+from dd_jax.storage.artefact import sealed
+from dd_jax.storage.files import write_json
+from dd_jax.storage.pretrained import load_pretrained
 from dd_jax.types import Params
 
 _LAYOUT = {
@@ -96,7 +97,7 @@ def known_network(contents: Contents) -> Params | None:
         return None
     height, width, channels = contents.images.shape[2:]
     model = make(name, Shapes((height, width, channels), len(contents.class_names)), **settings)
-    return draw_network(model, jax.random.key(protocol.init_seed))
+    return draw_network(model, key_of_seed(protocol.init_seed))
 
 
 def _training(contents: Contents) -> dict[str, np.ndarray]:

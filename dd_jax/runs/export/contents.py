@@ -10,8 +10,8 @@ import numpy as np
 
 from dd_jax.data.transforms import WHITE, to_pixels
 from dd_jax.errors import DataError
-from dd_jax.runs.artefact import described, load_artefact
-from dd_jax.runs.files import read_json
+from dd_jax.storage.artefact import described, load_artefact
+from dd_jax.storage.files import read_json
 from dd_jax.synthetic import as_plain
 from dd_jax.types import DistilledData
 

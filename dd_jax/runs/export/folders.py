@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dd_jax.errors import RunError
-from dd_jax.runs.files import disk_errors, read_json, sync_directory, write_json
+from dd_jax.storage.files import disk_errors, read_json, sync_directory, write_json
 
 MANIFEST = "export.json"
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dd_jax.errors import OptionError
-from dd_jax.runs.files import disk_errors, write_bytes
+from dd_jax.storage.files import disk_errors, write_bytes
 
 NAME = "report.html"
 
@@ -34,5 +34,5 @@ def write_report(paths: str | Path | Sequence[str | Path], out: str | Path | Non
         out = Path(paths[0]).expanduser() / NAME if len(paths) == 1 else Path(NAME)
     out = Path(out).expanduser()
     with disk_errors("write the report", out):
-        write_bytes(out, text.encode())
+        write_bytes(out, text.encode(errors="backslashreplace"))
     return out

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from dd_jax.methods import METHODS
 from dd_jax.outcomes.spread import NO_BREAK, percent
-from dd_jax.runs.files import disk_errors, write_bytes
 from dd_jax.runs.report import words
 from dd_jax.runs.report.amounts import lasting
 from dd_jax.runs.report.markup import element, join, table
@@ -15,6 +14,7 @@ from dd_jax.runs.report.page import document
 from dd_jax.runs.report.published import published
 from dd_jax.runs.report.read import read_run
 from dd_jax.runs.report.record import RunRecord
+from dd_jax.storage.files import disk_errors, write_bytes
 
 _ABSENT = "–"
 _HEAD = (
@@ -57,7 +57,7 @@ def write_benchmark_table(paths: Sequence[str | Path], folder: str | Path) -> tu
     written = folder / "table.md", folder / "table.html"
     with disk_errors("write the table", folder):
         for path, text in zip(written, (_markdown(rows), _page(rows)), strict=True):
-            write_bytes(path, text.encode())
+            write_bytes(path, text.encode(errors="backslashreplace"))
     return written
 
 

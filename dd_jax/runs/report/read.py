@@ -11,10 +11,10 @@ from dd_jax.figures.encode import png_size
 from dd_jax.outcomes import ACCURACIES, read_recorded
 from dd_jax.outcomes.spread import Spread, spread_of
 from dd_jax.renamed import with_new_names
-from dd_jax.runs.artefact import load_distilled, load_provenance
 from dd_jax.runs.directory import read_metrics
-from dd_jax.runs.files import read_json
 from dd_jax.runs.report.record import Measured, RunRecord
+from dd_jax.storage.artefact import load_distilled, load_provenance
+from dd_jax.storage.files import read_json
 
 _NUMBERS = ("loss", "validation", "validation_std", "seconds", "memory")  # of the metrics, where they are there
 _COUNTS = ("num_batches", "num_epochs", "images_per_class")  # of the method, where they are there

@@ -20,12 +20,12 @@ from dd_jax.methods import (
     method_named,
     name_of,
 )
-from dd_jax.runs.attack_presets import attack_presets
+from dd_jax.presets.attacks import attack_presets
+from dd_jax.presets.kernels import KERNEL_PRESETS
+from dd_jax.presets.matching import MATCHING_PRESETS
+from dd_jax.presets.trajectories import TRAJECTORY_PRESETS
 from dd_jax.runs.experiment import Experiment
-from dd_jax.runs.kernel_presets import KERNEL_PRESETS
-from dd_jax.runs.matching_presets import MATCHING_PRESETS
 from dd_jax.runs.networks import smoke_networks
-from dd_jax.runs.trajectory_presets import TRAJECTORY_PRESETS
 
 _FIXED: dict[str, Any] = {"num_batches": 1, "num_epochs": 3, "init": "fixed", "num_inits": 1}
 _RANDOM: dict[str, Any] = {"num_batches": 10, "num_epochs": 3, "init": "random"}

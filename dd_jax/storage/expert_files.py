@@ -18,8 +18,8 @@ import numpy as np
 from dd_jax import models
 from dd_jax.errors import DataError, DDJaxError, OptionError, RunError
 from dd_jax.models import Shapes
-from dd_jax.runs.files import atomic_write, disk_errors, hash_json, plain, read_json, write_json
-from dd_jax.runs.pretrained import named
+from dd_jax.storage.files import atomic_write, disk_errors, hash_json, plain, read_json, write_json
+from dd_jax.storage.pretrained import named
 from dd_jax.types import Experts, Networks, Params
 
 INDEX = "index.json"

@@ -16,7 +16,7 @@ import numpy as np
 from dd_jax import models
 from dd_jax.errors import DataError, DDJaxError
 from dd_jax.models import Model, Shapes
-from dd_jax.runs.files import disk_errors, parse_json, plain, write_bytes
+from dd_jax.storage.files import disk_errors, parse_json, plain, write_bytes
 from dd_jax.types import Networks, Params, Pretrained
 
 PARTS = ("train", "held_out")
@@ -231,7 +231,7 @@ def _check_tensors(
 
 
 def _from_torchvision(path: Path, model: Model | None) -> Pretrained:
-    from dd_jax.runs.weights import read_state_dict
+    from dd_jax.storage.weights import read_state_dict
 
     state = read_state_dict(path)
     if model is None:

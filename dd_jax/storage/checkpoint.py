@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dd_jax.errors import RunError
-from dd_jax.runs.files import disk_errors, hash_json, read_json, sync_directory, write_json
+from dd_jax.storage.files import disk_errors, hash_json, read_json, sync_directory, write_json
 
 FORMAT = 1  # of the layout in a checkpoint's directory
 

@@ -2,7 +2,7 @@
 
 Three formats, told apart by their content: safetensors; the zip archive of torch.save since 1.6; and the pickles and
 raw storages in a row of torch.save before it, which the older files of torchvision have. Both of torch.save's hold a
-pickle, which `dd_jax.runs.unpickling` reads; what it describes is checked before a number is read.
+pickle, which `dd_jax.storage.unpickling` reads; what it describes is checked before a number is read.
 """
 
 import functools
@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 
 from dd_jax.errors import DataError
-from dd_jax.runs.unpickling import (
+from dd_jax.storage.unpickling import (
     BFLOAT16,
     STORAGES,
     DamagedError,

@@ -28,7 +28,7 @@ from dd_jax.inner import INITS
 from dd_jax.outcomes import problem_of
 from dd_jax.parameterisation import PLAIN, Parameterisation
 from dd_jax.renamed import with_new_names
-from dd_jax.runs.files import disk_errors, hash_json, plain, read_json, remove_temporary, write_bytes, write_json
+from dd_jax.storage.files import disk_errors, hash_json, plain, read_json, remove_temporary, write_bytes, write_json
 from dd_jax.synthetic import ORDERS, PARAMETERISATIONS
 from dd_jax.types import DistilledData, Protocol, Transform, each_alone
 

@@ -1,0 +1,131 @@
+"""Data that moved: runs on them go on and are judged again, as long as they are the same data."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import dd_jax as dd
+from dd_jax.cli import main
+from dd_jax.errors import DataError, RunError
+from dd_jax.runs.load_run import load_run
+from dd_jax.runs.loop import _Loop
+from dd_jax.runs.places import followed, is_missing, whole, whole_file
+
+OPTIONS = ["--num-outer-steps", "4", "--eval-every", "2", "--num-nets", "2", "--num-eval-nets", "1", "--no-baselines",
+           "--batch-size", "16", "--model", "mlp:hidden=(8,)"]  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with mine.npz, from which commands are called."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 6, 6), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images, labels=np.arange(60) % 2)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def distil(dataset, *more):
+    return main(["distill", "--dataset", dataset, *OPTIONS, "--out", "run", *more])
+
+
+def recorded(place):
+    return json.loads((place / "run" / "config.json").read_text())["config"]
+
+
+def test_an_unfinished_run_goes_on_where_its_data_are_now(place, monkeypatch, capsys):
+    real = _Loop.validate
+
+    def stop(loop, show):
+        real(loop, show)
+        if loop.step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Loop, "validate", stop)
+    assert distil("npz:mine.npz") == 130
+    monkeypatch.setattr(_Loop, "validate", real)
+    (place / "data").mkdir()
+    shutil.move("mine.npz", "data/mine.npz")
+    assert distil("npz:data/mine.npz") == 0
+    told = capsys.readouterr().err
+    assert "The dataset was npz:mine.npz and is now npz:data/mine.npz, with the same fingerprint." in told
+    assert "at step 2 of 4" in told
+    assert recorded(place)["source"]["dataset"] == f"npz:{place}/data/mine.npz"
+    assert recorded(place)["dataset"]["name"] == "npz:data/mine.npz"
+
+
+def test_a_run_is_judged_from_anywhere_and_where_its_data_are_now(place, monkeypatch, capsys):
+    assert distil("npz:mine.npz") == 0
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    assert main(["evaluate", "../run", "--num-nets", "2"]) == 0
+    assert "accuracy on npz:mine.npz" in capsys.readouterr().out
+    shutil.move(place / "mine.npz", place / "elsewhere" / "other.npz")
+    assert main(["evaluate", "../run", "--num-nets", "2"]) == 2
+    said = capsys.readouterr().err
+    assert f"was distilled from npz:{place}/mine.npz, and nothing is there" in said
+    assert "Say with --dataset where the same data are now" in said
+    assert main(["evaluate", "../run", "--num-nets", "2", "--dataset", "npz:other.npz"]) == 0
+    with np.load("other.npz") as arrays:
+        np.savez("changed.npz", images=255 - arrays["images"], labels=arrays["labels"])
+    with pytest.raises(DataError, match="no longer the one that"):
+        load_run(place / "run", "npz:changed.npz")
+
+
+def test_other_data_under_another_path_are_another_configuration(place, capsys):
+    assert distil("npz:mine.npz") == 0
+    with np.load("mine.npz") as arrays:
+        np.savez("changed.npz", images=255 - arrays["images"], labels=arrays["labels"])
+    before = recorded(place)
+    assert distil("npz:changed.npz") == 2
+    said = capsys.readouterr().err
+    assert "dataset.fingerprint" in said
+    assert "source.dataset" in said
+    assert recorded(place) == before
+
+
+def test_more_networks_are_trained_where_the_data_are_now(place):
+    def pretrain(dataset, count):
+        data = dd.load_dataset(dataset)
+        model = dd.models.mlp(data, hidden=(8,))
+        return dd.pretrain(model, data, num_nets=count, num_held_out=1, out="nets.safetensors", show_progress=False)
+
+    first = pretrain("npz:mine.npz", 1)
+    shutil.move("mine.npz", "other.npz")
+    assert len(pretrain("npz:other.npz", 2).accuracies["train"]) == 2
+    with np.load("other.npz") as arrays:
+        np.savez("changed.npz", images=255 - arrays["images"], labels=arrays["labels"])
+    with pytest.raises(RunError, match=r"holds other networks:\n.*dataset"):
+        pretrain("npz:changed.npz", 2)
+    assert len(first.accuracies["train"]) == 1
+
+
+def test_more_devices_than_there_are_leave_no_run(place, capsys):
+    assert distil("npz:mine.npz", "--devices", "99") == 2
+    assert "99" in capsys.readouterr().err
+    assert not (place / "run").exists()
+    assert distil("npz:mine.npz") == 0
+
+
+def test_networks_are_followed_by_their_fingerprint():
+    there = {"method": {"pretrained": "abc"}, "source": {"dataset": "digits", "pretrained": "nets.safetensors"}}
+    moved = {"method": {"pretrained": "abc"}, "source": {"dataset": "digits", "pretrained": "/a/nets.safetensors"}}
+    other = {"method": {"pretrained": "abd"}, "source": {"dataset": "digits", "pretrained": "/a/nets.safetensors"}}
+    assert followed(there, moved) == (moved, ())
+    assert followed(there, other) == (there, ())
+
+
+def test_names_with_paths_are_kept_whole(place):
+    assert whole("npz:mine.npz") == f"npz:{place}/mine.npz"
+    assert whole("graph:a.npz/inductive") == f"graph:{place}/a.npz/inductive"
+    assert [whole(name) for name in ("mnist:3.0.1", "digits", "usps")] == ["mnist:3.0.1", "digits", "usps"]
+    assert whole_file("mine.npz") == f"{place}/mine.npz"
+    assert (whole_file("mnist-lenet"), whole_file(None)) == ("mnist-lenet", None)
+
+
+def test_what_is_missing(place):
+    names = ("npz:mine.npz", "graph:mine.npz/inductive", f"planetoid:{place}/cora", "digits", "mnist:3.0.1")
+    assert [is_missing(name) for name in names] == [False] * 5
+    missing = ("npz:no.npz", "graph:no.npz/inductive", "folder:no", f"planetoid:{place}/no/cora")
+    assert [is_missing(name) for name in missing] == [True] * 4
