@@ -129,18 +129,27 @@ def _train_group(make, model, target, mesh, course, group, given, along):
     tabled = num_classes <= CONFUSION_CLASSES
     count = functools.partial(_count, model.apply, num_classes, target, tabled, mesh, images=images, labels=labels)
     if course is None:
-        return [], count(_made(make, mesh, group[0]))
-    state, keys = _begin(make, model.apply, course.plan, mesh, arrays, group)
+        return [], _in_turn(count(_in_turn(_made(make, mesh, group[0]), mesh)), mesh)
+    state, keys = _in_turn(_begin(make, model.apply, course.plan, mesh, arrays, group), mesh)
     found, seen = None, []
     if along:
-        found = count(network_of(state))
+        found = _in_turn(count(network_of(state)), mesh)
         seen.append(found[0])
     for part in course.parts if along else course.whole:
-        state = _go_on(model.apply, course.plan, mesh, arrays, state, keys, replicate(part, mesh))
+        state = _in_turn(_go_on(model.apply, course.plan, mesh, arrays, state, keys, replicate(part, mesh)), mesh)
         if along:
-            found = count(network_of(state))
+            found = _in_turn(count(network_of(state)), mesh)
             seen.append(found[0])
-    return seen, count(network_of(state)) if found is None else found
+    return seen, _in_turn(count(network_of(state)), mesh) if found is None else found
+
+
+def _in_turn(tree: Any, mesh: Mesh | None) -> Any:
+    """What a program gives, after waiting for it where several devices are CPU cores.
+
+    These share a few threads, and a program holds one on each device until all have come to where they exchange
+    results: two programs at the same time could each hold the thread that the other waits for, for good.
+    """
+    return jax.block_until_ready(tree) if mesh is not None and jax.default_backend() == "cpu" else tree
 
 
 def _group_size(count: int, mesh: Mesh | None) -> int:

@@ -72,3 +72,28 @@ def test_cores_can_be_made_devices_only_before_anything_is_computed(found, monke
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "3")
     assert runtime.use_cores() is False  # the user's own choice stands
     assert runtime.num_cores() >= 1
+
+
+TEN_NETWORKS = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])  # before JAX counts its threads
+import dd_jax as dd
+dd.use_cores(2)
+digits = dd.load_dataset("digits")
+model = dd.models.mlp(digits, hidden=(64,))
+ten = dd.distilled_from_arrays(digits.train.images[:10], digits.train.labels[:10], transform=digits.transform)
+training = dd.Training(epochs=300, optimiser="sgd", learning_rate=0.1)
+print(dd.evaluate(ten, model, digits, num_nets=10, protocol=training).n)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads can't be kept to two cores here")
+def test_groups_of_networks_do_not_wait_for_each_other_on_as_many_threads_as_devices():
+    """Five groups on two cores: two of them at the same time would each hold the thread that the other needs."""
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", TEN_NETWORKS], env=environment, capture_output=True, text=True,
+                          timeout=120)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "10"
