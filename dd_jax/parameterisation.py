@@ -32,8 +32,11 @@ OfExamplesFn: TypeAlias = Callable[[Any, np.ndarray], "tuple[Learnt, Parameteris
 class Pictures(NamedTuple):
     """How a set is shown that is no sheet of images: functions of the set.
 
-    figure: a figure of matplotlib, of all of it. small: pixels (H, W, 3) in [0, 1]. words, small_words: what either
-    shows, for who can't see it. note: what is to be known of the figure.
+    Attributes:
+        figure: a figure of matplotlib, of all of it.
+        small: pixels (H, W, 3) in [0, 1].
+        words, small_words: what either shows, for who can't see it.
+        note: what is to be known of the figure.
     """
 
     figure: Callable[["DistilledData"], Any]
@@ -47,16 +50,20 @@ class Pictures(NamedTuple):
 class Kind:
     """A kind of parameterisation: its name, and functions at the top of a file.
 
-    decode: the whole set as images. draw: the same with what is random in it, once for an inner step and once for an
-        epoch of a training from scratch; None where nothing is.
-    check: of arrays that were read from a disk. unit: what a set holds several of, in a word.
-    has_steps: whether networks may be trained by learnt steps, and not from scratch alone.
-    compare_all: whether networks that are trained on all the real examples are among the baselines.
-    layout: what its arrays are, as (name, words), for who has nothing but these.
-    pictures: None where the images are shown as such. shown: the set whose images stand for this one's there, where its
-        own are only parts of what was learnt; None for itself.
-    of_examples: how given examples become a set, real ones to compare with, or its own in a form that needs nothing to
-        be read; None for plain images.
+    Attributes:
+        decode: the whole set as images.
+        draw: the same with what is random in it, once for an inner step and once for an epoch of a training from
+            scratch; None where nothing is.
+        check: of arrays that were read from a disk.
+        unit: what a set holds several of, in a word.
+        has_steps: whether networks may be trained by learnt steps, and not from scratch alone.
+        compare_all: whether networks that are trained on all the real examples are among the baselines.
+        layout: what its arrays are, as (name, words), for who has nothing but these.
+        pictures: None where the images are shown as such.
+        shown: the set whose images stand for this one's there, where its own are only parts of what was learnt; None
+            for itself.
+        of_examples: how given examples become a set, real ones to compare with, or its own in a form that needs nothing
+            to be read; None for plain images.
     """
 
     name: str

@@ -18,7 +18,8 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 def renamed(**names: str) -> Callable[[Target], Target]:
     """A decorator of a function, dataclass or NamedTuple: arguments by an old name raise OptionError with the new name.
 
-    names: the new name by the old one, e.g. @renamed(data="dataset"). Signature and documentation stay as they are.
+    Args:
+        names: the new name by the old one, e.g. @renamed(data="dataset"). Signature and documentation stay as they are.
     """
 
     def decorate(target: Target) -> Target:
@@ -56,7 +57,8 @@ def renamed_in(module: str, **names: str) -> Callable[[str], Any]:
 def refuse_old_option(name: str, known: Iterable[str], prefix: str = "") -> None:
     """OptionError if a method's option `name` is an old name of one of the `known` options.
 
-    prefix: what comes before a name where it is typed, such as "--", and dashes between its words then.
+    Args:
+        prefix: what comes before a name where it is typed, such as "--", and dashes between its words then.
     """
     known = set(known)
     for names in METHOD_OPTIONS.values():

@@ -26,8 +26,9 @@ Labels: TypeAlias = Int[Array, "*batch"] | Float[Array, "*batch classes"]
 class Batch(NamedTuple):
     """Images with their labels, in model space; leading axes are free but shared.
 
-    images: (..., H, W, C) floating point; of a graph `Nodes`, which stand for an array of them.
-    labels: (...) integer classes, or (..., K) soft labels: shares that sum to one, or what a regression is to find.
+    Attributes:
+        images: (..., H, W, C) floating point; of a graph `Nodes`, which stand for an array of them.
+        labels: (...) integer classes, or (..., K) soft labels: shares that sum to one, or what a regression is to find.
     """
 
     images: Float[Array, "*batch height width channels"]
@@ -51,8 +52,12 @@ class Nodes:
 
     A network on graphs answers for the nodes in `rows`, and sees the others around them. To everything else they are an
     array (..., 1, 1, F), an image of one pixel for each: it has a shape, takes indices, and becomes NumPy's array.
-    features: (N, F) of all nodes. adjacency: (N, N) or `Edges`, weights of the edges without self loops.
-    rows: (...) which nodes. key, dropout: what share of a network's activations to leave out at random, in training.
+
+    Attributes:
+        features: (N, F) of all nodes.
+        adjacency: (N, N) or `Edges`, weights of the edges without self loops.
+        rows: (...) which nodes.
+        key, dropout: what share of a network's activations to leave out at random, in training.
     """
 
     features: Float[Array, "nodes features"]
@@ -116,8 +121,9 @@ def each_alone(examples: Any) -> Float[Array, "*batch height width channels"]:
 class Transform:
     """The invertible map from pixels in [0, 1] to model space, as data.
 
-    kind: its name, a key of `dd_jax.data.transforms`.
-    arrays: what it needs, e.g. `mean` and `std`, each (C,), for "standardise".
+    Attributes:
+        kind: its name, a key of `dd_jax.data.transforms`.
+        arrays: what it needs, e.g. `mean` and `std`, each (C,), for "standardise".
     """
 
     kind: str = dataclasses.field(metadata={"static": True})
@@ -127,10 +133,11 @@ class Transform:
 class Feed(NamedTuple):
     """Arrays that don't fit into memory all at once, as windows that last some outer steps each.
 
-    window: outer steps of a window; window w is for the steps w * window to (w + 1) * window - 1.
-    read: (seed of the run, w) -> a pytree of arrays on the host, always equal for equal arguments, and of equal shapes
-        for all w. It is called in a thread of its own, while the steps before the window run.
-    join: (a whole without a window, a window) -> the whole with this window in it.
+    Attributes:
+        window: outer steps of a window; window w is for the steps w * window to (w + 1) * window - 1.
+        read: (seed of the run, w) -> a pytree of arrays on the host, always equal for equal arguments, and of equal
+            shapes for all w. It is called in a thread of its own, while the steps before the window run.
+        join: (a whole without a window, a window) -> the whole with this window in it.
     """
 
     window: int
@@ -142,14 +149,15 @@ class Feed(NamedTuple):
 class Dataset:
     """A real classification dataset in model space, split three ways.
 
-    train, validation, test: images (N, H, W, C) float32 and labels (N,) int32. Validation is carved
-        from the published training split and is what model selection looks at.
-    class_names: one name per class; their count is the number of classes.
-    transform: turned pixels in [0, 1] into these images, and can turn them back.
-    fingerprint: a hash of the arrays, the transform and the class names; tells one dataset from another.
-    stream: of a training split that is too large for memory, other parts like `train`, which is the first of them; None
-        where `train` is all there is.
-    num_train: training images in all; None for as many as `train` has.
+    Attributes:
+        train, validation, test: images (N, H, W, C) float32 and labels (N,) int32. Validation is carved from the
+            published training split and is what model selection looks at.
+        class_names: one name per class; their count is the number of classes.
+        transform: turned pixels in [0, 1] into these images, and can turn them back.
+        fingerprint: a hash of the arrays, the transform and the class names; tells one dataset from another.
+        stream: of a training split that is too large for memory, other parts like `train`, which is the first of them;
+            None where `train` is all there is.
+        num_train: training images in all; None for as many as `train` has.
     """
 
     name: str
@@ -182,14 +190,15 @@ class Dataset:
 class Pretrained:
     """Networks that were trained beforehand: where inner training may start, in place of random weights.
 
-    name: what they were trained on and are, e.g. "mnist-lenet".
-    model, settings: the architecture, as for `dd_jax.models.make`; image_shape (H, W, C) and num_classes it is for.
-    accuracies: on the test split of what they were trained on; keys "train" (N,) and "held_out" (M,).
-    read: (part, first, last) -> params of those networks, with a leading axis, read from the disk when asked for.
-        "train" is what sets are distilled with, "held_out" what they are judged on.
-    num_selection: how many of "train", the last ones, are kept apart to choose by; with 0 choices are made by all.
-    training: how they were trained, as plain values; empty if that isn't known.
-    fingerprint: a hash of the weights of "train".
+    Attributes:
+        name: what they were trained on and are, e.g. "mnist-lenet".
+        model, settings: the architecture, as for `dd_jax.models.make`; image_shape (H, W, C) and num_classes it is for.
+        accuracies: on the test split of what they were trained on; keys "train" (N,) and "held_out" (M,).
+        read: (part, first, last) -> params of those networks, with a leading axis, read from the disk when asked for.
+            "train" is what sets are distilled with, "held_out" what they are judged on.
+        num_selection: how many of "train", the last ones, are kept apart to choose by; with 0 choices are made by all.
+        training: how they were trained, as plain values; empty if that isn't known.
+        fingerprint: a hash of the weights of "train".
     """
 
     name: str
@@ -208,15 +217,17 @@ class Pretrained:
 class Experts:
     """Networks as they were all along their training on real data: what trajectory matching learns from.
 
-    name: what they were trained on and are, e.g. "mnist-mlp".
-    model, settings: the architecture, as for `dd_jax.models.make`; image_shape (H, W, C) and num_classes it is for.
-    dataset: fingerprint of the dataset that they were trained on.
-    accuracies: (N, S), of each of N networks at each of its S snapshots, on `split` of that dataset.
-    epochs: (S,) passes through the real images before each snapshot; the first is 0, the untrained network.
-    read: (network, numbers of its snapshots) -> params with a leading axis over these, float32. Nothing else is read
-        from the disk.
-    num_bytes: of all of them on the disk. training: how they were trained, as plain values.
-    fingerprint: a hash of the weights.
+    Attributes:
+        name: what they were trained on and are, e.g. "mnist-mlp".
+        model, settings: the architecture, as for `dd_jax.models.make`; image_shape (H, W, C) and num_classes it is for.
+        dataset: fingerprint of the dataset that they were trained on.
+        accuracies: (N, S), of each of N networks at each of its S snapshots, on `split` of that dataset.
+        epochs: (S,) passes through the real images before each snapshot; the first is 0, the untrained network.
+        read: (network, numbers of its snapshots) -> params with a leading axis over these, float32. Nothing else is
+            read from the disk.
+        num_bytes: of all of them on the disk.
+        training: how they were trained, as plain values.
+        fingerprint: a hash of the weights.
     """
 
     name: str
@@ -238,13 +249,14 @@ class Experts:
 class Protocol:
     """How a distilled set is used to train a network.
 
-    name: "as-distilled": the learnt images with the learnt step sizes; or the name of a training from scratch in
-        `dd_jax.PROTOCOLS` that the set is for.
-    init: "random" (every network is another one) or "fixed" (always the same one).
-    init_seed: which one a fixed init is: drawn from this seed, or this number among pretrained networks.
-    pretrained: fingerprint of the pretrained networks that the set is for; empty where networks start from scratch.
-    attack: (K, T) of a set that makes networks take class K for class T; None of one that is to be learnt from.
-    order: "fixed" (the learnt batches one after another) or "random" (batches drawn from all the images at random).
+    Attributes:
+        name: "as-distilled": the learnt images with the learnt step sizes; or the name of a training from scratch in
+            `dd_jax.PROTOCOLS` that the set is for.
+        init: "random" (every network is another one) or "fixed" (always the same one).
+        init_seed: which one a fixed init is: drawn from this seed, or this number among pretrained networks.
+        pretrained: fingerprint of the pretrained networks that the set is for; empty where networks start from scratch.
+        attack: (K, T) of a set that makes networks take class K for class T; None of one that is to be learnt from.
+        order: "fixed" (the learnt batches one after another) or "random" (batches drawn from all the images at random).
     """
 
     name: str = AS_DISTILLED
@@ -265,12 +277,14 @@ class Protocol:
 class DistilledData:
     """A distilled set, whole: what evaluation, export and users need. S batches of B images each.
 
-    learnt: what images are made of, by name, float32; of plain images {"images": (S, B, H, W, C)} in model space.
-    labels: (S, B) int32 classes or (S, B, K) soft labels.
-    step_sizes: (T,) positive inner step sizes, T = S * epochs; step t uses batch t mod S.
-    transform: model space <-> pixels; None while the set is inside jitted code.
-    parameterisation: how images are made of what was learnt.
     `dd_jax.distilled_from_arrays` makes a set of plain images.
+
+    Attributes:
+        learnt: what images are made of, by name, float32; of plain images {"images": (S, B, H, W, C)} in model space.
+        labels: (S, B) int32 classes or (S, B, K) soft labels.
+        step_sizes: (T,) positive inner step sizes, T = S * epochs; step t uses batch t mod S.
+        transform: model space <-> pixels; None while the set is inside jitted code.
+        parameterisation: how images are made of what was learnt.
     """
 
     learnt: Learnt

@@ -100,8 +100,9 @@ def _is_hashable(value: Any) -> bool:
 def without_numbers(options: Options, numbers: Mapping[str, Any]) -> tuple[Options, dict[str, jax.Array]]:
     """A frozen dataclass with the defaults of some of its numeric fields, and what these had, as arrays by name.
 
-    numbers: the fields, each with the value that switches something off, and so stays where it is; None for a field
-        without such a value. A field that is None stays None.
+    Args:
+        numbers: the fields, each with the value that switches something off, and so stays where it is; None for a field
+            without such a value. A field that is None stays None.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(options)}
     found: dict[str, jax.Array] = {}

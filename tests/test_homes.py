@@ -223,3 +223,33 @@ def test_a_block_that_stands_twice_is_found():
     assert [names for names, _ in found] == [["a.py", "b.py"]]
     other = files | {"b.py": files["b.py"].replace("f(3)", "f(4)")}
     assert not repeated({path: lines_that_say_something(source) for path, source in other.items()}, BLOCK)
+
+
+_ENTRY = re.compile(r"^(?P<names>[a-z]\w*(?:, [a-z]\w*)*): \S")  # at the left margin, where no section is
+
+
+def names_in(node: ast.FunctionDef | ast.ClassDef) -> set[str]:
+    """Arguments of a function, fields of a class."""
+    if isinstance(node, ast.FunctionDef):
+        return {argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+    fields = [part for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)]
+    return {part.target.id for part in fields}  # type: ignore[union-attr]
+
+
+def outside_of_sections(source: str) -> list[str]:
+    """What docstrings say of arguments and fields outside of the sections Args and Attributes, as "where: line"."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            for line in (ast.get_docstring(node) or "").splitlines():
+                entry = _ENTRY.match(line)
+                if entry and set(entry["names"].split(", ")) <= names_in(node):
+                    found.append(f"{node.name}: {line}")
+    return found
+
+
+def test_docstrings_have_the_sections_of_the_google_style():
+    found = [f"{path}: {line}" for path, source in library().items() for line in outside_of_sections(source)]
+    assert not found
+    assert outside_of_sections('def f(a, b):\n    """It.\n\n    a: one.\n    """') == ["f: a: one."]
+    assert not outside_of_sections('def f(a):\n    """It.\n\n    Args:\n        a: one.\n    """')

@@ -27,7 +27,8 @@ FINGERPRINT_DIGITS = 16  # hexadecimal; 64 bits tell any collection of datasets 
 class RawData(NamedTuple):
     """What a source read: pairs of images (N, H, W, C) and labels (N,), before splitting and transforming.
 
-    notes: what was left out, converted or guessed, one sentence each.
+    Attributes:
+        notes: what was left out, converted or guessed, one sentence each.
     """
 
     train: Pair

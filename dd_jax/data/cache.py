@@ -57,7 +57,8 @@ def cached(path: Path, build: Callable[[], RawData]) -> RawData:
 def mapped(folder: Path, build: Callable[[Room], RawData]) -> RawData:
     """What `folder` holds, its training images memory-mapped; when there is nothing, what `build` makes is kept there.
 
-    build: makes its training images in the room that it is given, which is on disk; the other parts in memory.
+    Args:
+        build: makes its training images in the room that it is given, which is on disk; the other parts in memory.
 
     Raises:
         DataError: the disk has no room for the images.

@@ -47,7 +47,8 @@ def other_bytes(tiles: Sequence[Any]) -> list[Any] | None:
 def planes_of(high: Any, low: Any, grey: bool) -> list[Any]:
     """Pillow images of mode "F" in [0, 1], one for each of three colours, or one grey one.
 
-    high, low: the colour image as the upper and the lower 8 bits of its values.
+    Args:
+        high, low: the colour image as the upper and the lower 8 bits of its values.
     """
     from PIL import Image
 

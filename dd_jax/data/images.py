@@ -159,7 +159,8 @@ def _converted(image: Any, where: str, channels: int | None, said: list[str]) ->
 def _opened(source: Path | bytes, where: str, low: bool = False) -> tuple[Any, list[str]]:
     """The pillow image, read to its end, and remarks; files are turned upright, published records stay as they are.
 
-    low: the lower bytes of colour in 16 bits, and None where pillow can't read them.
+    Args:
+        low: the lower bytes of colour in 16 bits, and None where pillow can't read them.
     """
     from PIL import Image, ImageOps
 

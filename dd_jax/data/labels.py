@@ -63,7 +63,8 @@ def one_column(array: np.ndarray, count: int, what: str, each: str = "image") ->
 def as_class_names(class_names: ClassNames | None, train_labels: np.ndarray) -> tuple[str, ...]:
     """One name per class; without names, the numbers.
 
-    class_names: text or UTF-8 bytes, in the order of the classes; or a mapping from classes to names, or back.
+    Args:
+        class_names: text or UTF-8 bytes, in the order of the classes; or a mapping from classes to names, or back.
 
     Raises:
         DataError: fewer than two classes, names that are not as many as the classes or not distinct, or

@@ -67,7 +67,8 @@ def stack_images(
 
     Grey ones among colour ones get three equal channels; bytes among floats are divided by 255.
 
-    room: makes the array for a shape (N, H, W, C).
+    Args:
+        room: makes the array for a shape (N, H, W, C).
 
     Raises:
         DataError: an image has another size than the first, or all of them don't fit into the room.

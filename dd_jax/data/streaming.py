@@ -21,7 +21,8 @@ _AHEAD = 8  # batches of images
 def part_counts(labels: np.ndarray, num_classes: int, resident_images: int) -> np.ndarray:
     """How many images of each class (K,) a part has: about `resident_images`, in proportion, and of every class one.
 
-    Raises OptionError if so few can't have one of each class.
+    Raises:
+        OptionError: if so few can't have one of each class.
     """
     if resident_images < num_classes:
         raise OptionError(
@@ -37,7 +38,9 @@ def read_part(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of part `number` of a split: counts[c] of each class c, class by class, as they are on disk.
 
-    images: (N, H, W, C); labels: (N,). Equal arguments give the same part.
+    Args:
+        images: (N, H, W, C).
+        labels: (N,). Equal arguments give the same part.
     """
     import grain
 

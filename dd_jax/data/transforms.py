@@ -30,8 +30,9 @@ FIT_CHUNK = 1024  # images measured at a time at most
 class Kind(NamedTuple):
     """One kind of transform.
 
-    fit: pixels (N, H, W, C) in [0, 1] or uint8 -> the arrays of the transform; on the host, in float64.
-    forward, inverse: (arrays, images (..., H, W, C)) -> images of the same shape and dtype; traceable.
+    Attributes:
+        fit: pixels (N, H, W, C) in [0, 1] or uint8 -> the arrays of the transform; on the host, in float64.
+        forward, inverse: (arrays, images (..., H, W, C)) -> images of the same shape and dtype; traceable.
     """
 
     fit: Callable[[np.ndarray | Rows], dict[str, jax.Array]]
@@ -86,7 +87,8 @@ def to_pixels(transform: Transform, images: Images) -> jax.Array:
 def chosen(transform: str | Transform, whitened: bool) -> str | Transform:
     """The transform that two options say; OptionError if they say different ones.
 
-    whitened: zca=True, which is transform="zca".
+    Args:
+        whitened: zca=True, which is transform="zca".
     """
     if not whitened or transform in ("zca", "zca-kip"):
         return transform

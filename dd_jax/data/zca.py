@@ -29,9 +29,12 @@ _SCALES = 1e-6, 1e6  # that a transform may have; what is fitted to images in [0
 class Recipe(NamedTuple):
     """How the whitening is regularised.
 
-    standardised: whether channels are standardised first. centred: whether each value's mean is taken away.
-    unbiased: covariance by N - 1, and not N. eps: added to the covariance's eigenvalues; relative: as a share of their
-    mean.
+    Attributes:
+        standardised: whether channels are standardised first.
+        centred: whether each value's mean is taken away.
+        unbiased: covariance by N - 1, and not N.
+        eps: added to the covariance's eigenvalues.
+        relative: as a share of their mean.
     """
 
     standardised: bool
@@ -54,7 +57,9 @@ def fit(pixels: np.ndarray | Rows, recipe: Recipe) -> dict[str, jax.Array]:
 
     Products of float32 numbers, summed in float64 over chunks; eigenvectors in float64, by one thread, so that they
     are the same every time. Some seconds for MNIST, about a minute for CIFAR-10.
-    Raises DataError for fewer than two images, or more than `MAX_VALUES` values in one.
+
+    Raises:
+        DataError: for fewer than two images, or more than `MAX_VALUES` values in one.
     """
     from threadpoolctl import threadpool_limits
 

@@ -37,7 +37,12 @@ _CANDIDATE_NETS = 5  # networks that one random set is tried on
 
 
 class Baseline(NamedTuple):
-    """evaluation: on the test split; chosen: what validation chose, e.g. {"step_size": 0.05}."""
+    """What a baseline reaches.
+
+    Attributes:
+        evaluation: on the test split.
+        chosen: what validation chose, e.g. {"step_size": 0.05}.
+    """
 
     evaluation: Evaluation
     chosen: Mapping[str, Any]
@@ -53,7 +58,8 @@ def baseline_names(
 ) -> tuple[str, ...]:
     """The baselines that make sense for sets of a protocol; those in `CORESETS` do for every one of them besides.
 
-    compare_all: whether networks trained on all the real examples are among them, see `Kind`.
+    Args:
+        compare_all: whether networks trained on all the real examples are among them, see `Kind`.
     """
     names: tuple[str, ...] = FOR_GRAPHS if compare_all else BASELINES
     truthful = outcome_of(protocol).truthful
@@ -94,10 +100,16 @@ def iterate_baselines(
     the features.
     Sets have the labels that networks are to learn, and choices are made by the merit of their outcome, see `Outcome`.
     Of a dataset that is streamed the sets are made of the part in `dataset.train`, and nothing is trained on all of it.
-    names: None for all that make sense, without those coresets.
-    protocol: how networks are trained on the sets, as for `evaluate`; the step size is chosen where it leaves one open.
-    num_nets: networks per baseline. Where the init is fixed there is one network, and n counts sets.
-    Raises OptionError for an unknown name, or a seed that is none.
+
+    Args:
+        names: None for all that make sense, without those coresets.
+        protocol: how networks are trained on the sets, as for `evaluate`; the step size is chosen where it leaves one
+            open.
+        num_nets: networks per baseline. Where the init is fixed there is one network, and n counts sets.
+
+    Raises:
+        OptionError: for an unknown name, or a seed that is none.
+
     Source: Wang et al. 2018, section 4 (baselines), table 2; Cui et al. 2022 (coresets).
     """
     seed = check_seed(seed)

@@ -33,8 +33,12 @@ _FREE: dict[str, Any] = {"init": "random", "order": "random"}
 class Contest:
     """What sets of real images are compared with, and by which rules.
 
-    protocol: how networks are trained on the sets. pretrained: what they start from, if not at random.
-    num_nets: networks of a result; num_sets: random sets of one kind. made: sets that were made, kept.
+    Attributes:
+        protocol: how networks are trained on the sets.
+        pretrained: what they start from, if not at random.
+        num_nets: networks of a result.
+        num_sets: random sets of one kind.
+        made: sets that were made, kept.
     """
 
     distilled: DistilledData
@@ -116,7 +120,8 @@ def trained(
 ) -> Evaluation:
     """Networks trained on each of the candidates, as one evaluation.
 
-    num_nets: spread over the candidates or, of pretrained networks, for each of them; None for those of a result.
+    Args:
+        num_nets: spread over the candidates or, of pretrained networks, for each of them; None for those of a result.
     """
     choosing = split == "validation"
     num_nets = num_nets or contest.num_nets

@@ -57,7 +57,8 @@ def herding_images(
 ) -> Any:
     """Training images whose mean stays near that of their class, (K, per_class, H, W, C), see `herd`.
 
-    vectors: of the training images, such as features of a network; None for their pixels.
+    Args:
+        vectors: of the training images, such as features of a network; None for their pixels.
     """
     del seed
     return _selected(herd, dataset, per_class, vectors)
@@ -68,7 +69,8 @@ def kcenter_images(
 ) -> Any:
     """Training images that no other of their class is far from, (K, per_class, H, W, C), see `cover`.
 
-    vectors: as for `herding_images`.
+    Args:
+        vectors: as for `herding_images`.
     """
     del seed
     return _selected(cover, dataset, per_class, vectors)
@@ -79,7 +81,8 @@ def central_images(
 ) -> Any:
     """The training images nearest to the centres of k-means in each class, (K, per_class, H, W, C).
 
-    vectors: as for `herding_images`.
+    Args:
+        vectors: as for `herding_images`.
     """
     return _selected(functools.partial(nearest_to_centres, seed=seed), dataset, per_class, vectors)
 
@@ -126,7 +129,9 @@ def as_distilled(
     """Images (K, per_class, H, W, C) as batches in class order, with one step size throughout.
 
     They have the labels that networks are to learn, by the outcome of the protocol.
-    parameterisation: of the set that it is to be compared with, which says what becomes of real examples.
+
+    Args:
+        parameterisation: of the set that it is to be compared with, which says what becomes of real examples.
     """
     num_classes, examples = len(images), images
     images = np.asarray(images)

@@ -34,7 +34,8 @@ def trained_networks(
 ) -> Networks:
     """Networks trained on the training split, with a leading axis, on the host.
 
-    training: None for Adam (1e-3, cosine, batches of 128) over 150,000 images or more.
+    Args:
+        training: None for Adam (1e-3, cosine, batches of 128) over 150,000 images or more.
     """
     check_fits(model, dataset.train, dataset.num_classes)
     training = training or Training(epochs=passes(dataset), drop_last=False)
@@ -54,7 +55,8 @@ def passes(dataset: Dataset) -> int:
 def train_on_all(apply, training: Training, mesh, keys, networks, real, transform=None) -> Networks:
     """Networks (params with a leading axis) trained on, each with its own of the `keys`, on all of a split.
 
-    transform: of the images, for a training that changes pixels.
+    Args:
+        transform: of the images, for a training that changes pixels.
     """
     training, numbers = without_numbers(in_epochs(training, len(real.labels)), TRAINING_NUMBERS)
     return _train_on_all(apply, training, mesh, *replicate((numbers,), mesh), keys, networks, real, transform)
@@ -73,7 +75,8 @@ def _train_on_all(apply, training, mesh, numbers, keys, networks, real, transfor
 def trained_features(model: Model, dataset: Dataset, seed: int = 0) -> Float[np.ndarray, "images values"]:
     """The features (N, F) of the training images, in the eyes of one of the `trained_networks`.
 
-    Raises OptionError for a model without features.
+    Raises:
+        OptionError: for a model without features.
     """
     params = jax.tree.map(lambda leaf: leaf[0], trained_networks(model, dataset, 1, seed))
     return np.asarray(_features(model.features, params, dataset.train.images))

@@ -47,21 +47,27 @@ def evaluate(
 ) -> Evaluation:
     """Train networks on a distilled set, with the learnt steps or in another way, and measure them on real data.
 
-    num_nets: how many; of pretrained ones at most as many as there are.
-    num_epochs: passes through the images; None for as many as were learnt, or as the protocol has; 0 for the networks
-        as they start. Epochs beyond the learnt ones repeat the step sizes of the last.
-    seed: of the held-out initialisations; the default is away from those that training seeds give.
-    init: "random" or "fixed" in place of the set's own; a fixed init is one network, so n = 1.
-    pretrained, part: networks to start from, for a set that is for such, and which of them: "held_out", "selection"
-        or "train".
-    num_curve_nets, curve: networks whose accuracy is also taken before training and after each learnt epoch or each
-        learnt step; at some 20 moments of a training from scratch.
-    devices: how many devices train networks at the same time; None for all there are.
-    protocol: "as-distilled" (the learnt steps), a name in `dd_jax.PROTOCOLS`, or a `Training`: networks then start at
-        random; None for the set's own. A `ProtocolWarning` says where the set isn't made for that. By kernel regression
-        (a `Regression`, "kip") there is one infinitely wide network, so n = 1.
     The real images are brought to the model space of the distilled set, if they are in another.
-    Raises DataError if model, networks and data don't match, OptionError for a bad option.
+
+    Args:
+        num_nets: how many; of pretrained ones at most as many as there are.
+        num_epochs: passes through the images; None for as many as were learnt, or as the protocol has; 0 for the
+            networks as they start. Epochs beyond the learnt ones repeat the step sizes of the last.
+        seed: of the held-out initialisations; the default is away from those that training seeds give.
+        init: "random" or "fixed" in place of the set's own; a fixed init is one network, so n = 1.
+        pretrained, part: networks to start from, for a set that is for such, and which of them: "held_out", "selection"
+            or "train".
+        num_curve_nets, curve: networks whose accuracy is also taken before training and after each learnt epoch or each
+            learnt step; at some 20 moments of a training from scratch.
+        devices: how many devices train networks at the same time; None for all there are.
+        protocol: "as-distilled" (the learnt steps), a name in `dd_jax.PROTOCOLS`, or a `Training`: networks then start
+            at random; None for the set's own. A `ProtocolWarning` says where the set isn't made for that. By kernel
+            regression (a `Regression`, "kip") there is one infinitely wide network, so n = 1.
+
+    Raises:
+        DataError: if model, networks and data don't match.
+        OptionError: for a bad option.
+
     Source: Wang et al. 2018, section 4 (200 held-out networks).
     """
     if num_nets < 1 or (num_epochs is not None and num_epochs < 0):
@@ -93,8 +99,10 @@ def evaluate_networks(
 ) -> Evaluation:
     """Measure networks (params with a leading axis) as they are, on a split of real data.
 
-    outcome: the fields of a `Protocol` that say what success means, for networks that were trained on sets of it.
     Raises as `evaluate` does.
+
+    Args:
+        outcome: the fields of a `Protocol` that say what success means, for networks that were trained on sets of it.
     """
     wanted = Wanted(split, outcome_of(Protocol(**outcome)), devices=devices)
     return measure(as_it_is, model, _given(networks, 0), None, dataset, wanted)
@@ -111,17 +119,22 @@ def train_on(
 ) -> Params:
     """The parameters of one network trained on `distilled`.
 
-    key: draws the initial network, the order of the images and their augmentation, as far as these are random; a set
-        distilled for one fixed network uses that one, whatever the key, unless the protocol is another than its own.
-    params: the network to start from instead; needed where the set is for pretrained networks.
-    num_epochs: in place of the protocol's own.
-    protocol: "as-distilled", a name in `dd_jax.PROTOCOLS`, or a `Training`; None for the set's own. A
-        `ProtocolWarning` says where a set isn't made for that.
     A training that keeps the network that is best on validation keeps the last one, as there is none here.
     Images must be brought to the model space of the set before the network sees them: `dd_jax.to_model(
     distilled.transform, pixels)`.
-    Raises DataError if the network was built for other images or classes, or has to be given; OptionError for an
-    unknown protocol.
+
+    Args:
+        key: draws the initial network, the order of the images and their augmentation, as far as these are random; a
+            set distilled for one fixed network uses that one, whatever the key, unless the protocol is another than its
+            own.
+        params: the network to start from instead; needed where the set is for pretrained networks.
+        num_epochs: in place of the protocol's own.
+        protocol: "as-distilled", a name in `dd_jax.PROTOCOLS`, or a `Training`; None for the set's own. A
+            `ProtocolWarning` says where a set isn't made for that.
+
+    Raises:
+        DataError: if the network was built for other images or classes, or has to be given.
+        OptionError: for an unknown protocol.
     """
     check_fits(model, distilled.shape_of_images, len(distilled.class_names) or model.num_classes, "distilled set")
     training = training_of(protocol, distilled, num_epochs)

@@ -29,7 +29,12 @@ _NETS_AT_ONCE = 50  # networks under one vmap on an accelerator; on a CPU one af
 
 
 class Starts(NamedTuple):
-    """num_nets: how many; at: numbers of some -> what they start from and the keys of their training, (G, ...) both."""
+    """Where networks start.
+
+    Attributes:
+        num_nets: how many there are.
+        at: numbers of some -> what these start from and the keys of their training, (G, ...) both.
+    """
 
     num_nets: int
     at: Callable[[np.ndarray], tuple[Any, jax.Array]]
@@ -38,8 +43,11 @@ class Starts(NamedTuple):
 class Wanted(NamedTuple):
     """What is measured.
 
-    split: of the real data. outcome: what success means. num_curve_nets: networks that are measured along the way too.
-    devices: how many train networks at the same time; None for all there are.
+    Attributes:
+        split: of the real data.
+        outcome: what success means.
+        num_curve_nets: networks that are measured along the way too.
+        devices: how many train networks at the same time; None for all there are.
     """
 
     split: str
@@ -58,7 +66,8 @@ def measure(
 ) -> Evaluation:
     """Networks after a training, or as they start where there is no course, on a split of real data.
 
-    make: how what a network starts from becomes its parameters.
+    Args:
+        make: how what a network starts from becomes its parameters.
     """
     real = _split(model, dataset, wanted)
     steps_done = np.zeros(1, int) if course is None else course.steps_done

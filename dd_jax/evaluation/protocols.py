@@ -92,9 +92,13 @@ def training_of(
 ) -> Training | Regression | None:
     """What a protocol means for a set; None: its learnt steps.
 
-    protocol: "as-distilled", a name in `PROTOCOLS`, or a training or regression of one's own; None for the set's own.
-    num_epochs: in place of the training's own, unless it is 0.
-    Raises OptionError for an unknown name.
+    Args:
+        protocol: "as-distilled", a name in `PROTOCOLS`, or a training or regression of one's own; None for the set's
+            own.
+        num_epochs: in place of the training's own, unless it is 0.
+
+    Raises:
+        OptionError: for an unknown name.
     """
     if protocol is None:
         protocol = distilled.protocol.name
@@ -130,7 +134,8 @@ def with_augment(training: Training, augment: str) -> Training:
 def misuse(distilled: DistilledData, from_scratch: bool = True) -> str:
     """What a set isn't made for, as a sentence; empty where it may be.
 
-    from_scratch: whether it is trained on with minibatches, or by its own steps.
+    Args:
+        from_scratch: whether it is trained on with minibatches, or by its own steps.
     """
     own = distilled.protocol
     if not from_scratch:

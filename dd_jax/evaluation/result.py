@@ -16,15 +16,17 @@ UNBALANCED = 1.5  # images of one class by those of another, from which on the t
 class Evaluation:
     """Accuracies, as fractions, of networks trained on one distilled set.
 
-    accuracies: (N,) after all inner steps, one per network.
-    per_class: (K,) accuracy on each class, mean over the networks; NaN of a class of which the split has no image.
-    curve: (M, P) before training and along the way, of the first M networks; curve_steps: (P,) gradient steps done.
-    split: where they were measured.
-    measures: (N,) each, by name: what the outcome of the set measures besides accuracy.
-    confusion: (K, K) share of the images of class i that are taken for class j, mean over the networks; None where it
-        wasn't counted, such as with more than a hundred classes.
-    outcome: what success means for the set, see `Outcome`.
-    counts: (K,) images of each class in the split; None where that isn't known.
+    Attributes:
+        accuracies: (N,) after all inner steps, one per network.
+        per_class: (K,) accuracy on each class, mean over the networks; NaN of a class of which the split has no image.
+        curve: (M, P) before training and along the way, of the first M networks.
+        curve_steps: (P,) gradient steps done.
+        split: where they were measured.
+        measures: (N,) each, by name: what the outcome of the set measures besides accuracy.
+        confusion: (K, K) share of the images of class i that are taken for class j, mean over the networks; None where
+            it wasn't counted, such as with more than a hundred classes.
+        outcome: what success means for the set, see `Outcome`.
+        counts: (K,) images of each class in the split; None where that isn't known.
     """
 
     accuracies: Float[np.ndarray, " nets"]

@@ -32,7 +32,8 @@ _SEED, _CHOOSING_SEED = 1_000_003, 5_000_011
 def robust_score(difference: float) -> float:
     """(e^x - e^-1) / (e - e^-1): from -1 to 0, from 0 to 0.269, from 1 to 1.
 
-    Raises OptionError for an x outside of [-1, 1]: accuracies are fractions here.
+    Raises:
+        OptionError: for an x outside of [-1, 1]: accuracies are fractions here.
     """
     if not -1 <= difference <= 1:
         raise OptionError(f"A score is of differences of fractions, from -1 to 1, but this is {difference}.")
@@ -42,7 +43,8 @@ def robust_score(difference: float) -> float:
 def hard_label_recovery(full: float, distilled_hard: float) -> float:
     """HLR: what is missing to the full training set, with hard labels on both sides; the smaller the better.
 
-    Raises OptionError for accuracies that are no fractions.
+    Raises:
+        OptionError: for accuracies that are no fractions.
     """
     return _fraction(full) - _fraction(distilled_hard)
 
@@ -60,8 +62,11 @@ def label_robust_score(
 ) -> float:
     """LRS: `robust_score` of alpha = w IOR - (1 - w) HLR.
 
-    full, distilled_hard: accuracies with hard labels. distilled, random: with the set's own kind of labels.
-    weight: w. Raises OptionError for accuracies or a weight that are no fractions.
+    Args:
+        full, distilled_hard: accuracies with hard labels.
+        distilled, random: with the set's own kind of labels.
+        weight: w. Raises OptionError for accuracies or a weight that are no fractions.
+
     Source: Li et al. 2025, *DD-Ranking*, with accuracies as fractions, as its formula needs them.
     """
     improvement = improvement_over_random(distilled, random)
@@ -74,7 +79,8 @@ def augmentation_robust_score(
 ) -> float:
     """ARS: `robust_score` of beta = g IOR with augmentation + (1 - g) IOR without.
 
-    weight: g. Raises and source as of `label_robust_score`.
+    Args:
+        weight: g. Raises and source as of `label_robust_score`.
     """
     augmented = improvement_over_random(distilled_augmented, random_augmented)
     return robust_score(_fraction(weight) * augmented + (1 - weight) * improvement_over_random(distilled, random))
@@ -84,10 +90,14 @@ def augmentation_robust_score(
 class DDRanking:
     """What the two scores are made of, on the test split, and the scores.
 
-    full: networks trained on the whole training split. hard: on the set with hard labels. distilled, random_real: with
-    the set's own kind of labels, without augmentation; distilled_augmented, random_augmented: with it.
-    rates: the learning rates that validation chose. num_bytes: what the set takes to store, labels included.
-    label_weight, augment_weight: w and g.
+    Attributes:
+        full: networks trained on the whole training split.
+        hard: on the set with hard labels.
+        distilled, random_real: with the set's own kind of labels, without augmentation.
+        distilled_augmented, random_augmented: with it.
+        rates: the learning rates that validation chose.
+        num_bytes: what the set takes to store, labels included.
+        label_weight, augment_weight: w and g.
     """
 
     full: Evaluation
@@ -141,14 +151,19 @@ def dd_ranking(
 ) -> DDRanking:
     """Measure what DD-Ranking's scores need: the set, with hard and with its own labels, random real images, all data.
 
-    augment: as for `Training`; digits want "dsa_no_flip".
-    training: from scratch on the small sets; None for "dc" (300 epochs of SGD). Its augmentation is not used.
-    full_training: on the whole training split; None for Adam over 150,000 images or more.
-    rates: learning rates, of which validation chooses for each kind of set and augmentation; each is compiled anew.
-    num_nets, num_sets: networks of each kind, and random sets that they are spread over.
     Random real images have hard labels, and where the set's are soft, those of a network trained on the whole training
     split. DD-Ranking's IOR may have augmentation; here it hasn't, so that LRS is about labels and ARS about that.
-    Raises OptionError for a bad option, and what `evaluate` raises.
+
+    Args:
+        augment: as for `Training`; digits want "dsa_no_flip".
+        training: from scratch on the small sets; None for "dc" (300 epochs of SGD). Its augmentation is not used.
+        full_training: on the whole training split; None for Adam over 150,000 images or more.
+        rates: learning rates, of which validation chooses for each kind of set and augmentation; each is compiled anew.
+        num_nets, num_sets: networks of each kind, and random sets that they are spread over.
+
+    Raises:
+        OptionError: for a bad option, and what `evaluate` raises.
+
     Source: Li et al. 2025, *DD-Ranking*, and the released code (its learning rates; 300 epochs; 5 networks).
     """
     if not rates or num_nets < 1 or num_sets < 1:

@@ -67,8 +67,10 @@ Part: TypeAlias = Any  # `Steps`, or the epochs (2,) that a part begins and ends
 class TrainingArrays:
     """What was learnt, of which images are made, with their labels (S, B) or (S, B, K).
 
-    validation: what decides which network is kept, or None for the last one.
-    transform: of the images, for a training that changes pixels; numbers: of the training, as in `TRAINING_NUMBERS`.
+    Attributes:
+        validation: what decides which network is kept, or None for the last one.
+        transform: of the images, for a training that changes pixels.
+        numbers: of the training, as in `TRAINING_NUMBERS`.
     """
 
     learnt: Learnt
@@ -81,7 +83,8 @@ class TrainingArrays:
 class Course(NamedTuple):
     """A training. parts: of the training, in order; steps_done: gradient steps before them and after each, (P + 1,).
 
-    whole: the same training in as few parts as leave the same network at the end.
+    Attributes:
+        whole: the same training in as few parts as leave the same network at the end.
     """
 
     plan: Plan
@@ -101,11 +104,15 @@ def plan_course(
 ) -> Course:
     """The course of a training on a distilled set.
 
-    num_epochs: passes through the batches; None for as many as were learnt. Further ones repeat the last one's sizes.
-    every_step: whether each learnt step is a part of its own, and not each epoch.
-    validation: real images by which the best network along a training is chosen; None keeps the last one.
-    Raises OptionError where the network can't be trained so: in closed form those without weights are, and only those;
-    and for the learnt steps of a graph, which has none.
+    Args:
+        num_epochs: passes through the batches; None for as many as were learnt. Further ones repeat the last one's
+            sizes.
+        every_step: whether each learnt step is a part of its own, and not each epoch.
+        validation: real images by which the best network along a training is chosen; None keeps the last one.
+
+    Raises:
+        OptionError: where the network can't be trained so: in closed form those without weights are, and only those;
+            and for the learnt steps of a graph, which has none.
     """
     _check_trains(model, training, num_epochs)
     if not distilled.parameterisation.kind.has_steps and not isinstance(training, Training):
@@ -177,7 +184,8 @@ def begin(apply: Apply, plan: Plan, arrays: TrainingArrays, params: Params) -> A
 def go_on(apply: Apply, plan: Plan, arrays: TrainingArrays, state: Any, key: jax.Array, part: Part) -> Any:
     """The training after one more part.
 
-    key: of the order of the images and, from scratch, of their augmentation; the same for all parts.
+    Args:
+        key: of the order of the images and, from scratch, of their augmentation; the same for all parts.
     """
     if plan.training is None:
         batch_of, rule = _batch_of(plan, arrays, key), gradient_descent(jnp.asarray(part.sizes))

@@ -29,7 +29,9 @@ class Compared(NamedTuple):
 class Transfer:
     """A set on several networks.
 
-    results: by the name of the network. num_bytes: what the set takes to store, see `storage_bytes`.
+    Attributes:
+        results: by the name of the network.
+        num_bytes: what the set takes to store, see `storage_bytes`.
     """
 
     results: Mapping[str, Compared]
@@ -50,8 +52,11 @@ class Transfer:
 class DCBench:
     """What DC-BENCH tells of a set.
 
-    results: by augmentation. chosen: the one that is best on validation. transfer: on the other networks, under that
-    one; None where there are none. num_bytes: as of `Transfer`.
+    Attributes:
+        results: by augmentation.
+        chosen: the one that is best on validation.
+        transfer: on the other networks, under that one; None where there are none.
+        num_bytes: as of `Transfer`.
     """
 
     results: Mapping[str, Compared]
@@ -95,7 +100,8 @@ def compared(
 ) -> Compared:
     """The set and `num_sets` random sets of its size, each kind on `num_nets` networks, by the same protocol.
 
-    protocol: as for `evaluate`. Raises what that raises.
+    Args:
+        protocol: as for `evaluate`. Raises what that raises.
     """
     own = evaluate(distilled, model, dataset, num_nets=num_nets, num_curve_nets=0, protocol=protocol)
     options: dict[str, Any] = {"num_nets": num_nets, "num_sets": num_sets, "seed": seed, "protocol": protocol}
@@ -115,10 +121,14 @@ def cross_architecture(
 ) -> Transfer:
     """A distilled set on several networks, each beside random real images under the same protocol.
 
-    models: by the names that they are to have in the result.
-    protocol: as for `evaluate`; None for the set's own.
-    num_nets, num_sets: networks of each kind, and random sets that they are spread over.
-    Raises OptionError without a network, and what `evaluate` raises.
+    Args:
+        models: by the names that they are to have in the result.
+        protocol: as for `evaluate`; None for the set's own.
+        num_nets, num_sets: networks of each kind, and random sets that they are spread over.
+
+    Raises:
+        OptionError: without a network, and what `evaluate` raises.
+
     Source: Zhao et al. 2021, table 2 (cross-architecture generalisation).
     """
     if not models:
@@ -144,15 +154,20 @@ def dc_bench(
     """Best and average accuracy of a set over augmentations, and its transfer to other networks.
 
     Networks are trained from scratch: 300 epochs without augmentation (the protocol "dc"), 1,000 with one ("dc-bench").
-    others: networks for the transfer average, by name; they are trained under the augmentation that is best on
-        validation for `model`. DC-BENCH's own best is the best on test.
-    augments: as for `Training`; by default those of DC-BENCH. Digits want "dsa_no_flip" in place of "dsa", and no
-        "imagenet", which mirrors them. DC-BENCH draws a policy's changes once for a whole minibatch, here each image
-        has its own; and it takes another AutoAugment for Tiny ImageNet. Its correlation of architecture search is not
-        among the scores.
-    epochs: in place of both numbers.
-    num_nets, num_sets: as for `cross_architecture`.
-    Raises OptionError for an unknown augmentation or none, and what `evaluate` raises.
+
+    Args:
+        others: networks for the transfer average, by name; they are trained under the augmentation that is best on
+            validation for `model`. DC-BENCH's own best is the best on test.
+        augments: as for `Training`; by default those of DC-BENCH. Digits want "dsa_no_flip" in place of "dsa", and no
+            "imagenet", which mirrors them. DC-BENCH draws a policy's changes once for a whole minibatch, here each
+            image has its own; and it takes another AutoAugment for Tiny ImageNet. Its correlation of architecture
+            search is not among the scores.
+        epochs: in place of both numbers.
+        num_nets, num_sets: as for `cross_architecture`.
+
+    Raises:
+        OptionError: for an unknown augmentation or none, and what `evaluate` raises.
+
     Source: Cui et al. 2022, *DC-BENCH*, sections 3 and 4, and the released evaluator.
     """
     if not augments:

@@ -48,8 +48,11 @@ def lines_figure(
 ) -> Any:
     """Lines over each other.
 
-    per_cent: the values are fractions, shown in per cent. level: name and height of a dashed horizontal line.
-    marks: points (x, y) with a ring around them. events: where vertical lines stand.
+    Args:
+        per_cent: the values are fractions, shown in per cent.
+        level: name and height of a dashed horizontal line.
+        marks: points (x, y) with a ring around them.
+        events: where vertical lines stand.
     """
     scale = 100.0 if per_cent else 1.0
     named = [one for one in series if one.name]

@@ -30,8 +30,10 @@ def svg(figure: Any, name: str, colours: Mapping[str, str]) -> str:
     """A matplotlib figure as an <svg> element to be put into an HTML page, the same for the same figure and name.
 
     Text stays text, the background is transparent, and the size is left to the page.
-    name: a word of its own in the page; all ids start with it.
-    colours: what to write in place of colours, e.g. {"#222222": "currentColor"}.
+
+    Args:
+        name: a word of its own in the page; all ids start with it.
+        colours: what to write in place of colours, e.g. {"#222222": "currentColor"}.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG

@@ -15,9 +15,11 @@ FONT = 8.0  # points
 def curve_figure(history: Sequence[Mapping[str, Any]], baselines: Mapping[str, float], what: str = "Accuracy") -> Any:
     """The validation accuracy against the outer step, with baselines as horizontal lines.
 
-    history: rows with "step", "validation" and, for the band, "validation_std" (fractions); rows without
-        "validation" are left out, so the rows of `read_metrics` will do.
-    baselines: name -> mean accuracy, a fraction. what: what is measured, in the title.
+    Args:
+        history: rows with "step", "validation" and, for the band, "validation_std" (fractions); rows without
+            "validation" are left out, so the rows of `read_metrics` will do.
+        baselines: name -> mean accuracy, a fraction.
+        what: what is measured, in the title.
     """
     rows = [row for row in history if row.get("validation") is not None]
     steps = np.array([row["step"] for row in rows])
@@ -47,7 +49,9 @@ def steps_figure(
 ) -> Any:
     """A bar for each of the `step_sizes` (T,), in the order in which the steps are taken.
 
-    width: of the figure, in inches; None for what the number of bars needs. font: in points.
+    Args:
+        width: of the figure, in inches; None for what the number of bars needs.
+        font: in points.
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -18,8 +18,10 @@ _CELL = 0.46  # inches, side of an image on the sheet
 class SheetRow(NamedTuple):
     """Images (H, W, 3) in [0, 1] of one step, one for each column, None where there is none.
 
-    step: counted from 0. step_sizes: one for each epoch, if they were learnt. first: whether it is the first row of its
-    step.
+    Attributes:
+        step: counted from 0.
+        step_sizes: one for each epoch, if they were learnt.
+        first: whether it is the first row of its step.
     """
 
     step: int
@@ -31,7 +33,9 @@ class SheetRow(NamedTuple):
 class Sheet(NamedTuple):
     """Images of a distilled set in the order in which they are shown.
 
-    names: of the classes, one for each column. left_out: what isn't shown, in words, or "".
+    Attributes:
+        names: of the classes, one for each column.
+        left_out: what isn't shown, in words, or "".
     """
 
     names: list[str]

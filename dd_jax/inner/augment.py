@@ -31,8 +31,13 @@ def augment(keys: jax.Array, images: jax.Array, kind: str, transform: Transform 
     "dsa", "dsa_no_flip": see `dsa`, the latter for digits;
     "auto_augment", "rand_augment", "imagenet": see `dd_jax.inner.policies`. These work on pixels: images become pixels,
     which are clipped to [0, 1], and go back to model space. Some of their operations have no useful gradient.
-    transform: between pixels and the model space that the images are in; only those that work on pixels need it.
-    Raises OptionError for an unknown kind, and where the transform is missing.
+
+    Args:
+        transform: between pixels and the model space that the images are in; only those that work on pixels need it.
+
+    Raises:
+        OptionError: for an unknown kind, and where the transform is missing.
+
     Source: the released code of Wang et al. 2018 (CIFAR-10; PASCAL VOC and CUB-200); Deng & Russakovsky 2022
     (flip_rotate); Zhao & Bilen 2021 (DSA); Cui et al. 2022 (which policies).
     """
@@ -62,7 +67,9 @@ def augment(keys: jax.Array, images: jax.Array, kind: str, transform: Transform 
 def siamese(key: jax.Array, images: jax.Array, kind: str) -> jax.Array:
     """Images (N, H, W, C), all changed alike, as one `key` says: other images, however many, by the same key as these.
 
-    kind: as for `augment`, but none that works on pixels. Differentiable in the images.
+    Args:
+        kind: as for `augment`, but none that works on pixels. Differentiable in the images.
+
     Source: Zhao & Bilen 2021, section 3.3 (the same change to real and distilled images).
     """
     return augment(jnp.broadcast_to(key, images.shape[:1]), images, kind)

@@ -16,7 +16,8 @@ from dd_jax.types import Batch
 class ByClass(NamedTuple):
     """A split with a table of its classes. order (N,): indices of the images, class after class.
 
-    first, sizes: (K,) where in `order` each class starts, and how many images it has.
+    Attributes:
+        first, sizes: (K,) where in `order` each class starts, and how many images it has.
     """
 
     split: Batch
@@ -43,7 +44,8 @@ def class_batches(
 ) -> Float[Array, "classes size height width channels"]:
     """`size` images of each class, drawn with replacement.
 
-    classes: those that are wanted, None for all; what is drawn of a class does not depend on the others.
+    Args:
+        classes: those that are wanted, None for all; what is drawn of a class does not depend on the others.
     """
     drawn = real.first[:, None] + jax.random.randint(key, (real.sizes.shape[0], size), 0, real.sizes[:, None])
     drawn = drawn if classes is None else drawn[classes]

@@ -26,7 +26,11 @@ def first_order_value_and_gradient(
     every theta_t held constant: how later parameters depend on x through earlier ones is left out. It is not the
     gradient of D. A first pass finds theta_T and v = grad D(theta_T); a second one goes through the same steps and adds
     up the gradients of -eta v . g_t(theta_t; x), each as the derivative of the loss along v.
-    batch_of: (learnable, t) -> the batch of step t. step_size_of: learnable -> eta, of all steps.
+
+    Args:
+        batch_of: (learnable, t) -> the batch of step t.
+        step_size_of: learnable -> eta, of all steps.
+
     Source: Cui et al. 2023, *Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory* (TESLA), section 3.2
     and the released code.
     """

@@ -123,9 +123,13 @@ def trainer(
 ) -> Trainer:
     """The training of networks `apply` that `training` describes, in epochs.
 
-    unit: what a relative learning rate is a share of, as `rate_unit` finds it.
-    transform: between pixels and the images, for a training that changes pixels, see `augment`.
-    Raises OptionError for settings out of range.
+    Args:
+        unit: what a relative learning rate is a share of, as `rate_unit` finds it.
+        transform: between pixels and the images, for a training that changes pixels, see `augment`.
+
+    Raises:
+        OptionError: for settings out of range.
+
     Source: the released code of Wang et al. 2018, mode "train" (Adam with b1 0.5, batches of 1,024, halving steps).
     """
     prepare = passes(apply, training, unit, transform)

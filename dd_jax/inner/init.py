@@ -98,8 +98,11 @@ def init_distribution(model: Model, protocol: Protocol) -> InitDistribution:
 def networks_of(pretrained: Pretrained, protocol: Protocol, part: str, count: int | None = None) -> Networks:
     """The networks that a protocol starts from, at most `count` of them: all of a part, or the one of a fixed init.
 
-    part: "train" to distil with, "selection" to choose by or "held_out" to report on.
-    Raises OptionError if there is none such, or for an unknown name.
+    Args:
+        part: "train" to distil with, "selection" to choose by or "held_out" to report on.
+
+    Raises:
+        OptionError: if there is none such, or for an unknown name.
     """
     first, last = network_range(pretrained, protocol, part)
     last = last if count is None else min(last, first + count)

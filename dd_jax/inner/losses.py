@@ -78,8 +78,9 @@ def weighted_loss(apply: Apply, loss: Loss = cross_entropy) -> Callable[[Params,
 def chunk_size(num_images: int, image_size: int) -> int:
     """Images per chunk: on a CPU a divisor of `num_images` whose activations stay in a core's cache, else all of them.
 
-    image_size: numbers in an image. Of small ones (MNIST) at most 32, of larger ones (CIFAR-10) 16: LeNet and
-    AlexCifarNet are a tenth slower in chunks of 64.
+    Args:
+        image_size: numbers in an image. Of small ones (MNIST) at most 32, of larger ones (CIFAR-10) 16: LeNet and
+            AlexCifarNet are a tenth slower in chunks of 64.
     """
     if jax.default_backend() != "cpu":
         return num_images
@@ -93,9 +94,10 @@ def chunked_loss(
 ) -> Callable[[Params, Batch], jax.Array]:
     """The same function as `batch_loss`, computed chunk by chunk with value and gradient in one pass.
 
-    chunk: images per chunk, a divisor of the batch; None chooses. Differentiable in the parameters only, once:
-    the gradient with respect to the batch is zero by definition, as real data is not learnt. Examples that
-    see each other stay together.
+    Args:
+        chunk: images per chunk, a divisor of the batch; None chooses. Differentiable in the parameters only, once: the
+            gradient with respect to the batch is zero by definition, as real data is not learnt. Examples that see each
+            other stay together.
     """
     loss_of = batch_loss(apply, loss)
 

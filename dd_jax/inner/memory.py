@@ -29,9 +29,10 @@ def unroll_memory(
 ) -> int:
     """Bytes that the reverse pass through `num_inner_steps` inner steps of one network keeps at its peak, estimated.
 
-    params, batch: arrays or shapes of the network and of one inner batch. Counts what differentiation saves, of which
-    XLA can do without some: up to two and a half times what it allocates, and hardly less (tested). Real data and the
-    outer loss are not in it.
+    Args:
+        params, batch: arrays or shapes of the network and of one inner batch. Counts what differentiation saves, of
+            which XLA can do without some: up to two and a half times what it allocates, and hardly less (tested). Real
+            data and the outer loss are not in it.
     """
     if remat not in REMATS:
         raise unknown_name("remat", remat, REMATS)

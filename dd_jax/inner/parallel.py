@@ -25,7 +25,8 @@ Part: TypeAlias = Callable[[Any, jax.Array | int, int], Any]  # one(key, part, p
 def device_mesh(count: int | None = None) -> Mesh | None:
     """The first `count` devices in a row, by default all there are, of every process; None if that is a single one.
 
-    Raises OptionError if there are fewer, or if other processes would be left without.
+    Raises:
+        OptionError: if there are fewer, or if other processes would be left without.
     """
     devices = jax.devices()
     count = len(devices) if count is None else count
@@ -65,12 +66,13 @@ def on_one(tree: Any) -> Any:
 def mean_over(one: Part, keys: Any, num_real: int, at_once: int | None) -> Any:
     """Mean over `keys` (N,) of the pytree that `one(key, part, parts)` gives.
 
-    keys: or a pytree with a leading axis, such as keys with a network for each.
-
-    one: must be a mean over `num_real` real images, of which it takes share number `part` of `parts` equal ones.
-    at_once: networks under one vmap; None goes through them one by one.
     On several devices each takes some of the keys; where there are fewer keys than devices, those that have the same
     one share its real images.
+
+    Args:
+        keys: or a pytree with a leading axis, such as keys with a network for each.
+        one: must be a mean over `num_real` real images, of which it takes share number `part` of `parts` equal ones.
+        at_once: networks under one vmap; None goes through them one by one.
     """
     devices, count = num_shares(), _count(keys)
     if devices == 1:

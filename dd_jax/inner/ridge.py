@@ -40,7 +40,9 @@ def check_regulariser(regulariser: float) -> None:
 def ridge_weights(gram: Gram, targets: Float[Array, "set classes"], regulariser: Number) -> Float[Array, "set classes"]:
     """The weights (K_ss + lambda tr(K_ss) / n I)^-1 y, by a Cholesky factor.
 
-    gram: K_ss, symmetric; regulariser: lambda, at least what `enough` gives if the factor is to exist.
+    Args:
+        gram: K_ss, symmetric.
+        regulariser: lambda, at least what `enough` gives if the factor is to exist.
     """
     factor = jnp.linalg.cholesky(_regularised(gram, regulariser), symmetrize_input=False)
     return jax.scipy.linalg.cho_solve((factor, True), targets)
@@ -55,7 +57,11 @@ def ridge_loss(
 ) -> Float[Array, ""]:
     """1/2 mean (y_t - K_ts (K_ss + lambda tr(K_ss) / n I)^-1 y_s)^2, over real images and classes.
 
-    gram: K_ss of the set; cross: K_ts of real images with it; targets, wanted: y_s, y_t, both centred.
+    Args:
+        gram: K_ss of the set.
+        cross: K_ts of real images with it.
+        targets, wanted: y_s, y_t, both centred.
+
     Source: Nguyen et al. 2021, equation 7, with the regulariser of the released notebook.
     """
     predicted = jnp.matmul(cross, ridge_weights(gram, targets, regulariser), precision=lax.Precision.HIGHEST)

@@ -16,8 +16,10 @@ Memory: TypeAlias = Any  # what a rule remembers from step to step: a pytree
 class Rule(NamedTuple):
     """A rule as pure functions, differentiable in all that it is made of.
 
-    init: params -> memory. update: (gradient, memory, params, now) -> (params, memory), where `now` is the part of
-    `per_step`, a pytree whose leaves have a leading axis T, that belongs to the step.
+    Attributes:
+        init: params -> memory.
+        update: (gradient, memory, params, now) -> (params, memory), where `now` is the part of `per_step`, a pytree
+            whose leaves have a leading axis T, that belongs to the step.
     """
 
     init: Callable[[Params], Memory]
@@ -40,7 +42,9 @@ def gradient_descent(step_sizes: Float[Array, " steps"]) -> Rule:
 def momentum(step_sizes: Float[Array, " steps"], momenta: Float[Array, "*steps"] | float) -> Rule:
     """V <- mu_t v + g, theta <- theta - eta_t v, from v = 0.
 
-    momenta: mu, one for all steps or one for each, (T,).
+    Args:
+        momenta: mu, one for all steps or one for each, (T,).
+
     Source: Polyak 1964, in the form of PyTorch's SGD; learnt per step as in Maclaurin et al. 2015.
     """
     sizes = jnp.asarray(step_sizes)

@@ -16,9 +16,12 @@ def pass_with_snapshots(
 ) -> Callable[[jax.Array, FitState, Batch], tuple[FitState, Networks]]:
     """(key, state, images) -> the state after one more pass, as `trainer` takes it, and the networks along the way.
 
-    every: gradient steps between two of these networks, which have a leading axis: n of a pass of n * every steps.
-    Raises OptionError for settings of the training out of range and, when it is called, for an `every` that does not
-    divide the steps of a pass.
+    Args:
+        every: gradient steps between two of these networks, which have a leading axis: n of a pass of n * every steps.
+
+    Raises:
+        OptionError: for settings of the training out of range and, when it is called, for an `every` that does not
+            divide the steps of a pass.
     """
     prepare = passes(apply, training, transform=transform)
 

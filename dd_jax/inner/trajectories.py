@@ -13,8 +13,10 @@ from dd_jax.types import Params
 def trajectory_distance(params: Params, start: Params, target: Params, each_layer: bool = False) -> Float[Array, ""]:
     """|theta - theta*|^2 / |theta_0 - theta*|^2: 0 at the target theta*, 1 at the start theta_0.
 
-    each_layer: the mean of this over layers (a kernel and its bias are one), so that each counts alike; those in which
-        start and target are the same are left out.
+    Args:
+        each_layer: the mean of this over layers (a kernel and its bias are one), so that each counts alike; those in
+            which start and target are the same are left out.
+
     Source: Cazenavette et al. 2022, equation 2.
     """
     now, whole = _squares(params, target), _squares(start, target)

@@ -54,23 +54,29 @@ def unroll(
 ) -> Params:
     """Parameters after T steps of training, theta_{t+1} = rule(theta_t, grad l(theta_t; x_t, y_t)).
 
-    params: theta_0, any pytree. steps: the batches, or any other pytree whose leaves have a leading axis T; T = 0 is
-        the identity.
-    batch_of: the part of `steps` that belongs to a step -> its batch. It is called inside of what is computed again for
-        the reverse pass, so that T batches never exist at once: steps may be numbers and keys, and a batch what is
-        generated, cropped or changed with these.
-    rule: see `dd_jax.inner.rules`.
-    remat: what is kept for the reverse pass; the same result to the last bit is not promised. "none": everything that
-        it reads. "steps": the parameters of each step, the rest being computed again (six to eight times less memory
-        for LeNet at about the same time). "nested": of sqrt(T) steps only, with one more computation of the others.
-    discount: in the reverse pass multiply the adjoint of the parameters, and of what the rule remembers, by this at
-        every step. 1 gives the exact hypergradient; below 1 a biased one in which step T - k counts discount^k times:
-        where a long unroll is chaotic the exact one is nearly all noise, and this is what can be followed. Values are
-        not affected.
-    window: the only steps that are differentiated; None for all.
     Differentiable in `params`, in `steps`, in what `batch_of` closes over and in what the rule is made of; to any order
     by gradient descent and momentum.
-    Raises OptionError for a window that is longer than the steps.
+
+    Args:
+        params: theta_0, any pytree.
+        steps: the batches, or any other pytree whose leaves have a leading axis T; T = 0 is the identity.
+        batch_of: the part of `steps` that belongs to a step -> its batch. It is called inside of what is computed again
+            for the reverse pass, so that T batches never exist at once: steps may be numbers and keys, and a batch what
+            is generated, cropped or changed with these.
+        rule: see `dd_jax.inner.rules`.
+        remat: what is kept for the reverse pass; the same result to the last bit is not promised. "none": everything
+            that it reads. "steps": the parameters of each step, the rest being computed again (six to eight times less
+            memory for LeNet at about the same time). "nested": of sqrt(T) steps only, with one more computation of the
+            others.
+        discount: in the reverse pass multiply the adjoint of the parameters, and of what the rule remembers, by this at
+            every step. 1 gives the exact hypergradient; below 1 a biased one in which step T - k counts discount^k
+            times: where a long unroll is chaotic the exact one is nearly all noise, and this is what can be followed.
+            Values are not affected.
+        window: the only steps that are differentiated; None for all.
+
+    Raises:
+        OptionError: for a window that is longer than the steps.
+
     Source: Wang et al. 2018, Algorithm 1, lines 5-7 and equation 4; windows: Feng et al. 2024, RaT-BPTT.
     """
     state, steps = _begin(apply, loss, params, batch_of, steps, rule, window)
@@ -92,7 +98,8 @@ def unroll_with_losses(
 ) -> tuple[Params, Float[Array, " losses"]]:
     """As `unroll`, with what `intermediate` measures along the way: after steps k, 2 k, ..., T, differentiable too.
 
-    Raises OptionError where k doesn't divide T, the length of the window if there is one.
+    Raises:
+        OptionError: where k doesn't divide T, the length of the window if there is one.
     """
     state, steps = _begin(apply, loss, params, batch_of, steps, rule, window)
     length = jax.tree.leaves(steps)[0].shape[0]

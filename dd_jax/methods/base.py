@@ -58,8 +58,9 @@ def _train(dataset: Dataset) -> Batch:
 class Advice(NamedTuple):
     """What a user may change where a run can't go on: words that follow "Try".
 
-    diverged: where its loss is no longer finite, or validation accuracy has collapsed. memory: where an outer step
-    doesn't fit into memory, one thing each.
+    Attributes:
+        diverged: where its loss is no longer finite, or validation accuracy has collapsed.
+        memory: where an outer step doesn't fit into memory, one thing each.
     """
 
     diverged: str = "a smaller learning_rate"
@@ -70,14 +71,19 @@ class Advice(NamedTuple):
 class Method(NamedTuple):
     """A distillation method as pure functions, with what is needed to record and repeat it.
 
-    useful_devices: of so many devices, how many make an outer step faster; all of them unless the method knows better.
-    arrays: what every step reads besides its state, out of a dataset: its training split and, say, pretrained networks.
-    pretrained: the networks that it distils for, if they don't start from scratch.
-    scale_learning_rate: how a run that diverged goes on from an earlier state; None where that isn't possible.
-    summary: what it is about to do, in a few words, e.g. "100 images, 30 inner steps, random init".
-    protocol: how its sets are to be used.
-    feed: arrays that are too many to have them all in memory; its `join` puts a window of them into what `arrays` gave.
-    shown: the numbers of its infos that are shown while it runs. advice: what to change where a run can't go on.
+    Attributes:
+        useful_devices: of so many devices, how many make an outer step faster; all of them unless the method knows
+            better.
+        arrays: what every step reads besides its state, out of a dataset: its training split and, say, pretrained
+            networks.
+        pretrained: the networks that it distils for, if they don't start from scratch.
+        scale_learning_rate: how a run that diverged goes on from an earlier state; None where that isn't possible.
+        summary: what it is about to do, in a few words, e.g. "100 images, 30 inner steps, random init".
+        protocol: how its sets are to be used.
+        feed: arrays that are too many to have them all in memory; its `join` puts a window of them into what `arrays`
+            gave.
+        shown: the numbers of its infos that are shown while it runs.
+        advice: what to change where a run can't go on.
     """
 
     name: str
@@ -100,12 +106,13 @@ class Method(NamedTuple):
 class MethodSpec(NamedTuple):
     """A method as experiments and the command line know it; each method's file has its own.
 
-    options: its dataclass of hyper-parameters.
-    make: (model, options, networks from elsewhere if it takes them) -> the method.
-    words: options -> what tells its runs on one dataset and network apart, for the names of run directories.
-    small: options, by name, with which a step takes a moment.
-    networks: what networks from elsewhere are to it: "pretrained", which its sets are for; "experts", which it only
-        learns from, its sets being for networks drawn at random; "" where it takes none.
+    Attributes:
+        options: its dataclass of hyper-parameters.
+        make: (model, options, networks from elsewhere if it takes them) -> the method.
+        words: options -> what tells its runs on one dataset and network apart, for the names of run directories.
+        small: options, by name, with which a step takes a moment.
+        networks: what networks from elsewhere are to it: "pretrained", which its sets are for; "experts", which it only
+            learns from, its sets being for networks drawn at random; "" where it takes none.
     """
 
     name: str
@@ -119,9 +126,10 @@ class MethodSpec(NamedTuple):
 class Roles(NamedTuple):
     """Options that a compiled step does not depend on.
 
-    numbers: those that enter it as arguments, so that other values need no other program. A value that switches
-        something off stays out of the program with it; None for an option without such a value.
-    outside: those that only the start, the real data or the record of a run depend on.
+    Attributes:
+        numbers: those that enter it as arguments, so that other values need no other program. A value that switches
+            something off stays out of the program with it; None for an option without such a value.
+        outside: those that only the start, the real data or the record of a run depend on.
     """
 
     numbers: Mapping[str, float | None]
@@ -145,9 +153,11 @@ def compiled_step(
 ) -> tuple[StepFn, Callable[[Dataset], Given]]:
     """The step of a method, and `Method.arrays` for it: equal steps need one program, whatever their numbers.
 
-    build: (model, options, *rest) -> the step, a function at the top of a file; its options have `roles.numbers` in
-        them as they are in the step, traced, and `roles.outside` at their defaults.
-    arrays: what the step reads besides its state, out of a dataset; rest: values that it depends on besides options.
+    Args:
+        build: (model, options, *rest) -> the step, a function at the top of a file; its options have `roles.numbers` in
+            them as they are in the step, traced, and `roles.outside` at their defaults.
+        arrays: what the step reads besides its state, out of a dataset.
+        rest: values that it depends on besides options.
     """
     build(model, options, *rest)  # raises what is wrong with the options
     defaults = type(options)()

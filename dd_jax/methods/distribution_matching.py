@@ -31,16 +31,23 @@ from dd_jax.types import Dataset, DistilledData, Learnable, Params
 
 
 class DistributionMatchingState(NamedTuple):
-    """learnable: the images; outer: the optimiser's state."""
+    """The state of distribution matching, carried from one outer step to the next.
+
+    Attributes:
+        learnable: the images.
+        outer: the optimiser's state.
+    """
 
     learnable: Learnable
     outer: OuterState
 
 
 class DistributionMatchingInfo(NamedTuple):
-    """loss: squared distance of the mean features, summed over features and classes, mean over the networks.
+    """What an outer step of distribution matching reports.
 
-    hypergradient_norm: global norm of its gradient.
+    Attributes:
+        loss: squared distance of the mean features, summed over features and classes, mean over the networks.
+        hypergradient_norm: global norm of its gradient.
     """
 
     loss: Float[Array, ""]
@@ -63,8 +70,14 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
     min over x of E_{theta ~ p} sum_c |mean_i phi(A(x_ci); theta) - mean_j phi(A(X_cj); theta)|^2
 
     phi: `model.features`; A: `augment`, for each class and network one change for all of its images.
-    options: hyper-parameters; overrides: single ones by name, e.g. distribution_matching(model, images_per_class=10).
-    Raises OptionError for options out of range or unknown names.
+
+    Args:
+        options: hyper-parameters.
+        overrides: single ones by name, e.g. distribution_matching(model, images_per_class=10).
+
+    Raises:
+        OptionError: for options out of range or unknown names.
+
     Source: Zhao & Bilen 2023, *Dataset Condensation with Distribution Matching*, equation 6 and the released code.
     """
     opts = with_overrides(options or DistributionMatchingOptions(), overrides)
@@ -148,7 +161,9 @@ def feature_distance(
 ) -> Float[Array, ""]:
     """Squared distance of the mean features of distilled and real images, summed over features and classes.
 
-    keys: (K,), one for each class: real and distilled images are changed by the same one. Not differentiable in `real`.
+    Args:
+        keys: (K,), one for each class: real and distilled images are changed by the same one. Not differentiable in
+            `real`.
     """
 
     def of_class(item: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:

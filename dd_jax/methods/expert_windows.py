@@ -19,7 +19,9 @@ _MOST_STEPS = 256
 class ExpertWindows(NamedTuple):
     """What some outer steps start from and are to reach: leaves (steps, starts, ...), on the host or on a device.
 
-    start, target: networks, `expert_epochs` snapshots apart. number: (steps, starts), the snapshot of each start.
+    Attributes:
+        start, target: networks, `expert_epochs` snapshots apart.
+        number: (steps, starts), the snapshot of each start.
     """
 
     start: Networks

@@ -33,9 +33,13 @@ from dd_jax.values import with_numbers
 
 
 class FrepoState(NamedTuple):
-    """learnable: images, and labels where these are learnt; outer: the optimiser's state.
+    """The state of frepo, carried from one outer step to the next.
 
-    pool: networks in training, with a leading axis P; ages: (P,) steps that each was trained for.
+    Attributes:
+        learnable: images, and labels where these are learnt.
+        outer: the optimiser's state.
+        pool: networks in training, with a leading axis P.
+        ages: (P,) steps that each was trained for.
     """
 
     learnable: Learnable
@@ -45,9 +49,11 @@ class FrepoState(NamedTuple):
 
 
 class FrepoInfo(NamedTuple):
-    """loss: half the mean squared error of the regression, plus what is asked of labels.
+    """What an outer step of frepo reports.
 
-    hypergradient_norm: global norm of its gradient.
+    Attributes:
+        loss: half the mean squared error of the regression, plus what is asked of labels.
+        hypergradient_norm: global norm of its gradient.
     """
 
     loss: Float[Array, ""]
@@ -86,9 +92,15 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
     K(x, x') = phi(x; theta) . phi(x'; theta), phi: `model.features`. An outer step takes one network of the pool; then
     that network is trained on the set as it was, by one step of Adam on the squared error, or drawn anew when it has
     had `max_updates`. Networks begin at different ages, so that they aren't all replaced at once.
-    margin: mean of min(y_1 - y_2, 1/K), y_1 and y_2 being the two largest labels of an image.
-    options: hyper-parameters; overrides: single ones by name, e.g. frepo(model, images_per_class=10).
-    Raises OptionError for an infinitely wide network, options out of range or unknown names.
+    The margin is the mean of min(y_1 - y_2, 1/K), y_1 and y_2 being the two largest labels of an image.
+
+    Args:
+        options: hyper-parameters.
+        overrides: single ones by name, e.g. frepo(model, images_per_class=10).
+
+    Raises:
+        OptionError: for an infinitely wide network, options out of range or unknown names.
+
     Source: Zhou et al. 2022, *Dataset Distillation using Neural Feature Regression*, algorithm 1; margin, optimisers
     and ages are those of the released code.
     """

@@ -36,9 +36,13 @@ _BASE_COUNT = 10  # images of each class that Kim et al. give their learning rat
 
 
 class GradientMatchingState(NamedTuple):
-    """learnable: the images; outer: the optimiser's state.
+    """The state of gradient matching, carried from one outer step to the next.
 
-    networks: those in training, with a leading axis; matches: outer steps so far.
+    Attributes:
+        learnable: the images.
+        outer: the optimiser's state.
+        networks: those in training, with a leading axis.
+        matches: outer steps so far.
     """
 
     learnable: Learnable
@@ -48,9 +52,11 @@ class GradientMatchingState(NamedTuple):
 
 
 class GradientMatchingInfo(NamedTuple):
-    """loss: distance of the gradients, summed over classes unless they are matched in one; mean over the networks.
+    """What an outer step of gradient matching reports.
 
-    hypergradient_norm: global norm of its gradient.
+    Attributes:
+        loss: distance of the gradients, summed over classes unless they are matched in one; mean over the networks.
+        hypergradient_norm: global norm of its gradient.
     """
 
     loss: Float[Array, ""]
@@ -70,9 +76,17 @@ def gradient_matching(
 
     An outer step is one match, at one t: all classes. Before the next one the networks are trained on the set, or after
     `num_matches` drawn anew. A: `augment`, one change for all images of a class.
-    options: hyper-parameters; overrides: single ones by name, e.g. gradient_matching(model, images_per_class=10).
-    experts: networks to draw from in place of random ones while distilling; the set is for random ones all the same.
-    Raises OptionError for options out of range or unknown names, DataError if `experts` are of another architecture.
+
+    Args:
+        options: hyper-parameters.
+        overrides: single ones by name, e.g. gradient_matching(model, images_per_class=10).
+        experts: networks to draw from in place of random ones while distilling; the set is for random ones all the
+            same.
+
+    Raises:
+        OptionError: for options out of range or unknown names.
+        DataError: if `experts` are of another architecture.
+
     Source: Zhao et al. 2021, *Dataset Condensation with Gradient Matching*, Algorithm 1; Zhao & Bilen 2021 (augment);
     Lee et al. 2022 (collective); Kim et al. 2022 (factor, clamp, train_on, image_steps, early_epochs, experts).
     """

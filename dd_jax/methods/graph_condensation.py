@@ -24,9 +24,12 @@ from dd_jax.values import made
 
 
 class GraphCondensationState(NamedTuple):
-    """learnable: features and weights of the adjacency, each with the state of its optimiser.
+    """The state of graph condensation, carried from one outer step to the next.
 
-    network, moments: the network in training, and its optimiser's state; matches: outer steps so far.
+    Attributes:
+        learnable: features and weights of the adjacency, each with the state of its optimiser.
+        network, moments: the network in training, and its optimiser's state.
+        matches: outer steps so far.
     """
 
     learnable: GraphSet
@@ -38,10 +41,13 @@ class GraphCondensationState(NamedTuple):
 
 
 class GraphCondensationInfo(NamedTuple):
-    """loss: distance of the gradients, summed over classes; hypergradient_norm: global norm of its gradient.
+    """What an outer step of graph condensation reports.
 
-    feature_norm: mean length of the nodes' features: the loss doesn't see it, so that it may drift.
-    density: mean weight of the edges.
+    Attributes:
+        loss: distance of the gradients, summed over classes.
+        hypergradient_norm: global norm of its gradient.
+        feature_norm: mean length of the nodes' features: the loss doesn't see it, so that it may drift.
+        density: mean weight of the edges.
     """
 
     loss: Float[Array, ""]
@@ -106,9 +112,15 @@ def graph_condensation(model: Model, options: GraphCondensationOptions | None = 
 
     An outer step is one match, at one t, and moves X' or g, in turns. Before the next one the network is trained on the
     distilled graph, or after `num_matches` drawn anew. l_c: mean loss on the nodes of class c.
-    model: what sets are judged by, and what is matched if `learner` says so.
-    options: hyper-parameters; overrides: single ones by name, e.g. graph_condensation(model, nodes_per_class=10).
-    Raises OptionError for options out of range or unknown names; at the start DataError for data that are no graph.
+
+    Args:
+        model: what sets are judged by, and what is matched if `learner` says so.
+        options: hyper-parameters.
+        overrides: single ones by name, e.g. graph_condensation(model, nodes_per_class=10).
+
+    Raises:
+        OptionError: for options out of range or unknown names; at the start DataError for data that are no graph.
+
     Source: Jin et al. 2022, *Graph Condensation for Graph Neural Networks*, Algorithm 1 and the released code;
     Jin et al. 2022, *Condensing Graphs via One-Step Gradient Matching* (one_step).
     """
@@ -252,7 +264,8 @@ def with_loops(options: GraphCondensationOptions) -> GraphCondensationOptions:
 def real_classes(learner: Model, dataset: Dataset) -> RealClasses:
     """The training nodes of a dataset, propagated once where that is all that the learner does with the graph.
 
-    Raises DataError if they are no nodes, or a class has none.
+    Raises:
+        DataError: if they are no nodes, or a class has none.
     """
     if not isinstance(dataset.train.images, Nodes):
         raise DataError(
@@ -289,7 +302,8 @@ def real_nodes(
 def class_gradients(apply: Apply, params: Params, inputs: Any, rows: jax.Array, weights: jax.Array) -> Params:
     """The gradient of the loss on the nodes of each class, with a leading axis for these.
 
-    rows, weights: (K, B) which nodes of `inputs` each class has, and their shares in its loss.
+    Args:
+        rows, weights: (K, B) which nodes of `inputs` each class has, and their shares in its loss.
     """
 
     def of_class(item: tuple[jax.Array, jax.Array, jax.Array]) -> Params:

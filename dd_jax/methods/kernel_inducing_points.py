@@ -43,16 +43,24 @@ _WORDS = {"images": "images", "labels": "labels", "both": "images and labels"}
 
 
 class KernelInducingPointsState(NamedTuple):
-    """learnable: images, and labels where these are learnt; outer: the optimiser's state."""
+    """The state of kernel inducing points, carried from one outer step to the next.
+
+    Attributes:
+        learnable: images, and labels where these are learnt.
+        outer: the optimiser's state.
+    """
 
     learnable: Learnable
     outer: OuterState
 
 
 class KernelInducingPointsInfo(NamedTuple):
-    """loss: half the mean squared error of the regression on real images, over images and classes.
+    """What an outer step of kernel inducing points reports.
 
-    hypergradient_norm: global norm of its gradient. regulariser: as it was, raised where rounding asked for it.
+    Attributes:
+        loss: half the mean squared error of the regression on real images, over images and classes.
+        hypergradient_norm: global norm of its gradient.
+        regulariser: as it was, raised where rounding asked for it.
     """
 
     loss: Float[Array, ""]
@@ -89,9 +97,15 @@ def kernel_inducing_points(
     min over (x_s, y_s) of E 1/2 mean (y_t - K_ts (K_ss + lambda tr(K_ss) / n I)^-1 y_s)^2
 
     over batches (x_t, y_t) of real images; labels are centred, y - 1/K, in both.
-    model: an infinitely wide network, `dd_jax.models.infinite_mlp` or `infinite_convnet`, whose kernel K is.
-    options: hyper-parameters; overrides: single ones by name, e.g. kernel_inducing_points(model, images_per_class=10).
-    Raises OptionError for another model, options out of range or unknown names.
+
+    Args:
+        model: an infinitely wide network, `dd_jax.models.infinite_mlp` or `infinite_convnet`, whose kernel K is.
+        options: hyper-parameters.
+        overrides: single ones by name, e.g. kernel_inducing_points(model, images_per_class=10).
+
+    Raises:
+        OptionError: for another model, options out of range or unknown names.
+
     Source: Nguyen et al. 2021, *Dataset Meta-Learning from Kernel Ridge-Regression*, algorithm 1 and equation 7;
     settings of the released notebook.
     """
@@ -190,8 +204,12 @@ def solve_labels(
 ) -> Float[Array, "set classes"]:
     """Label Solve: the labels of `images` with which kernel ridge regression predicts `real` best, in closed form.
 
-    model: an infinitely wide network. options: whose regulariser and dtype count.
     Returns labels as in a `DistilledData`, not centred. Needs (N, n) numbers for N real images and n of the set.
+
+    Args:
+        model: an infinitely wide network.
+        options: whose regulariser and dtype count.
+
     Source: Nguyen et al. 2021, section 3.2.
     """
     opts = options or KernelInducingPointsOptions()

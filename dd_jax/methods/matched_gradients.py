@@ -19,9 +19,12 @@ Learnt: TypeAlias = tuple[jax.Array, jax.Array | None]  # images, and labels if 
 class MatchingLoss(Protocol):
     """(params, distilled (K, M, ...), real (K, B, ...), keys (K,)) -> the distance of their gradients.
 
-    distilled: images of each of K classes with their labels (K, M), or soft ones (K, M, classes); real: with labels
-    (K, B). keys: the images of a class are changed by its key, real and distilled ones alike. Differentiable in what is
-    distilled, and in nothing else.
+    Differentiable in what is distilled, and in nothing else.
+
+    Args:
+        distilled: images of each of K classes with their labels (K, M), or soft ones (K, M, classes).
+        real: images of each class with labels (K, B).
+        keys: the images of a class are changed by its key, real and distilled ones alike.
     """
 
     def __call__(
@@ -36,7 +39,10 @@ class MatchingLoss(Protocol):
 def class_wise(apply: Apply, distance: Distance, change: str = "none", layers: str = "all") -> MatchingLoss:
     """sum_c D(grad l(X_c), grad l(x_c)): the gradients of each class are compared.
 
-    change: a kind of `inner.augment`; layers: "all" or "convolutions", which compares the gradients of those alone.
+    Args:
+        change: a kind of `inner.augment`.
+        layers: "all" or "convolutions", which compares the gradients of those alone.
+
     Source: Zhao et al. 2021, equation 8 and Algorithm 1.
     """
     of_real, of_distilled = _gradients(apply, layers)
@@ -74,7 +80,9 @@ def class_wise(apply: Apply, distance: Distance, change: str = "none", layers: s
 def collective(apply: Apply, distance: Distance, change: str = "none", layers: str = "all") -> MatchingLoss:
     """D(grad l(X), grad l(x)): the gradients of all classes together are compared.
 
-    change, layers: as for `class_wise`.
+    Args:
+        change, layers: as for `class_wise`.
+
     Source: Lee et al. 2022, *Dataset Condensation with Contrastive Signals*, equation 6.
     """
     of_real, of_distilled = _gradients(apply, layers)

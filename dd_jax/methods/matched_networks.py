@@ -32,10 +32,13 @@ class AdvanceFn(Interface):
 def matched_networks(model: Model, options: GradientMatchingOptions, from_pool: bool = False) -> AdvanceFn:
     """From one match to the next, for networks that live for `num_matches` matches and are trained between them.
 
-    options: with their loops.
-    from_pool: whether they start as the networks of their life in `MatchingArrays`, see `expert_feed`, and not as
-        random ones.
-    Raises OptionError for settings of their training that are out of range.
+    Args:
+        options: with their loops.
+        from_pool: whether they start as the networks of their life in `MatchingArrays`, see `expert_feed`, and not as
+            random ones.
+
+    Raises:
+        OptionError: for settings of their training that are out of range.
     """
     training = network_training(options)
     num_matches = options.num_matches

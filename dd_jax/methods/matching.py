@@ -88,7 +88,7 @@ def images_of(model: Model, options: MatchingOptions) -> Synthetic:
 def set_by_class(synthetic: Synthetic, num_classes: int) -> Callable[[Any, jax.Array], Batch]:
     """(learnable, key) -> the set as images (K, M, H, W, C) with labels (K, M) or (K, M, classes).
 
-    key: of what is random in the images, if anything is.
+    The key is that of what is random in the images, if anything is.
     """
 
     def whole(learnable: Any, key: jax.Array) -> Batch:

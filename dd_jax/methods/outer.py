@@ -29,9 +29,12 @@ class OuterOptions:
 
 
 class OuterState(NamedTuple):
-    """adam: the state of the gradient transformation, whichever it is; step, horizon: outer steps done and planned.
+    """The state of outer, carried from one outer step to the next.
 
-    factor: on the learning rate; 1 unless a run that diverged goes on with a smaller one.
+    Attributes:
+        adam: the state of the gradient transformation, whichever it is.
+        step, horizon: outer steps done and planned.
+        factor: on the learning rate; 1 unless a run that diverged goes on with a smaller one.
     """
 
     adam: Any
@@ -73,9 +76,13 @@ def outer_adam(
 ) -> OuterOptimiser:
     """Adam on the hypergradient, its global norm clipped to `clip_norm` first.
 
-    schedule: "cosine" to zero over the run, "step" (times `decay_factor` every `decay_every` outer steps; 40 epochs of
-        60 batches of 1,024 MNIST images are 2,400) or "constant".
-    Raises OptionError for a rate, clipping norm or decay that is not positive, or an unknown schedule.
+    Args:
+        schedule: "cosine" to zero over the run, "step" (times `decay_factor` every `decay_every` outer steps; 40 epochs
+            of 60 batches of 1,024 MNIST images are 2,400) or "constant".
+
+    Raises:
+        OptionError: for a rate, clipping norm or decay that is not positive, or an unknown schedule.
+
     Source: Wang et al. 2018, section 4 (Adam(0.5, 0.999), step decay).
     """
     return _outer(optax.scale_by_adam(b1=b1, b2=b2), learning_rate, clip_norm, schedule, decay_every, decay_factor)
@@ -92,7 +99,9 @@ def outer_sgd(
 ) -> OuterOptimiser:
     """Gradient descent with momentum, v <- momentum v + hypergradient; the rest as for `outer_adam`.
 
-    Raises OptionError as `outer_adam` does, and for a momentum outside of [0, 1).
+    Raises:
+        OptionError: as `outer_adam` does, and for a momentum outside of [0, 1).
+
     Source: Zhao et al. 2021, section 4 (0.1, momentum 0.5, constant).
     """
     if not is_traced(momentum) and not 0.0 <= momentum < 1.0:

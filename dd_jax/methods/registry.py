@@ -44,9 +44,11 @@ def make_method(
 ) -> Method:
     """The method with these options.
 
-    pretrained: networks that its sets are to be for. experts: networks that it learns from, at the end
-    of their training or all along it.
     Raises what the method raises; OptionError for networks that it doesn't take.
+
+    Args:
+        pretrained: networks that its sets are to be for.
+        experts: networks that it learns from, at the end of their training or all along it.
     """
     given = {"pretrained": pretrained, "experts": experts}
     given = {role: networks for role, networks in given.items() if networks is not None}

@@ -30,7 +30,8 @@ def minibatch(
 ) -> Batch:
     """`size` images of a split, drawn with replacement; of these, share number `part` of `parts` equal ones.
 
-    change: a kind of `inner.augment`.
+    Args:
+        change: a kind of `inner.augment`.
     """
 
     def mine(array: jax.Array) -> jax.Array:

@@ -21,8 +21,9 @@ def trajectory_gradient(
 ) -> Callable[[Learnable, jax.Array, Params, Params], tuple[Float[Array, ""], Learnable]]:
     """The function (learnable, key, start, target) -> the loss of one window with its gradient.
 
-    synthetic: a set whose learnable has a `step_size`. With options.gradient "first_order" the gradient is that of
-    `first_order_value_and_gradient`, and not the loss's.
+    Args:
+        synthetic: a set whose learnable has a `step_size`. With options.gradient "first_order" the gradient is that of
+            `first_order_value_and_gradient`, and not the loss's.
     """
     if options.gradient == "exact":
         return jax.value_and_grad(trajectory_loss(model, synthetic, options))

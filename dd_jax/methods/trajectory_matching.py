@@ -22,17 +22,26 @@ from dd_jax.types import Batch, Dataset, DistilledData, Experts, Learnable, Pret
 
 
 class TrajectoryMatchingState(NamedTuple):
-    """learnable: images, labels if they are learnt, the raw step size; outer: the optimiser's state."""
+    """The state of trajectory matching, carried from one outer step to the next.
+
+    Attributes:
+        learnable: images, labels if they are learnt, the raw step size.
+        outer: the optimiser's state.
+    """
 
     learnable: StepSized
     outer: OuterState
 
 
 class TrajectoryMatchingInfo(NamedTuple):
-    """loss: normalised distance from the experts' weights, 1 where the inner steps lead nowhere; mean over the starts.
+    """What an outer step of trajectory matching reports.
 
-    hypergradient_norm: global norm of its gradient. step_size: of the inner steps, after this outer step.
-    start: mean number of the snapshots started from. updated: 1, or 0 where the loss was above `max_loss`.
+    Attributes:
+        loss: normalised distance from the experts' weights, 1 where the inner steps lead nowhere; mean over the starts.
+        hypergradient_norm: global norm of its gradient.
+        step_size: of the inner steps, after this outer step.
+        start: mean number of the snapshots started from.
+        updated: 1, or 0 where the loss was above `max_loss`.
     """
 
     loss: Float[Array, ""]
@@ -63,10 +72,18 @@ def trajectory_matching(
     theta*: an expert's snapshots; x_i: a minibatch of the shuffled set; A: `augment`, drawn in every inner step. The
     gradient is exact, by reverse-mode differentiation through all N steps, or with gradient="first_order" the
     approximation of TESLA, see `dd_jax.inner.first_order`.
-    experts: as `dd_jax.load_experts` reads them, of the same architecture, trained on the dataset that is distilled.
-    options: hyper-parameters; overrides: single ones by name, e.g. trajectory_matching(model, experts=e, max_start=5).
-    Raises OptionError for options out of range, unknown names, missing experts or too few of their snapshots; DataError
-    for experts of another architecture and, at the start of a run, for such as were trained on another dataset.
+
+    Args:
+        experts: as `dd_jax.load_experts` reads them, of the same architecture, trained on the dataset that is
+            distilled.
+        options: hyper-parameters.
+        overrides: single ones by name, e.g. trajectory_matching(model, experts=e, max_start=5).
+
+    Raises:
+        OptionError: for options out of range, unknown names, missing experts or too few of their snapshots.
+        DataError: for experts of another architecture and, at the start of a run, for such as were trained on another
+            dataset.
+
     Source: Cazenavette et al. 2022, *Dataset Distillation by Matching Training Trajectories*, algorithm 1; Cui et al.
     2023 (first_order); Guo et al. 2024 (first_max_start, max_loss, learn_labels with init_labels="expert").
     """

@@ -42,7 +42,12 @@ from dd_jax.values import Number
 
 
 class UnrolledState(NamedTuple):
-    """learnable: images and raw step sizes; outer: the optimiser's state."""
+    """The state of unrolled, carried from one outer step to the next.
+
+    Attributes:
+        learnable: images and raw step sizes.
+        outer: the optimiser's state.
+    """
 
     learnable: Learnable
     outer: OuterState
@@ -56,10 +61,12 @@ class RealAndNetworks(NamedTuple):
 
 
 class UnrolledInfo(NamedTuple):
-    """loss: outer loss, the mean cross-entropy on real images after the inner steps, in nats.
+    """What an outer step of unrolled reports.
 
-    hypergradient_norm: global norm of the hypergradient before smoothing and clipping.
-    step_size: mean of the inner step sizes.
+    Attributes:
+        loss: outer loss, the mean cross-entropy on real images after the inner steps, in nats.
+        hypergradient_norm: global norm of the hypergradient before smoothing and clipping.
+        step_size: mean of the inner step sizes.
     """
 
     loss: Float[Array, ""]
@@ -74,11 +81,19 @@ def unrolled(
 
     min over (x, eta) of E_{theta_0 ~ p} L(theta_T), theta_{t+1} = theta_t - eta_t grad l(theta_t; x_{t mod S}, y)
 
-    options: hyper-parameters; overrides: single ones by name, e.g. unrolled(model, num_batches=1, init="fixed").
-    pretrained: networks to start from in place of random weights: the images adapt them to other data, or do them harm.
     Real images have in L the labels that networks are to learn, by the outcome that the options ask for.
     The hypergradient is exact, by reverse-mode differentiation through the scan, unless `discount` is below 1.
-    Raises OptionError for options out of range or unknown names, DataError if `pretrained` is of another architecture.
+
+    Args:
+        options: hyper-parameters.
+        overrides: single ones by name, e.g. unrolled(model, num_batches=1, init="fixed").
+        pretrained: networks to start from in place of random weights: the images adapt them to other data, or do them
+            harm.
+
+    Raises:
+        OptionError: for options out of range or unknown names.
+        DataError: if `pretrained` is of another architecture.
+
     Source: Wang et al. 2018, Algorithm 1; section 3.5 (initialisations), 3.6 (harm).
     """
     opts = with_overrides(options or UnrolledOptions(), overrides)

@@ -75,7 +75,8 @@ def make(name: str, data: ImageSpec, **settings: Any) -> Model:
 def parse_model(spec: str) -> tuple[str, dict[str, Any]]:
     """The name and the settings in "convnet:width=32,norm='none'"; bare words are strings.
 
-    Raises OptionError if it can't be read.
+    Raises:
+        OptionError: if it can't be read.
     """
     name, _, rest = spec.partition(":")
     try:

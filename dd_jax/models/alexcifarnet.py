@@ -44,7 +44,11 @@ def alexcifarnet(data: ImageSpec, *, initialiser: str = "xavier", layout: Layout
 
     Two 5x5 convolutions of 64 channels, each with 3x3 max-pooling of stride 2 and local response normalisation
     over 4 channels (after the first pooling, before the second), then linear layers of 384, 192 and K units.
-    Raises DataError for other image sizes, OptionError for an unknown initialiser.
+
+    Raises:
+        DataError: for other image sizes.
+        OptionError: for an unknown initialiser.
+
     Source: Wang et al. 2018, section 4 and the released `networks/networks.py`.
     """
     height, width, _ = data.image_shape

@@ -57,7 +57,11 @@ def alexnet(data: ImageSpec, *, initialiser: str = "default", layout: Layout | N
 
     Five convolutions of 64, 192, 384, 256 and 256 channels, 3x3 max-pooling of stride 2 after the first, second and
     fifth, then linear layers of 4096, 4096 and K units; no dropout and no response normalisation.
-    Raises DataError for other image sizes or channel counts, OptionError for an unknown initialiser.
+
+    Raises:
+        DataError: for other image sizes or channel counts.
+        OptionError: for an unknown initialiser.
+
     Source: Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks", as in torchvision;
     Wang et al. 2018, section 4 and the released `networks/networks.py`.
     """
@@ -76,12 +80,17 @@ def alexnet(data: ImageSpec, *, initialiser: str = "default", layout: Layout | N
 def alexnet_from_torchvision(state: Mapping[str, np.ndarray], model: Model) -> Params:
     """The parameters of `model`, an alexnet, from a state dict of `torchvision.models.alexnet`.
 
-    state: features.{0,3,6,8,10}.weight (out, in, kh, kw), classifier.{1,4,6}.weight (out, in) and the biases (out,),
-        in any floating point type; computed with in float32.
     The head, classifier.6, is not taken over: the new one has K = `model.num_classes` outputs, zero weights and unit
     biases, so that every logit is 1 until it is trained.
-    Raises DataError for another model, for a state dict of another architecture, and for numbers that are not
-    floating point or not finite.
+
+    Args:
+        state: features.{0,3,6,8,10}.weight (out, in, kh, kw), classifier.{1,4,6}.weight (out, in) and the biases
+            (out,), in any floating point type; computed with in float32.
+
+    Raises:
+        DataError: for another model, for a state dict of another architecture, and for numbers that are not floating
+            point or not finite.
+
     Source: the released code of Wang et al. 2018, `init_weights` for "imagenet_pretrained" in `networks/utils.py`.
     """
     if model.name != "alexnet":

@@ -42,7 +42,10 @@ def alexnet_small(data: ImageSpec, *, initialiser: str = "default", layout: Layo
         5*5*C*128 + 128  +  5*5*128*192 + 192  +  3*3*192*256 + 256  +  3*3*256*192 + 192  +  3*3*192*192 + 192
         +  4*4*192*K + K
 
-    Raises DataError for images of less than eight pixels, OptionError for an unknown initialiser.
+    Raises:
+        DataError: for images of less than eight pixels.
+        OptionError: for an unknown initialiser.
+
     Source: the released code of Zhao et al. 2021, `networks.py`.
     """
     if min(data.image_shape[:2]) < _SMALLEST:

@@ -66,7 +66,9 @@ class Model(NamedTuple):
 
     init(key) -> params; apply(params, images) -> logits (N, K); features(params, images) -> (N, F), what the last
     linear layer sees. `settings` holds everything that tells this network from another.
-    kernel: of an infinitely wide network, which has it in place of weights; None of all others.
+
+    Attributes:
+        kernel: of an infinitely wide network, which has it in place of weights; None of all others.
     """
 
     name: str
@@ -138,10 +140,13 @@ def _linen_outputs(module: nn.Module) -> Callable[[Params, Inputs], Any]:
 def with_precision(model: Model, precision: str) -> Model:
     """`model` computing its forward and backward passes in another precision.
 
-    precision: "float32" (in full, the default), "tf32" (products of float32 numbers rounded to ten bits, on GPUs that
-        have it) or "bf16" (parameters and activations in bfloat16, products summed in float32). Parameters, logits,
-        losses and updates stay float32 in all of them.
-    Raises OptionError for an unknown precision.
+    Args:
+        precision: "float32" (in full, the default), "tf32" (products of float32 numbers rounded to ten bits, on GPUs
+            that have it) or "bf16" (parameters and activations in bfloat16, products summed in float32). Parameters,
+            logits, losses and updates stay float32 in all of them.
+
+    Raises:
+        OptionError: for an unknown precision.
     """
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
@@ -166,7 +171,8 @@ def with_precision(model: Model, precision: str) -> Model:
 class Forward:
     """One output of a network, in a precision; equal to another one of equal outputs.
 
-    outputs: (params, images) -> logits and, where there are any, features.
+    Attributes:
+        outputs: (params, images) -> logits and, where there are any, features.
     """
 
     outputs: Callable[[Params, Inputs], Any]

@@ -60,9 +60,14 @@ def convnet(
 ) -> Model:
     """`depth` blocks of 3x3 convolution with `width` channels, norm, activation and 2x2 pooling, then one linear layer.
 
-    norm: "instance", "group" (4 groups), "layer" or "none". pooling: "avg", "max" or "none".
-    Raises OptionError for an unknown name or a width that the norm can't split, DataError for images too small
-    to be halved `depth` times.
+    Args:
+        norm: "instance", "group" (4 groups), "layer" or "none".
+        pooling: "avg", "max" or "none".
+
+    Raises:
+        OptionError: for an unknown name or a width that the norm can't split.
+        DataError: for images too small to be halved `depth` times.
+
     Source: Gidaris & Komodakis 2018; Zhao et al. 2021, section 4.1 (width 128, depth 3, instance norm, mean pooling).
     """
     for kind, name, known in (

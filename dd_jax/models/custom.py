@@ -29,15 +29,18 @@ def from_flax(
 ) -> Model:
     """A Flax Linen module of one's own, such as Net(width=32), as a network for `data`.
 
-    module: an instance. Called with images (N, H, W, C) in model space it gives logits (N, K), or a pair of logits and
-        features (N, F), what its last layer sees. They depend on nothing but its parameters and each image: no
-        BatchNorm, no dropout.
-    arguments: what else it is called with, always the same: {"train": False}.
-    name: of the network; None for that of the module's class.
-    settings: what tells it from others of its name, besides the module's fields, for the record of a run. Code isn't
-        compared: whoever changes a module between two parts of a run does well to change these too.
-    Raises OptionError for a module that isn't such a function of images and parameters, DataError for logits that
-    aren't floating-point numbers of shape (N, K).
+    Args:
+        module: an instance. Called with images (N, H, W, C) in model space it gives logits (N, K), or a pair of logits
+            and features (N, F), what its last layer sees. They depend on nothing but its parameters and each image: no
+            BatchNorm, no dropout.
+        arguments: what else it is called with, always the same: {"train": False}.
+        name: of the network; None for that of the module's class.
+        settings: what tells it from others of its name, besides the module's fields, for the record of a run. Code
+            isn't compared: whoever changes a module between two parts of a run does well to change these too.
+
+    Raises:
+        OptionError: for a module that isn't such a function of images and parameters.
+        DataError: for logits that aren't floating-point numbers of shape (N, K).
     """
     if not isinstance(module, nn.Module):
         raise OptionError(
@@ -98,18 +101,21 @@ def from_functions(
 ) -> Model:
     """A pair of pure functions as a network for `data`.
 
-    init: key -> parameters, any pytree of floating-point arrays; another key gives another network.
-    apply: (parameters, images (N, H, W, C) in model space) -> logits (N, K), or a pair of logits and features (N, F),
-        what the last layer sees. JAX must be able to trace it and to differentiate it twice.
-    name, settings: what tells the network from others, for the record of a run.
-    Raises OptionError for parameters that can't be trained, DataError for logits that aren't floating-point numbers of
-    shape (N, K).
-
     A Flax NNX module without state, for instance:
 
         graph = nnx.graphdef(Net(nnx.Rngs(0)))
         init = lambda key: nnx.to_pure_dict(nnx.state(Net(nnx.Rngs(key)), nnx.Param))
         apply = lambda params, images: nnx.merge(graph, nnx.State(params))(images)
+
+    Args:
+        init: key -> parameters, any pytree of floating-point arrays; another key gives another network.
+        apply: (parameters, images (N, H, W, C) in model space) -> logits (N, K), or a pair of logits and features (N,
+            F), what the last layer sees. JAX must be able to trace it and to differentiate it twice.
+        name, settings: what tells the network from others, for the record of a run.
+
+    Raises:
+        OptionError: for parameters that can't be trained.
+        DataError: for logits that aren't floating-point numbers of shape (N, K).
     """
     return _model(name, init, apply, data, dict(settings or {}))
 

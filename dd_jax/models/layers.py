@@ -18,8 +18,9 @@ NORMS: Mapping[str, int | None] = {"instance": 0, "group": 4, "layer": 1, "none"
 class Conv(nn.Module):
     """A convolution, with bias unless `bias` is False; input and output in `layout`.
 
-    before_norm: the name in `NORMS` of what comes next. Instance normalisation takes a bias away again, so that it is
-    kept among the parameters but not added: a tenth of a ConvNet's time.
+    Attributes:
+        before_norm: the name in `NORMS` of what comes next. Instance normalisation takes a bias away again, so that it
+            is kept among the parameters but not added: a tenth of a ConvNet's time.
     """
 
     channels: int

@@ -33,9 +33,14 @@ class _LeNet(nn.Module):
 def lenet(data: ImageSpec, *, initialiser: str = "xavier", layout: Layout | None = None) -> Model:
     """LeNet for 28- or 32-pixel square images of any channel count (61,706 parameters on MNIST).
 
-    initialiser: a name from `dd_jax.models.initialisers.KERNELS`; biases start at zero.
-    layout: how the activations lie in memory; None lets the library choose. Results agree to rounding.
-    Raises DataError for other image sizes, OptionError for an unknown initialiser.
+    Args:
+        initialiser: a name from `dd_jax.models.initialisers.KERNELS`; biases start at zero.
+        layout: how the activations lie in memory; None lets the library choose. Results agree to rounding.
+
+    Raises:
+        DataError: for other image sizes.
+        OptionError: for an unknown initialiser.
+
     Source: Wang et al. 2018, section 4 and the released `networks/networks.py`.
     """
     height, width, _ = data.image_shape

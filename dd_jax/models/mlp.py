@@ -27,8 +27,11 @@ class _MLP(nn.Module):
 def mlp(data: ImageSpec, *, hidden: Sequence[int] = (128, 128), initialiser: str = "xavier") -> Model:
     """Linear layers with ReLU between them, for images of any size.
 
-    hidden: units of the hidden layers; empty for a linear model.
-    Raises OptionError for a width below one or an unknown initialiser.
+    Args:
+        hidden: units of the hidden layers; empty for a linear model.
+
+    Raises:
+        OptionError: for a width below one or an unknown initialiser.
     """
     hidden = tuple(hidden)
     if any(units < 1 for units in hidden):

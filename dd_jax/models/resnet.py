@@ -82,16 +82,20 @@ def resnet18(
 
     A 3x3 convolution of stride 1 and no pooling first; four stages of 64, 128, 256 and 512 channels with two blocks
     each; the mean over places, one linear layer.
-    norm: "instance", "group" (4 groups), "layer" or "none", in place of BatchNorm, which has the same parameters.
-    downsampling: "stride" of a convolution, or "avg": 2x2 mean pooling after it, and all places to the linear layer
-        (11,250,762 parameters on CIFAR-10): what others call ResNet18_AP.
-    width: of the first stage.
 
         9*C*64  +  4 * 9*64*64  +  (9*64*128 + 3 * 9*128*128 + 64*128)  +  the same from 128 to 256 and from 256 to 512
         +  2 * (5*64 + 5*128 + 5*256 + 5*512) of the norms  +  512*K + K
 
-    Raises DataError for images of less than 16 pixels, or 8 without instance normalisation, OptionError for an unknown
-    name or a width that the norm can't split.
+    Args:
+        norm: "instance", "group" (4 groups), "layer" or "none", in place of BatchNorm, which has the same parameters.
+        downsampling: "stride" of a convolution, or "avg": 2x2 mean pooling after it, and all places to the linear layer
+            (11,250,762 parameters on CIFAR-10): what others call ResNet18_AP.
+        width: of the first stage.
+
+    Raises:
+        DataError: for images of less than 16 pixels, or 8 without instance normalisation.
+        OptionError: for an unknown name or a width that the norm can't split.
+
     Source: He et al. 2016, section 4.2; the released code of Zhao et al. 2021, `networks.py` (ResNet18, ResNet18_AP).
     """
     check_norm("resnet18", norm, width)

@@ -48,14 +48,18 @@ def vgg11(
 
     3x3 convolutions of 64, 128, 256, 256, 512, 512, 512 and 512 channels, each with normalisation and ReLU, 2x2
     max-pooling after the first, second, fourth, sixth and eighth; 28 pixels are padded to 32.
-    norm: "instance", "group" (4 groups), "layer" or "none", in place of BatchNorm, which has the same parameters.
-    width: of the first convolution; the others are multiples of it.
 
         9*C*64 + 9*64*128 + 9*128*256 + 9*256*256 + 9*256*512 + 3 * 9*512*512  +  2752 biases  +  2 * 2752 of the norms
         +  512*K + K
 
-    Raises DataError for images of less than 32 pixels other than 28, OptionError for an unknown name or a width that
-    the norm can't split.
+    Args:
+        norm: "instance", "group" (4 groups), "layer" or "none", in place of BatchNorm, which has the same parameters.
+        width: of the first convolution; the others are multiples of it.
+
+    Raises:
+        DataError: for images of less than 32 pixels other than 28.
+        OptionError: for an unknown name or a width that the norm can't split.
+
     Source: Simonyan & Zisserman 2015, configuration A; the released code of Zhao et al. 2021, `networks.py`.
     """
     check_norm("vgg11", norm, width)

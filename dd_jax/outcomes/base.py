@@ -22,9 +22,12 @@ Values: TypeAlias = Mapping[str, Float[np.ndarray, " nets"]]  # fractions, one o
 class Column(NamedTuple):
     """A measure as it is shown.
 
-    key: its name among the measures. head: above a column of a table.
-    tile: its name among the key numbers of a report, with {split} where the split is to stand.
-    title: above its chart; empty where there is one chart alone. chart: what that shows, for who can't see it.
+    Attributes:
+        key: its name among the measures.
+        head: above a column of a table.
+        tile: its name among the key numbers of a report, with {split} where the split is to stand.
+        title: above its chart; empty where there is one chart alone.
+        chart: what that shows, for who can't see it.
     """
 
     key: str
@@ -37,10 +40,17 @@ class Column(NamedTuple):
 class Told(NamedTuple):
     """What the sentences on a run are made of.
 
-    images: how many, e.g. "10 distilled images"; single: whether there is one. unit: what they are, such as "image".
-    model: the name of the network; networks: that of the pretrained ones, if there are any; fixed: for a known one.
-    steps: e.g. "4 gradient steps"; by: how a training from scratch goes, a part of a sentence.
-    own, start: measures of the set, and of networks before any step; rival: the best baseline by name.
+    Attributes:
+        images: how many, e.g. "10 distilled images".
+        single: whether there is one.
+        unit: what they are, such as "image".
+        model: the name of the network.
+        networks: that of the pretrained ones, if there are any.
+        fixed: for a known one.
+        steps: e.g. "4 gradient steps".
+        by: how a training from scratch goes, a part of a sentence.
+        own, start: measures of the set, and of networks before any step.
+        rival: the best baseline by name.
     """
 
     images: str
@@ -90,20 +100,27 @@ def _no_words(class_names: Sequence[str]) -> str:
 class Outcome(NamedTuple):
     """What success means for a distilled set.
 
-    columns: what is shown, the result itself first. score: the measure that validation selects on.
-    headline, meaning: of a run, in one line and in one or two sentences. card: the first sentence of a dataset card.
-    merit: what settings of baselines are chosen by: (measures, a function for those before any step) -> a number.
-    truthful: whether a set teaches what is true, so that nearest neighbours and accuracy on each class tell its worth.
-    target: the class for which it is counted how often it is answered; -1 for none.
-    check: raises OptionError where so many classes don't suit it.
-    relabel: true labels, an array of integers of JAX or NumPy -> those that networks are to learn.
-    measure: (images that each network gets right, (N, K) by class; those it takes for the target; images there are) ->
-        measures besides accuracy, (N,) each.
-    metrics: (name in the metrics of a run, measure) of what validation records besides the score.
-    record: the name under which results keep the measures.
-    counted: what a score counts as right, a part of a sentence; axis: the same as the name of an axis.
-    title: what the title of a table adds. summary: what the summary of a method adds; words: for names of runs.
-    contest: why results are no contest, a sentence; empty where they are one.
+    Attributes:
+        columns: what is shown, the result itself first.
+        score: the measure that validation selects on.
+        headline, meaning: of a run, in one line and in one or two sentences.
+        card: the first sentence of a dataset card.
+        merit: what settings of baselines are chosen by: (measures, a function for those before any step) -> a number.
+        truthful: whether a set teaches what is true, so that nearest neighbours and accuracy on each class tell its
+            worth.
+        target: the class for which it is counted how often it is answered; -1 for none.
+        check: raises OptionError where so many classes don't suit it.
+        relabel: true labels, an array of integers of JAX or NumPy -> those that networks are to learn.
+        measure: (images that each network gets right, (N, K) by class; those it takes for the target; images there are)
+            -> measures besides accuracy, (N,) each.
+        metrics: (name in the metrics of a run, measure) of what validation records besides the score.
+        record: the name under which results keep the measures.
+        counted: what a score counts as right, a part of a sentence.
+        axis: the same as the name of an axis.
+        title: what the title of a table adds.
+        summary: what the summary of a method adds.
+        words: for names of runs.
+        contest: why results are no contest, a sentence; empty where they are one.
     """
 
     name: str
@@ -131,10 +148,12 @@ class Outcome(NamedTuple):
 class Kind(NamedTuple):
     """A kind of outcome as records know it.
 
-    of_protocol, of_options: the outcome that a protocol, or the recorded hyper-parameters of a method, ask for; None
-        where they ask for another.
-    problem: what is wrong with what a protocol says of it, a part of a sentence; empty if nothing is.
-    record: the name under which results keep its measures. result: what its results are, a part of a sentence.
+    Attributes:
+        of_protocol, of_options: the outcome that a protocol, or the recorded hyper-parameters of a method, ask for;
+            None where they ask for another.
+        problem: what is wrong with what a protocol says of it, a part of a sentence; empty if nothing is.
+        record: the name under which results keep its measures.
+        result: what its results are, a part of a sentence.
     """
 
     of_protocol: Callable[[Protocol], Outcome | None]

@@ -41,7 +41,8 @@ _IDC: dict[str, Any] = {
 def matching_experiment(method: str, dataset: str, images_per_class: int, paper: bool = False) -> Experiment:
     """One cell of the papers' tables: in small, or with the paper's settings.
 
-    method, dataset: of `MATCHING_METHODS` and `MATCHING_DATASETS`, OptionError for others.
+    Args:
+        method, dataset: of `MATCHING_METHODS` and `MATCHING_DATASETS`, OptionError for others.
     """
     if method not in MATCHING_METHODS:
         raise unknown_name("method", method, MATCHING_METHODS)

@@ -137,7 +137,8 @@ _CUB = dataclasses.replace(_VOC, dataset="cub200")
 def _adaptations(name: str, experiment: Experiment, epoch: int) -> dict[str, Experiment]:
     """An adaptation to networks that are not known and to one that is, with our settings and with the paper's.
 
-    epoch: outer steps in an epoch of 1,024-image batches.
+    Args:
+        epoch: outer steps in an epoch of 1,024-image batches.
     """
     paper = dataclasses.replace(experiment, num_outer_steps=400 * epoch, pretrained=f"{experiment.pretrained}-paper")
     fixed = {"init": "fixed", "num_inits": 1}
@@ -206,7 +207,8 @@ def preset(name: str) -> Experiment:
 def of_method(name: str, experiment: Experiment | None = None) -> Experiment:
     """`experiment`, which must be of the method called `name`; without one a small experiment of that method.
 
-    Raises OptionError for an unknown name, or an experiment of another method.
+    Raises:
+        OptionError: for an unknown name, or an experiment of another method.
     """
     wanted = method_named(name)
     if experiment is None:

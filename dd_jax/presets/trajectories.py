@@ -131,8 +131,9 @@ def _paper(cell: _Cell, gradient: Any) -> Experiment:
 def wearable_cells(paper: bool = False) -> dict[str, Experiment]:
     """Canvases of 2 x 2 images (Wearable ImageNet), by DATASET-wearable: digits and CIFAR-10 in small.
 
-    paper: the command of the released code in their place, one canvas of 512 x 512 pixels for each of the ten classes
-        of a subset of ImageNet, in class folders at "folder:imagesquawk".
+    Args:
+        paper: the command of the released code in their place, one canvas of 512 x 512 pixels for each of the ten
+            classes of a subset of ImageNet, in class folders at "folder:imagesquawk".
     """
     if not paper:
         small = {"digits": _DIGITS_CONVNET, "cifar10": _small("cifar10", 1, "exact")}

@@ -11,9 +11,11 @@ import jax
 
 
 class Arithmetic(NamedTuple):
-    """flops: floating-point operations of all matrix products and convolutions, a multiply-add being two.
+    """What a program computes and moves.
 
-    traffic: bytes of their operands and results, what memory moves at least if nothing stays in a cache.
+    Attributes:
+        flops: floating-point operations of all matrix products and convolutions, a multiply-add being two.
+        traffic: bytes of their operands and results, what memory moves at least if nothing stays in a cache.
     """
 
     flops: float
@@ -23,7 +25,8 @@ class Arithmetic(NamedTuple):
 def count(function: Callable[..., Any], *arguments: Any, while_trips: int = 1) -> Arithmetic:
     """The arithmetic of `function(*arguments)`; arguments may be shapes. Of a conditional the larger branch counts.
 
-    while_trips: how often loops of a length unknown before they run are counted.
+    Args:
+        while_trips: how often loops of a length unknown before they run are counted.
     """
     return _count(jax.make_jaxpr(function)(*arguments).jaxpr, while_trips)
 

@@ -42,10 +42,12 @@ _ABSENT = object()
 class RunDirectory:
     """A run directory that this process holds; `close` it, or use it as a context manager.
 
-    resuming: the directory already held this configuration.
-    notes: what the user should know, one sentence each.
-    made: the directories that were made for it, the outermost last.
     Where the block of a new run ends with an error before anything was kept, what was made for it goes again.
+
+    Attributes:
+        resuming: the directory already held this configuration.
+        notes: what the user should know, one sentence each.
+        made: the directories that were made for it, the outermost last.
     """
 
     path: Path
@@ -86,7 +88,8 @@ class RunDirectory:
 def open_run(out: str | Path, config: Mapping[str, Any]) -> RunDirectory:
     """Take hold of the directory `out` for a run of `config`: a new one, or one to go on with.
 
-    config: what the result depends on; anything that `dd_jax.storage.files.plain` takes.
+    Args:
+        config: what the result depends on; anything that `dd_jax.storage.files.plain` takes.
 
     Raises:
         RunError: if `out` can't be written, belongs to another process that is running, holds another

@@ -25,8 +25,11 @@ _TIMED_SECONDS = 3.0  # spent on steps that are timed, at least
 class Estimate:
     """What a run takes. Memory in bytes on each device, times in seconds.
 
-    num_params: of the network. program_memory: what the compiled outer step needs besides its arguments;
-    argument_memory: its arguments, real data among them; free_memory: what each device has left for the program.
+    Attributes:
+        num_params: of the network.
+        program_memory: what the compiled outer step needs besides its arguments.
+        argument_memory: its arguments, real data among them.
+        free_memory: what each device has left for the program.
     """
 
     num_params: int
@@ -51,7 +54,9 @@ def estimate(method: Method, dataset: Dataset, *, num_outer_steps: int, devices:
     """Compile the outer step and run a few, on a state that is thrown away, to say what `num_outer_steps` will take.
 
     Validation, checkpoints and the final evaluation are not in it.
-    Raises OptionError, with advice, if the program cannot fit into the memory that is free.
+
+    Raises:
+        OptionError: with advice, if the program cannot fit into the memory that is free.
     """
     mesh = mesh_for(method, devices)
     state = start_state(method, jax.random.key(0), dataset, num_outer_steps, mesh)
@@ -80,9 +85,13 @@ def check_memory(
 ) -> tuple[int, int, int]:
     """(program, arguments, free): bytes of memory on each device that compiled outer steps need, and that is free.
 
-    ahead: bytes of the windows that are read ahead, which the program counts with.
+    The compiled program is kept for the run.
 
-    Raises OptionError, with advice, if they cannot fit. The compiled program is kept for the run.
+    Args:
+        ahead: bytes of the windows that are read ahead, which the program counts with.
+
+    Raises:
+        OptionError: with advice, if they cannot fit.
     """
     numbers = replicate((jnp.int32(0), jnp.int32(1)), mesh)
     found = run_steps.lower(method.step, mesh, key, state, real, *numbers).compile().memory_analysis()

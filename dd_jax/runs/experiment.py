@@ -185,8 +185,9 @@ def recorded(experiment: Experiment) -> dict[str, Any]:
 def load_method(experiment: Experiment, make: bool = True) -> tuple[Method, Dataset, Pretrained | None]:
     """The method of an experiment, its data, and the networks that its sets are for, if these are pretrained.
 
-    make: whether to train networks that are missing. Raises what `load` and the method raise; a mistake in the options
-    is told before networks are trained for it.
+    Args:
+        make: whether to train networks that are missing. Raises what `load` and the method raise; a mistake in the
+            options is told before networks are trained for it.
     """
     if isinstance(experiment.method, UnrolledOptions):
         protocol_of(experiment.method)
@@ -210,7 +211,8 @@ def load(
 ) -> tuple[Dataset, Model, Pretrained | None, Pretrained | Experts | None]:
     """The data, the network, the pretrained networks and the experts that their names in an experiment mean.
 
-    make: whether to train networks that are missing.
+    Args:
+        make: whether to train networks that are missing.
     """
     if pretrained is not None and experts is not None:
         raise OptionError("A set is for pretrained networks, or learnt from experts: give one of the two.")

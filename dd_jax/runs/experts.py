@@ -67,19 +67,22 @@ def pretrain_experts(
 ) -> Experts:
     """Train networks from random weights on the training split of `dataset`, and keep them all along in `out`.
 
-    num_experts: networks, each with its own weights and minibatches.
-    training: how; None for that of Cazenavette et al. 2022 (`EXPERT_TRAINING`: 50 epochs of plain gradient descent,
-        0.01, batches of 256, DSA).
-    every: gradient steps between two snapshots, a divisor of those of an epoch; None for one after each epoch. The
-        first snapshot is the untrained network.
-    out: a folder, new or of experts. The same call continues what was cut short, after the last network that was
-        finished, and makes files anew that are damaged; a larger one adds networks.
-    dtype: of the stored weights; "bfloat16" halves their size, and rounds them to three digits.
-    devices: how many devices train networks at the same time; None for all there are.
     What it all takes on the disk is told before the start. Raises RunError if the disk is too small, if `out` holds
     something else or can't be written; DataError if dataset and model don't match or the model isn't one of
     `dd_jax.models`; OptionError for bad options; DivergedError if a network's weights stop being finite, and
     KeyboardInterrupt when asked to stop: what was finished is kept.
+
+    Args:
+        num_experts: networks, each with its own weights and minibatches.
+        training: how; None for that of Cazenavette et al. 2022 (`EXPERT_TRAINING`: 50 epochs of plain gradient descent,
+            0.01, batches of 256, DSA).
+        every: gradient steps between two snapshots, a divisor of those of an epoch; None for one after each epoch. The
+            first snapshot is the untrained network.
+        out: a folder, new or of experts. The same call continues what was cut short, after the last network that was
+            finished, and makes files anew that are damaged; a larger one adds networks.
+        dtype: of the stored weights; "bfloat16" halves their size, and rounds them to three digits.
+        devices: how many devices train networks at the same time; None for all there are.
+
     Source: Cazenavette et al. 2022, *Dataset Distillation by Matching Training Trajectories*, section 3.1.
     """
     if jax.process_count() > 1:

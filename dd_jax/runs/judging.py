@@ -33,7 +33,8 @@ def judge(
 ) -> list[Row]:
     """The distilled set and the baselines in `names` (None: all that make sense), printed as one table.
 
-    options: of `evaluate`, for the distilled set alone: baselines are measured on test, as the run was.
+    Args:
+        options: of `evaluate`, for the distilled set alone: baselines are measured on test, as the run was.
     """
     rows = measure_rows(distilled, model, dataset, num_nets, names, pretrained, **options)
     print_table(title_of(rows, distilled, model, dataset, pretrained), rows)

@@ -24,7 +24,9 @@ _ABSENT = "–"
 def show_runs(paths: Sequence[str | Path], sort: str = "name") -> None:
     """Print the runs in folders as a table; of run directories also what they differ in.
 
-    Raises DataError if there is none, OptionError for an unknown order.
+    Raises:
+        DataError: if there is none.
+        OptionError: for an unknown order.
     """
     if sort not in SORTS:
         raise unknown_name("order of runs", sort, SORTS)

@@ -26,10 +26,13 @@ Result = TypeVar("Result")
 def load_run(out: str | Path, place: str | None = None) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
     """What is needed to evaluate the run in `out` again: its distilled set, network, data and pretrained networks.
 
-    place: where the same dataset is now, as for `load_dataset`; None for where it was.
     The networks come from the run directory itself or, as long as it isn't finished, from the file they were in.
 
-    Raises DataError if there is no run, or if its dataset isn't there or no longer the one that it was made from.
+    Args:
+        place: where the same dataset is now, as for `load_dataset`; None for where it was.
+
+    Raises:
+        DataError: if there is no run, or if its dataset isn't there or no longer the one that it was made from.
     """
     path = Path(out)
     distilled = load_distilled(path)
@@ -70,10 +73,13 @@ def load_set(
 ) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
     """A distilled set with a network and real data to measure it on.
 
-    path: a run directory, or an artefact from elsewhere. dataset, model: as for `dd-jax distill`, in place of those
-        that the set was distilled with; needed where these aren't known. skip_broken: leave out images of `dataset`
-        that can't be read.
     Raises what `load_run` raises, and DataError where nothing says what data or which network.
+
+    Args:
+        path: a run directory, or an artefact from elsewhere.
+        dataset, model: as for `dd-jax distill`, in place of those that the set was distilled with; needed where these
+            aren't known.
+        skip_broken: leave out images of `dataset` that can't be read.
     """
     path = Path(path)
     distilled = load_distilled(path)

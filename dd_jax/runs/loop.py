@@ -45,9 +45,11 @@ class Run:
     """A finished run. distilled: the set that was best on validation; validation: its score there, which is accuracy
     unless the set is for another outcome.
 
-    history: the rows of the metrics; seconds: time spent distilling, over all the sessions of the run; memory: peak in
-    bytes, as far as it was recorded.
-    out: the run directory, or None.
+    Attributes:
+        history: the rows of the metrics.
+        seconds: time spent distilling, over all the sessions of the run.
+        memory: peak in bytes, as far as it was recorded.
+        out: the run directory, or None.
     """
 
     distilled: DistilledData
@@ -104,21 +106,26 @@ def distill(
 ) -> Run:
     """Run `num_outer_steps` of `method` on `dataset` and return the distilled set that was best on validation.
 
-    out: the run directory; the same call with the same `out` continues a run that was cut short, to the same bits,
-        and returns at once when it is finished. A start that fails leaves nothing there. None keeps everything in
-        memory.
-    seed: from 0 to 2**63 - 1; each gives a run of its own.
-    eval_every: outer steps between two validations; None for twenty over the run.
-    num_eval_nets: networks trained at each validation.
-    record: further entries for the recorded configuration; a run is resumed only where they are the same.
-    devices: how many devices share the work of an outer step; None for as many as make it faster. The result is the
-        same but for float rounding.
-    max_rollbacks: how often a run whose loss is no longer finite, or whose validation accuracy has collapsed, goes back
-        to the last good state and on from there with half the outer learning rate.
-    tensorboard: whether to write metrics and pictures for TensorBoard too, into `out`; needs dd-jax[tensorboard].
-    Raises DataError if data and model don't match; OptionError, with advice, if an outer step can't fit into memory;
-    DivergedError if it diverges once more (the last good checkpoint stays); RunError if `out`
-    holds another configuration or can't be written; RunInterrupted on Ctrl-C, after a checkpoint.
+    Args:
+        out: the run directory; the same call with the same `out` continues a run that was cut short, to the same bits,
+            and returns at once when it is finished. A start that fails leaves nothing there. None keeps everything in
+            memory.
+        seed: from 0 to 2**63 - 1; each gives a run of its own.
+        eval_every: outer steps between two validations; None for twenty over the run.
+        num_eval_nets: networks trained at each validation.
+        record: further entries for the recorded configuration; a run is resumed only where they are the same.
+        devices: how many devices share the work of an outer step; None for as many as make it faster. The result is the
+            same but for float rounding.
+        max_rollbacks: how often a run whose loss is no longer finite, or whose validation accuracy has collapsed, goes
+            back to the last good state and on from there with half the outer learning rate.
+        tensorboard: whether to write metrics and pictures for TensorBoard too, into `out`; needs dd-jax[tensorboard].
+
+    Raises:
+        DataError: if data and model don't match.
+        OptionError: with advice, if an outer step can't fit into memory.
+        DivergedError: if it diverges once more (the last good checkpoint stays).
+        RunError: if `out` holds another configuration or can't be written.
+        RunInterrupted: on Ctrl-C, after a checkpoint.
     """
     if num_outer_steps < 0 or max_rollbacks < 0 or num_eval_nets < 1 or (eval_every is not None and eval_every < 1):
         raise OptionError(

@@ -11,7 +11,9 @@ from dd_jax.evaluation import Evaluation
 def validation_metrics(step: int, found: Evaluation, seconds: float, memory: int | None) -> dict[str, Any]:
     """What a validation found: "validation" is the score, and its outcome may record more.
 
-    seconds: spent so far. memory: peak so far, in bytes.
+    Args:
+        seconds: spent so far.
+        memory: peak so far, in bytes.
     """
     outcome, values = found.outcome, found.values[found.outcome.score]
     return {

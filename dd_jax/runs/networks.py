@@ -196,9 +196,11 @@ def load_networks(path: Path, model: Model | None = None) -> Pretrained | Expert
 def networks_file(networks: str, make: bool = True) -> Path:
     """The file, or folder of experts, that `networks` means: its path, or that of a preset, made where it is missing.
 
-    make: whether to make them.
     Raises what `run_pretraining` raises; RunError if a preset's file holds other networks, or too few; DataError if
     they are missing and not to be made here; OptionError if there is neither such a file nor such a preset.
+
+    Args:
+        make: whether to make them.
     """
     path = Path(networks).expanduser()
     if path.exists():
@@ -229,7 +231,8 @@ def file_name(dataset: str) -> str:
 def _refuse_others(file: Path, wanted: Pretraining, make: bool) -> None:
     """Raise RunError unless `file` holds the networks of a preset, and as many, so that a name means one thing.
 
-    make: whether experts that are missing, as their training was cut short, may be trained here.
+    Args:
+        make: whether experts that are missing, as their training was cut short, may be trained here.
     """
     if wanted.snapshots and make and len(read_index(file)["experts"]) < wanted.num_nets:
         note(f"The experts {file.name} are not complete yet: training the others.")

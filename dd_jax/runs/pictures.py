@@ -34,7 +34,9 @@ def save_frame(folder: str | Path, step: int, distilled: DistilledData) -> None:
     """Save the images of `sheet_of` as they are after outer step `step`, pixel by pixel, as step_00000100.png.
 
     A column for each class, a row for each inner step; each image's contrast is stretched on its own.
-    Raises RunError if the disk refuses.
+
+    Raises:
+        RunError: if the disk refuses.
     """
     path = Path(folder) / f"step_{step:08d}.png"
     with disk_errors("save the picture", path):

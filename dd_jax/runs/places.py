@@ -32,10 +32,12 @@ def is_missing(dataset: str) -> bool:
 def followed(there: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A configuration with the places that another one says, as far as their fingerprints tell that they hold the same.
 
-    there: the recorded configuration; asked: the one that is asked for. Both have a "dataset" of a name and a
-        fingerprint, and may have a "source" that says where dataset and networks are read from; either may be in it one
-        level below.
     Returns it with a sentence for each dataset that moved.
+
+    Args:
+        there: the recorded configuration.
+        asked: the one that is asked for. Both have a "dataset" of a name and a fingerprint, and may have a "source"
+            that says where dataset and networks are read from; either may be in it one level below.
     """
     found: dict[str, Any] = copy.deepcopy(dict(there))
     notes: list[str] = []

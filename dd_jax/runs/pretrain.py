@@ -56,14 +56,20 @@ def pretrain(
 ) -> Pretrained:
     """Train networks from random weights on the training split of `dataset`, and keep them in the file `out`.
 
-    num_nets, num_held_out: networks to distil with, and others to judge on, each with its own weights and minibatches.
-    training: how; None for three epochs of Adam.
-    out: a .safetensors file; the same call continues what was cut short, after the last networks that were finished (on
-        an accelerator many are trained at once), and adds to a file that has fewer networks of the same kind.
-    devices: how many devices train networks at the same time; None for all there are.
-    Raises DataError if data and model don't match or the model isn't one of `dd_jax.models`, OptionError for bad
-    options, RunError if `out` holds other networks or can't be written, DivergedError if a network's weights stop being
-    finite, KeyboardInterrupt when asked to stop.
+    Args:
+        num_nets, num_held_out: networks to distil with, and others to judge on, each with its own weights and
+            minibatches.
+        training: how; None for three epochs of Adam.
+        out: a .safetensors file; the same call continues what was cut short, after the last networks that were finished
+            (on an accelerator many are trained at once), and adds to a file that has fewer networks of the same kind.
+        devices: how many devices train networks at the same time; None for all there are.
+
+    Raises:
+        DataError: if data and model don't match or the model isn't one of `dd_jax.models`.
+        OptionError: for bad options.
+        RunError: if `out` holds other networks or can't be written.
+        DivergedError: if a network's weights stop being finite.
+        KeyboardInterrupt: when asked to stop.
     """
     if jax.process_count() > 1:
         raise OptionError("Networks are pretrained by one process; it uses all devices of its machine.")

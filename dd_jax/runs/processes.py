@@ -23,9 +23,14 @@ def join_processes(
 ) -> None:
     """Make this process one of several that run together; call it before anything is computed.
 
-    coordinator: HOST:PORT of the first process, reachable from all; num_processes, process_id: how many there are and
-        which this is, from 0. All None: whatever launcher started the processes says (SLURM, Open MPI, Cloud TPU).
-    Raises OptionError if they can't be found, or RunError if the processes don't meet.
+    Args:
+        coordinator: HOST:PORT of the first process, reachable from all.
+        num_processes, process_id: how many there are and which this is, from 0. All None: whatever launcher started the
+            processes says (SLURM, Open MPI, Cloud TPU).
+
+    Raises:
+        OptionError: if they can't be found.
+        RunError: if the processes don't meet.
     """
     given = [value is not None for value in (coordinator, num_processes, process_id)]
     if any(given) and not all(given):

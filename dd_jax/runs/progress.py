@@ -27,9 +27,11 @@ _consoles: list[Any] = []  # the console of the live bar, if one is shown: `note
 def progress(total: int, initial: int = 0, enabled: bool = True) -> Iterator[Update]:
     """Show on stderr how far a loop of `total` steps is; it starts after step `initial`.
 
-    Yields `update(step, **fields)`, to be called after `step` steps are done. Fields are shown behind the
-    bar: strings as they are, numbers shortened, "validation", "test" and "accuracy" as percentages, "memory" in MiB. It
-    never raises because of what stderr is or has become.
+    It never raises because of what stderr is or has become.
+
+    Yields:
+        `update(step, **fields)`, to be called after `step` steps are done. Fields are shown behind the bar: strings as
+        they are, numbers shortened, "validation", "test" and "accuracy" as percentages, "memory" in MiB.
     """
     clock = _clock(total)
     if not enabled or _muted:

@@ -14,7 +14,12 @@ from dd_jax.types import DistilledData
 
 
 class TensorBoard(NamedTuple):
-    """metrics: (rows of metrics) -> None; picture: (outer step, distilled set) -> None."""
+    """What writes for TensorBoard.
+
+    Attributes:
+        metrics: (rows of metrics) -> None.
+        picture: (outer step, distilled set) -> None.
+    """
 
     metrics: Callable[[Sequence[Mapping[str, Any]]], None]
     picture: Callable[[int, DistilledData], None]
@@ -30,7 +35,9 @@ def check_tensorboard() -> None:
 def open_tensorboard(folder: Path, step: int) -> Iterator[TensorBoard]:
     """Write into `folder`; what an earlier process wrote there after `step` is hidden.
 
-    Raises OptionError without tensorboardX, RunError if the disk refuses.
+    Raises:
+        OptionError: without tensorboardX.
+        RunError: if the disk refuses.
     """
     check_tensorboard()
     from tensorboardX import SummaryWriter

@@ -16,13 +16,15 @@ from dd_jax.synthetic import canvases_of
 def save_tiles(path: str | Path, out: str | Path | None = None, *, repeat: int = 3, scale: int = 4) -> tuple[Path, ...]:
     """Write each canvas of the set at `path` as a PNG, `repeat` times `repeat` of it side by side.
 
-    path: a run directory, or an artefact, of a set that is learnt on canvases (`canvas_size` of the methods).
-    out: folder, made where it is missing; None for the folder "tiles" beside the set. Files of the same names are
-        replaced: tile-NN-CLASS.png, and step_SS-tile-NN-CLASS.png of a set of several batches.
-    repeat: 1 for the canvas alone. Its edges fit together whatever it is, so a printer may repeat it on.
-    scale: each pixel becomes so many times so many: none is lost, and none is made up.
     Returns the files. Raises DataError where there is no such set, or where its images are neither grey nor RGB;
     OptionError for numbers below one; RunError if the disk refuses.
+
+    Args:
+        path: a run directory, or an artefact, of a set that is learnt on canvases (`canvas_size` of the methods).
+        out: folder, made where it is missing; None for the folder "tiles" beside the set. Files of the same names are
+            replaced: tile-NN-CLASS.png, and step_SS-tile-NN-CLASS.png of a set of several batches.
+        repeat: 1 for the canvas alone. Its edges fit together whatever it is, so a printer may repeat it on.
+        scale: each pixel becomes so many times so many: none is lost, and none is made up.
     """
     for name, count in (("repeat", repeat), ("scale", scale)):
         if count < 1:

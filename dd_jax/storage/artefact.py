@@ -46,8 +46,12 @@ _INTEGERS = ("labels", "pixels", "order")  # or may be; "order" is that of an ex
 class Artefact(NamedTuple):
     """A distilled set as it lies on the disk.
 
-    file: the json. arrays: all that the npz holds, by name, pixels (S, B, H, W, C) uint8 if it has any; those
-    of the transform start with "transform/". meta: what the json holds. distilled: the set that they make.
+    Attributes:
+        file: the json.
+        arrays: all that the npz holds, by name, pixels (S, B, H, W, C) uint8 if it has any; those of the transform
+            start with "transform/".
+        meta: what the json holds.
+        distilled: the set that they make.
     """
 
     file: Path
@@ -59,7 +63,8 @@ class Artefact(NamedTuple):
 def save_distilled(folder: str | Path, distilled: DistilledData, provenance: Mapping[str, Any]) -> None:
     """Write `distilled` into `folder`, in place of what is there.
 
-    provenance: where it came from, and what is known of it, such as accuracies; kept in the json.
+    Args:
+        provenance: where it came from, and what is known of it, such as accuracies; kept in the json.
 
     Raises:
         DataError: if `distilled` could not be loaded again: not finite, labels out of range, no transform.

@@ -84,8 +84,9 @@ def drop_after(folder: str | Path, step: int) -> None:
 def restore_latest(folder: str | Path, template: Any) -> Restored | None:
     """The newest intact checkpoint in `folder`, or None if there is none at all.
 
-    template: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`s. The result has its
-        structure, dtypes and, where the template's arrays are bound to devices, its placement.
+    Args:
+        template: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`s. The result has its structure,
+            dtypes and, where the template's arrays are bound to devices, its placement.
 
     Raises:
         RunError: if the template does not match, or if there are checkpoints and every one is damaged.

@@ -46,9 +46,13 @@ _ROW = {"file": str, "bytes": int, "sha256": str, "accuracies": list}
 def load_experts(folder: str | Path, *, verify: bool = False) -> Experts:
     """The expert trajectories in `folder`, which `pretrain_experts` or `dd-jax pretrain --snapshots` wrote.
 
-    verify: whether to read all files and compare them with their checksums; without it their headers and sizes are.
     Nothing in any file is executed, and no weights are read before they are asked for.
-    Raises DataError if there are none, or if they are damaged or of an architecture that can't be built.
+
+    Args:
+        verify: whether to read all files and compare them with their checksums; without it their headers and sizes are.
+
+    Raises:
+        DataError: if there are none, or if they are damaged or of an architecture that can't be built.
     """
     folder = Path(folder).expanduser()
     index = read_index(folder)

@@ -41,9 +41,10 @@ _DISK_ERRORS = {
 def disk_errors(action: str, out: str | Path, resumes: bool = True) -> Iterator[None]:
     """Turn what the disk refuses within the block into a RunError that says what to do.
 
-    action: what was being done, after "Can't", e.g. "save the checkpoint of step 40".
-    out: the file or directory that was being written.
-    resumes: whether the same command would go on from a checkpoint, rather than start anew.
+    Args:
+        action: what was being done, after "Can't", e.g. "save the checkpoint of step 40".
+        out: the file or directory that was being written.
+        resumes: whether the same command would go on from a checkpoint, rather than start anew.
 
     Raises:
         RunError: for a full disk, a quota, missing permission and the like. Other OSErrors pass.
@@ -140,7 +141,9 @@ def plain(value: Any, nonfinite: Callable[[float], Any] = str) -> Any:
     """`value` as JSON knows it: dicts with string keys, lists, strings, numbers, booleans and None.
 
     Takes dataclasses, mappings, sequences, paths, and NumPy or JAX arrays and scalars besides.
-    nonfinite: what an infinite number or NaN becomes, as JSON has neither: "inf" and "nan" by default.
+
+    Args:
+        nonfinite: what an infinite number or NaN becomes, as JSON has neither: "inf" and "nan" by default.
 
     Raises:
         OptionError: for anything else.

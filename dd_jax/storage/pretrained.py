@@ -73,10 +73,14 @@ def save_pretrained(path: str | Path, networks: Mapping[str, Networks], pretrain
 def load_pretrained(path: str | Path, model: Model | None = None) -> Pretrained:
     """The networks in `path`: a file that `dd-jax pretrain` wrote, or torchvision's weights of an AlexNet.
 
-    model: what torchvision's weights (.pth or .safetensors) are for; they say neither classes nor image size. Their
-        last layer is replaced: zero weights, unit biases. They are one network, in the part "train".
     Nothing in any file is executed.
-    Raises DataError if there is no such file, or if it is damaged, holds another architecture or anything but weights.
+
+    Args:
+        model: what torchvision's weights (.pth or .safetensors) are for; they say neither classes nor image size. Their
+            last layer is replaced: zero weights, unit biases. They are one network, in the part "train".
+
+    Raises:
+        DataError: if there is no such file, or if it is damaged, holds another architecture or anything but weights.
     """
     path = Path(path).expanduser()
     about = read_about(path)
@@ -114,7 +118,8 @@ def load_pretrained(path: str | Path, model: Model | None = None) -> Pretrained:
 def read_about(path: Path) -> dict[str, Any] | None:
     """What the file `path` says of its networks; None if it is no file of ours, but perhaps one of torchvision's.
 
-    Raises DataError if there is no file, or if what it says is damaged.
+    Raises:
+        DataError: if there is no file, or if what it says is damaged.
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder; expected a file of pretrained networks.")

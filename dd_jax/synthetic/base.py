@@ -30,7 +30,8 @@ class DecodeFn(Protocol):
 class ProjectFn(Protocol):
     """(learnable, transform) -> the nearest valid learnable, applied after each outer step.
 
-    transform: of the dataset, where what is valid is said in pixels; a parameterisation without bounds needs none.
+    Args:
+        transform: of the dataset, where what is valid is said in pixels; a parameterisation without bounds needs none.
     """
 
     def __call__(self, learnable: Learnable, transform: Transform | None = None) -> Learnable: ...

@@ -26,9 +26,14 @@ def on_canvas(synthetic: Synthetic, image_shape: tuple[int, int, int], size: int
     Each crop (H, W, C) is at a place of its own, drawn anew in every inner step, anywhere on the torus. Labels are
     those of the canvas. A canvas starts as size * size images side by side, drawn as those of `synthetic` are; where
     these are real ones their seams take long to go, and noise is the better start.
-    synthetic: a set whose learnable has `images` (..., H, W, C), such as `pixels` and `step_batches`.
-    image_shape: (H, W, C) of the crops.
-    Raises OptionError for a size or a number of samples below one; at its start DataError for a whitened dataset.
+
+    Args:
+        synthetic: a set whose learnable has `images` (..., H, W, C), such as `pixels` and `step_batches`.
+        image_shape: (H, W, C) of the crops.
+
+    Raises:
+        OptionError: for a size or a number of samples below one; at its start DataError for a whitened dataset.
+
     Source: Cazenavette et al. 2022, *Wearable ImageNet: Synthesizing Tileable Textures via Dataset Distillation*,
     section 3 and the released code (--texture).
     """

@@ -36,8 +36,14 @@ def graph_set(num_classes: int, nodes_per_class: int = 5, structure: bool = True
 
     A_ij = sigmoid((e_ij + e_ji) / 2) for i != j, else 0, with e_ij = MLP([x_i, x_j]) of two hidden layers, with batch
     norm over all pairs and ReLU.
-    structure: whether there are edges; without them A = 0, which is GCond-X. hidden: units of the hidden layers.
-    Raises OptionError for counts below one or too many nodes; at its start DataError for data that are no graph.
+
+    Args:
+        structure: whether there are edges; without them A = 0, which is GCond-X.
+        hidden: units of the hidden layers.
+
+    Raises:
+        OptionError: for counts below one or too many nodes; at its start DataError for data that are no graph.
+
     Source: Jin et al. 2022, section 3.2 (PGE) and the released code.
     """
     for name, count in (("nodes_per_class", nodes_per_class), ("hidden", hidden)):
@@ -71,8 +77,9 @@ def graph_set(num_classes: int, nodes_per_class: int = 5, structure: bool = True
 def decode_graph(learnt: Learnt) -> Nodes:
     """The nodes of a graph as one batch (1, N).
 
-    learnt: features (N, F); "adjacency" (N, N), or the weights "edges/..." of the perceptron that makes it; without
-        either there are no edges.
+    Args:
+        learnt: features (N, F); "adjacency" (N, N), or the weights "edges/..." of the perceptron that makes it; without
+            either there are no edges.
     """
     rows = jnp.arange(learnt["features"].shape[0])[None]
     return Nodes(learnt["features"], learnt["adjacency"] if "adjacency" in learnt else _learnt_edges(learnt), rows)

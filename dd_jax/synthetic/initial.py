@@ -22,10 +22,14 @@ def initial_images(
 ) -> Float[Array, "batches batch height width channels"]:
     """Images to start from, in batches of the same `labels`, which hold every class equally often, in class order.
 
-    kind: "noise" (standard normal), "real" (random training images), "mean" (the class mean plus noise of half the
-        standard deviation), "kmeans" (the centres of k-means in each class, in random order) or "herding" (training
-        images whose mean is near that of their class, in the order they were chosen in, see `herd`).
-    Raises OptionError for an unknown kind, DataError for the nodes of a graph.
+    Args:
+        kind: "noise" (standard normal), "real" (random training images), "mean" (the class mean plus noise of half the
+            standard deviation), "kmeans" (the centres of k-means in each class, in random order) or "herding" (training
+            images whose mean is near that of their class, in the order they were chosen in, see `herd`).
+
+    Raises:
+        OptionError: for an unknown kind.
+        DataError: for the nodes of a graph.
     """
     check_init_images(kind)
     if see_each_other(dataset.train.images):
@@ -54,7 +58,10 @@ def check_init_images(kind: str) -> None:
 def too_few_real(wanted: Int[np.ndarray, "..."], labels: Int[np.ndarray, " n"], names: Sequence[str]) -> str:
     """A sentence where a set has more images of a class than there are real ones, so that some repeat; empty if not.
 
-    wanted: the classes of the set; labels: those of the training images; names: of the classes.
+    Args:
+        wanted: the classes of the set.
+        labels: those of the training images.
+        names: of the classes.
     """
     asked, there = (np.bincount(np.ravel(classes), minlength=len(names)) for classes in (wanted, labels))
     short = np.flatnonzero(asked > there)

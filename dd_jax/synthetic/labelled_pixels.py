@@ -26,7 +26,9 @@ def labelled_pixels(
 
     They are targets of a regression, unlike those of `soft_labels`, which are probabilities.
 
-    Raises OptionError as `pixels` does.
+    Raises:
+        OptionError: as `pixels` does.
+
     Source: Sucholutsky & Schonlau 2021; Nguyen et al. 2021, section 3.1.
     """
     check_set(images_per_class, init_images, step_size)

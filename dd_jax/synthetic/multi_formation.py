@@ -37,13 +37,18 @@ def multi_formation(
 ) -> Synthetic:
     """`images_per_class` stored images of each class, each of them factor * factor images of the set, see `formed`.
 
-    init_images: what the images of the set start as, see `initial_images`; they are made smaller and put side by side.
-        "noise" is that of the stored pixels.
-    step_size: not learnt; said of the set where something asks for one.
-    formation: "single", or "multi": the images of every factor from 1 to this one, 1 + 4 + ... of each stored image.
-    clamp: whether stored images are kept where their pixels lie between 0 and 1.
-    Raises OptionError for a count or a factor below one, a step size that is not positive or an unknown
-    `init_images` or `formation`; at its start DataError for images that have fewer pixels than there are tiles.
+    Args:
+        init_images: what the images of the set start as, see `initial_images`; they are made smaller and put side by
+            side. "noise" is that of the stored pixels.
+        step_size: not learnt; said of the set where something asks for one.
+        formation: "single", or "multi": the images of every factor from 1 to this one, 1 + 4 + ... of each stored
+            image.
+        clamp: whether stored images are kept where their pixels lie between 0 and 1.
+
+    Raises:
+        OptionError: for a count or a factor below one, a step size that is not positive or an unknown `init_images` or
+            `formation`; at its start DataError for images that have fewer pixels than there are tiles.
+
     Source: Kim et al. 2022, section 3.2 and the released code (decode_zoom, decode_zoom_multi; init "mix").
     """
     check_set(images_per_class, init_images, step_size)

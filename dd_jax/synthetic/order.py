@@ -16,8 +16,9 @@ ORDERS: tuple[str, ...] = get_args(Order)
 def batch_of_step(images: jax.Array, labels: Labels, order: str, key: jax.Array, t: Int[Array, ""]) -> Batch:
     """The batch of inner step t out of images (S, B, ...) and labels (S, B) or (S, B, K).
 
-    order: "fixed": batch t mod S. "random": B images out of all S * B, as if they were one pool: each epoch of S steps
-        goes through all of them in an order drawn from `key`.
+    Args:
+        order: "fixed": batch t mod S. "random": B images out of all S * B, as if they were one pool: each epoch of S
+            steps goes through all of them in an order drawn from `key`.
     """
     num_batches, size = images.shape[:2]
     if order == "fixed":

@@ -30,10 +30,14 @@ def pixels(
 ) -> Synthetic:
     """A set that is trained on as any training set is: all of it is one batch, and labels are hard.
 
-    init_images: what they start as, see `initial_images`.
-    step_size: not learnt; said of the set where something asks for one, as a protocol does that leaves it open.
-    clamp: whether images are kept where their pixels lie between 0 and 1.
-    Raises OptionError for a count below one, a step size that is not positive, or an unknown `init_images`.
+    Args:
+        init_images: what they start as, see `initial_images`.
+        step_size: not learnt; said of the set where something asks for one, as a protocol does that leaves it open.
+        clamp: whether images are kept where their pixels lie between 0 and 1.
+
+    Raises:
+        OptionError: for a count below one, a step size that is not positive, or an unknown `init_images`.
+
     Source: Zhao et al. 2021, section 3.2.
     """
     check_set(images_per_class, init_images, step_size)

@@ -27,15 +27,18 @@ def distilled_from_arrays(
 ) -> DistilledData:
     """A distilled set of plain images, such as one that was made elsewhere.
 
-    images: (N, H, W, C), or (S, B, H, W, C) for S batches in an order; floating point, in the model space of
-        `transform`.
-    labels: (N,) or (S, B) classes, integers from 0; or with a last axis (K,), soft labels.
-    step_sizes: (T,) of the gradient steps that the set is for, T a multiple of S, or one for a single pass; None for a
-        set that networks are trained on from scratch.
-    transform: model space <-> pixels, as a dataset has it (`dataset.transform`); None of pixels in [0, 1].
-    class_names: one for each class; may be left out.
-    protocol: how the set is to be used; None for the learnt steps if there are any, and else "dc".
-    Raises DataError for arrays that don't fit together.
+    Args:
+        images: (N, H, W, C), or (S, B, H, W, C) for S batches in an order; floating point, in the model space of
+            `transform`.
+        labels: (N,) or (S, B) classes, integers from 0; or with a last axis (K,), soft labels.
+        step_sizes: (T,) of the gradient steps that the set is for, T a multiple of S, or one for a single pass; None
+            for a set that networks are trained on from scratch.
+        transform: model space <-> pixels, as a dataset has it (`dataset.transform`); None of pixels in [0, 1].
+        class_names: one for each class; may be left out.
+        protocol: how the set is to be used; None for the learnt steps if there are any, and else "dc".
+
+    Raises:
+        DataError: for arrays that don't fit together.
     """
     images, labels, class_names = as_array(images, "images"), as_array(labels, "labels"), names_of(class_names)
     if images.ndim == 4:

@@ -14,7 +14,12 @@ from dd_jax.types import Batch, Dataset, DistilledData, Transform
 
 
 class SoftLabelled(NamedTuple):
-    """learnable: of the images; label_logits (N, K): the labels are their softmax."""
+    """What is learnt of images and their labels.
+
+    Attributes:
+        learnable: of the images.
+        label_logits: (N, K), whose softmax the labels are.
+    """
 
     learnable: Any
     label_logits: Float[Array, "set classes"]
@@ -23,8 +28,12 @@ class SoftLabelled(NamedTuple):
 def soft_labels(synthetic: Synthetic, num_classes: int, certainty: float = 0.9) -> Synthetic:
     """`synthetic`, a set of one batch, with learnt labels in place of its hard ones.
 
-    certainty: what the probability of an image's own class starts as, the others sharing the rest.
-    Raises OptionError for a set of several batches, or a certainty that isn't between chance and 1.
+    Args:
+        certainty: what the probability of an image's own class starts as, the others sharing the rest.
+
+    Raises:
+        OptionError: for a set of several batches, or a certainty that isn't between chance and 1.
+
     Source: Bohdal et al. 2020, *Flexible Dataset Distillation*; Sucholutsky & Schonlau 2021, *Soft-Label Dataset
     Distillation* (labels learnt together with images).
     """

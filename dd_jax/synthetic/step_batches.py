@@ -36,13 +36,18 @@ def step_batches(
 ) -> Synthetic:
     """S batches, gone through E times; step t of T = S * E uses batch t mod S, or one drawn at random, and step size t.
 
-    images_per_class: images of each class in each batch; labels are hard, in class order, and not learnt.
-    order: "fixed", or "random": every epoch deals all the images out to its batches anew, whatever their class.
-    init_images: what they start as, see `initial_images`.
-    relabelled: (K, T), where what starts as images of class K is to be labelled T; None: every class as itself.
-    init_step_size: where the first step size starts; they are stored through the inverse of softplus, so stay positive.
-    init_step_decay: where the last one starts, as a share of the first; geometric in between.
-    Raises OptionError for counts below one, a step size that is not positive, or an unknown `init_images` or `order`.
+    Args:
+        images_per_class: images of each class in each batch; labels are hard, in class order, and not learnt.
+        order: "fixed", or "random": every epoch deals all the images out to its batches anew, whatever their class.
+        init_images: what they start as, see `initial_images`.
+        relabelled: (K, T), where what starts as images of class K is to be labelled T; None: every class as itself.
+        init_step_size: where the first step size starts; they are stored through the inverse of softplus, so stay
+            positive.
+        init_step_decay: where the last one starts, as a share of the first; geometric in between.
+
+    Raises:
+        OptionError: for counts below one, a step size that is not positive, or an unknown `init_images` or `order`.
+
     Source: Wang et al. 2018, section 3.4 and Algorithm 1; softplus from the released code.
     """
     counts = {"num_batches": num_batches, "num_epochs": num_epochs, "images_per_class": images_per_class}

@@ -16,7 +16,12 @@ from dd_jax.values import Number, is_traced
 
 
 class StepSized(NamedTuple):
-    """learnable: of the images, and labels if these are learnt; raw_step_size (): the step size is its softplus."""
+    """What is learnt of images and a step size.
+
+    Attributes:
+        learnable: of the images, and of the labels if these are learnt.
+        raw_step_size: (), whose softplus the step size is.
+    """
 
     learnable: Learnable
     raw_step_size: Float[Array, ""]
@@ -30,7 +35,9 @@ class StepSized(NamedTuple):
 def step_sized(synthetic: Synthetic, init_step_size: Number = 0.01) -> Synthetic:
     """`synthetic`, a set of one batch, with a step size that is learnt and stays positive.
 
-    Raises OptionError for a set of several batches, or a step size that is not positive and finite.
+    Raises:
+        OptionError: for a set of several batches, or a step size that is not positive and finite.
+
     Source: Cazenavette et al. 2022, section 3.3 (one learnable step size; there it may become negative).
     """
     if synthetic.num_inner_steps != 1:

@@ -145,18 +145,6 @@ def test_formulas_are_drawn_by_the_browser(site):
     assert not merror
 
 
-def test_docstrings_become_lists_and_paragraphs():
-    found = hook("docstrings").as_markdown(inspect.cleandoc(dd.evaluate.__doc__)).splitlines()
-    assert found[0].startswith("Train networks")
-    (item,) = [i for i, line in enumerate(found) if line.startswith("- `num_epochs`: passes")]
-    assert not found[item + 1].startswith((" ", "-"))  # its second line, part of the item
-    (raises,) = [i for i, line in enumerate(found) if line.startswith("**Raises** DataError")]
-    assert found[raises - 1] == ""
-    google = inspect.cleandoc(dd.load_dataset.__doc__)
-    kept = google[google.index("Args:") :]
-    assert hook("docstrings").as_markdown(google).endswith(kept)
-
-
 @pytest.mark.parametrize(
     ("line", "name", "text"),
     [

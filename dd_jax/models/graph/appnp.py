@@ -15,8 +15,15 @@ def appnp(
 ) -> Model:
     """Personalised propagation: H = MLP(X); Z <- (1 - alpha) S Z + alpha H, from Z = H, K times.
 
-    hidden: units of the perceptron's one hidden layer; steps: K; teleport: alpha.
-    Raises OptionError for sizes or alpha out of range or an unknown initialiser; DataError for data that are no nodes.
+    Args:
+        hidden: units of the perceptron's one hidden layer.
+        steps: K.
+        teleport: alpha.
+
+    Raises:
+        OptionError: for sizes or alpha out of range or an unknown initialiser.
+        DataError: for data that are no nodes.
+
     Source: Gasteiger et al. 2019, equations 4 to 6.
     """
     check_graph(data, "appnp", {"hidden": (hidden, 1), "steps": (steps, 0)})

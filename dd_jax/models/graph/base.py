@@ -49,7 +49,8 @@ def graph_model(
 ) -> Model:
     """A network of linear layers (in, out) that gives logits and features of all nodes of a graph.
 
-    outputs: `made` of values, so that networks of the same values share what is compiled.
+    Args:
+        outputs: `made` of values, so that networks of the same values share what is compiled.
     """
     kernel_initialiser(initialiser)
     init, of_rows = made(_layers, sizes, initialiser), made(_of_rows, outputs, len(sizes))

@@ -14,8 +14,14 @@ from dd_jax.values import made
 def gcn(data: ImageSpec, *, hidden: int = 256, depth: int = 2, initialiser: str = "default") -> Model:
     """Graph convolutional network: x <- ReLU(S x W + b) from layer to layer, with dropout between them.
 
-    hidden: units of the hidden layers; depth: layers.
-    Raises OptionError for sizes below one or an unknown initialiser; DataError for data that are no nodes.
+    Args:
+        hidden: units of the hidden layers.
+        depth: layers.
+
+    Raises:
+        OptionError: for sizes below one or an unknown initialiser.
+        DataError: for data that are no nodes.
+
     Source: Kipf & Welling 2017, equation 9; 256 units: Jin et al. 2022.
     """
     check_graph(data, "gcn", {"hidden": (hidden, 1), "depth": (depth, 1)})

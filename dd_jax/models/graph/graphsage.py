@@ -15,8 +15,11 @@ from dd_jax.values import made
 def graphsage(data: ImageSpec, *, hidden: int = 256, depth: int = 2, initialiser: str = "default") -> Model:
     """GraphSAGE with the mean aggregator: x <- ReLU([x, mean of the neighbours' x] W + b), dropout between layers.
 
-    hidden, depth: as for `gcn`. All neighbours are taken, none sampled.
     Raises what `gcn` raises.
+
+    Args:
+        hidden, depth: as for `gcn`. All neighbours are taken, none sampled.
+
     Source: Hamilton et al. 2017, Algorithm 1.
     """
     check_graph(data, "graphsage", {"hidden": (hidden, 1), "depth": (depth, 1)})

@@ -15,8 +15,14 @@ from dd_jax.values import made
 def sgc(data: ImageSpec, *, steps: int = 2, initialiser: str = "default") -> Model:
     """Simple graph convolution: softmax(S^K X W + b), a linear model of features that were propagated K times.
 
-    steps: K. initialiser: of the weights, as for the other networks.
-    Raises OptionError for fewer than no steps or an unknown initialiser; DataError for data that are no nodes.
+    Args:
+        steps: K.
+        initialiser: of the weights, as for the other networks.
+
+    Raises:
+        OptionError: for fewer than no steps or an unknown initialiser.
+        DataError: for data that are no nodes.
+
     Source: Wu et al. 2019, *Simplifying Graph Convolutional Networks*, equation 8.
     """
     check_graph(data, "sgc", {"steps": (steps, 0)})

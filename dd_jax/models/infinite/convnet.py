@@ -25,11 +25,15 @@ def infinite_convnet(
 ) -> Model:
     """`depth` 3x3 convolutions (zero padding) of infinitely many channels, each with ReLU, and a linear layer.
 
-    pooling: before the last layer, "none" (it has weights for each position) or "global" (for the mean over all of
-        them). With H * W pixels a pair of images costs H * W numbers a layer without pooling, (H * W)^2 with it.
-    kernel, weight_std, bias_std: as for `infinite_mlp`, which also says how it is trained.
-    tile_mib: memory, in MiB, that is computed in at a time. The result doesn't depend on it, nor do the settings.
-    Raises OptionError for values out of range or unknown names.
+    Args:
+        pooling: before the last layer, "none" (it has weights for each position) or "global" (for the mean over all of
+            them). With H * W pixels a pair of images costs H * W numbers a layer without pooling, (H * W)^2 with it.
+        kernel, weight_std, bias_std: as for `infinite_mlp`, which also says how it is trained.
+        tile_mib: memory, in MiB, that is computed in at a time. The result doesn't depend on it, nor do the settings.
+
+    Raises:
+        OptionError: for values out of range or unknown names.
+
     Source: Arora et al. 2019, section 4 (CNTK, with and without global average pooling); settings of Nguyen et al.
     2021, the released notebook (three layers without pooling).
     """

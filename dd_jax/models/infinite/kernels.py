@@ -30,10 +30,12 @@ _CLOSE = 32  # roundings within which a cosine counts as one: the angle is all r
 class WideKernel:
     """k(x, x') of an infinitely wide network of `depth` hidden layers, weights N(0, weight_std^2 / fan-in).
 
-    positions: what layers are convolved over (3x3, zero padding): "none" (fully connected), "same" (the last layer has
-        a weight for each position) or "pairs" (it has one for the mean over all of them).
-    kind: "ntk" (the limit of training with the squared error) or "nngp" (of training the last layer only).
-    memory: bytes that a tile may take.
+    Attributes:
+        positions: what layers are convolved over (3x3, zero padding): "none" (fully connected), "same" (the last layer
+            has a weight for each position) or "pairs" (it has one for the mean over all of them).
+        kind: "ntk" (the limit of training with the squared error) or "nngp" (of training the last layer only).
+        memory: bytes that a tile may take.
+
     Source: Jacot et al. 2018, theorem 1; Arora et al. 2019, section 3 and 4 (convolutions, global average pooling).
     """
 

@@ -13,9 +13,13 @@ def infinite_mlp(
 ) -> Model:
     """`depth` hidden layers of infinitely many ReLU units and a linear one, trained in closed form by protocol "kip".
 
-    kernel: "ntk" (all layers are trained) or "nngp" (the last one is).
-    weight_std, bias_std: weights are N(0, weight_std^2 / fan-in), biases N(0, bias_std^2), at random.
-    Raises OptionError for values out of range or an unknown kernel.
+    Args:
+        kernel: "ntk" (all layers are trained) or "nngp" (the last one is).
+        weight_std, bias_std: weights are N(0, weight_std^2 / fan-in), biases N(0, bias_std^2), at random.
+
+    Raises:
+        OptionError: for values out of range or an unknown kernel.
+
     Source: Jacot et al. 2018, theorem 1; Lee et al. 2018 (NNGP); settings of Nguyen et al. 2021, *Dataset Meta-Learning
     from Kernel Ridge-Regression*.
     """

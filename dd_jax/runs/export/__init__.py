@@ -42,15 +42,16 @@ def export(
 ) -> tuple[Exported, ...]:
     """Write the distilled set at `path` into the folder `out`, each format in a folder of its name.
 
-    path: a run directory, or an artefact; it is left as it is.
-    out: None for the folder "export" of the run. An earlier export there is replaced as a whole, when the new one is
-        complete.
-    formats: "npz" (plain NumPy arrays and json; `load_distilled` reads them), "sheet" (all images at a glance),
-        "images" (a PNG for each), "torch" (arrays and a script for PyTorch), "folder" (class folders of PNGs with a
-        dataset card: Hugging Face's imagefolder, TFDS's ImageFolder, "folder:PATH/data" here). None for all that the
-        set can have: images that are neither grey nor RGB have no "folder".
-
     Returns one record for each format, in the order asked for.
+
+    Args:
+        path: a run directory, or an artefact; it is left as it is.
+        out: None for the folder "export" of the run. An earlier export there is replaced as a whole, when the new one
+            is complete.
+        formats: "npz" (plain NumPy arrays and json; `load_distilled` reads them), "sheet" (all images at a glance),
+            "images" (a PNG for each), "torch" (arrays and a script for PyTorch), "folder" (class folders of PNGs with a
+            dataset card: Hugging Face's imagefolder, TFDS's ImageFolder, "folder:PATH/data" here). None for all that
+            the set can have: images that are neither grey nor RGB have no "folder".
 
     Raises:
         OptionError: a format is unknown.

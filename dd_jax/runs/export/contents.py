@@ -20,10 +20,12 @@ from dd_jax.types import DistilledData
 class Contents:
     """A distilled set with S batches of B images in K classes, and T inner steps.
 
-    file: of the artefact. run: the run directory, or the folder that the artefact lies in.
-    arrays, meta: as the artefact has them, of plain images or what else needs nothing to be read. results: the table of
-    the run, or what an earlier export kept of it. source: what the run was made from. Both are empty where that isn't
-    known.
+    Attributes:
+        file: of the artefact.
+        run: the run directory, or the folder that the artefact lies in.
+        arrays, meta: as the artefact has them, of plain images or what else needs nothing to be read.
+        results: the table of the run, or what an earlier export kept of it.
+        source: what the run was made from. Both are empty where that isn't known.
     """
 
     file: Path

@@ -27,7 +27,8 @@ def whole_folder(out: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     nothing; a kill may leave a folder beside `out` whose name starts with a dot and ends in .new or .old. Files are not
     forced to the disk one by one: an export can be made again.
 
-    about: goes into the manifest.
+    Args:
+        about: goes into the manifest.
 
     Raises:
         RunError: if `out` holds anything that no export has left there, or if the disk refuses.

@@ -17,7 +17,9 @@ from dd_jax.runs.export.pictures import PICTURE_CHANNELS, padded, png, soft_labe
 
 
 def write_folder(contents: Contents, folder: Path) -> str:
-    """Raises DataError where images are neither grey nor RGB."""
+    """Raises:
+    DataError: where images are neither grey nor RGB.
+    """
     channels = contents.pixels.shape[-1]
     if channels not in PICTURE_CHANNELS:
         raise DataError(

@@ -15,8 +15,10 @@ def write_report(paths: str | Path | Sequence[str | Path], out: str | Path | Non
     It shows the distilled images and how they evolved, what they are worth beside every baseline, and how they were
     learnt; of several runs also all of that side by side. What a run doesn't have, such as results before it is
     finished, is left out, and said. The same runs give the same bytes.
-    paths: run directories, one or several.
-    out: the file; None for report.html in the run directory or, of several runs, in the current folder.
+
+    Args:
+        paths: run directories, one or several.
+        out: the file; None for report.html in the run directory or, of several runs, in the current folder.
 
     Raises:
         DataError: if one is no run directory, or if a file in it is damaged, which is named.

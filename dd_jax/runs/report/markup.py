@@ -18,8 +18,10 @@ class Markup(str):
 def element(tag: str, *children: Any, **attributes: Any) -> Markup:
     """<tag attributes>children</tag>, with children and attributes escaped unless they are Markup.
 
-    children: None ones are left out. attributes: None and False ones are left out, True stands for a bare name; a
-    trailing underscore is dropped and others become hyphens: class_="card", aria_label="...".
+    Args:
+        children: None ones are left out.
+        attributes: None and False ones are left out, True stands for a bare name; a trailing underscore is dropped and
+            others become hyphens: class_="card", aria_label="...".
     """
     written = "".join(
         f" {_hyphenated(name)}" + ("" if value is True else f'="{text(value)}"')

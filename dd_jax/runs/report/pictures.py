@@ -29,7 +29,8 @@ _GREY_SAVES = 3.0  # as many times smaller grey frames may become that were writ
 def images(distilled: DistilledData, share: float = 1.0) -> Markup:
     """The images: a column for each class and a row for each step, or a gallery where there is one row.
 
-    share: of `MAX_PIXELS`, where a page has several sets. What is no sheet of images its parameterisation draws.
+    Args:
+        share: of `MAX_PIXELS`, where a page has several sets. What is no sheet of images its parameterisation draws.
     """
     pictures = distilled.parameterisation.kind.pictures
     if pictures is not None:

@@ -52,7 +52,8 @@ PUBLISHED: Mapping[tuple[str, str], Mapping[int, float]] = {
 def published(dataset: str, label: str, images_per_class: int) -> float | None:
     """What the paper of a method reports, or None where it reports nothing.
 
-    label: the first of the words that name the method's runs, such as "dc".
+    Args:
+        label: the first of the words that name the method's runs, such as "dc".
     """
     name = dataset.partition(":")[0].removesuffix("_cropped")  # of TFDS: a version, and its name for SVHN
     return PUBLISHED.get((name, label), {}).get(images_per_class)

@@ -17,10 +17,14 @@ DISTILLED = "distilled"  # the row of the results that is the run's own
 class Measured:
     """A row of the results.
 
-    accuracy: over networks or, of nearest neighbours, over sets. per_class: (K,). chosen: what validation chose.
-    measures: all that was measured, accuracy among it, by the names that outcomes have for it.
-    curve: (M, P) accuracies of M networks along training, curve_steps: (P,) after how many inner steps; both may be
-        empty. confusion: (K, K), row: true class, column: answer, or None.
+    Attributes:
+        accuracy: over networks or, of nearest neighbours, over sets.
+        per_class: (K,).
+        chosen: what validation chose.
+        measures: all that was measured, accuracy among it, by the names that outcomes have for it.
+        curve: (M, P) accuracies of M networks along training, curve_steps: (P,) after how many inner steps; both may be
+            empty.
+        confusion: (K, K), row: true class, column: answer, or None.
     """
 
     name: str
@@ -38,10 +42,15 @@ class Measured:
 class RunRecord:
     """A run as it is on the disk.
 
-    config, provenance: as it was started. about: the provenance of its distilled set, empty if there is none.
-    metrics: rows as they were written. rows: the results, by name, empty if nothing was measured on test.
-    distilling: "seconds", "validation", "memory", where known. made_with: versions and device of the measurement.
-    frames: (outer step, PNG) of how the images evolved. notes: what could not be shown, one sentence each.
+    Attributes:
+        config, provenance: as it was started.
+        about: the provenance of its distilled set, empty if there is none.
+        metrics: rows as they were written.
+        rows: the results, by name, empty if nothing was measured on test.
+        distilling: "seconds", "validation", "memory", where known.
+        made_with: versions and device of the measurement.
+        frames: (outer step, PNG) of how the images evolved.
+        notes: what could not be shown, one sentence each.
     """
 
     name: str
