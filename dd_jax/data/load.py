@@ -40,32 +40,34 @@ def load_dataset(
 ) -> Dataset:
     """A real dataset in model space, on the default device.
 
-    Published splits are kept. Validation is carved from train, stratified, when there is none; so is a
-    test split of 20%, when the source has neither a test nor a validation split. A validation split
-    without a test split is the test split.
+    Published splits are kept. Where there is no validation split, it is carved from train, stratified. Where there is
+    neither a test nor a validation split, so is a test split of 20 %. A validation split without a test split is the
+    test split.
+
+    The name is one of:
+
+    - "digits": scikit-learn's 8 x 8 digits, always there.
+    - "mnist", "cifar10", "emnist/letters", "mnist:3.0.1": an image set that TFDS has prepared on this machine, looked
+      for in TFDS_DATA_DIR, else in ~/tensorflow_datasets. "svhn", "cub200" and "voc2007" are other names of
+      "svhn_cropped", "caltech_birds2011" and "voc/2007". Of an object-detection set every annotated object is one
+      image, cropped; its published train and validation splits are one, and it needs `image_size`.
+    - "usps": the files usps.bz2 and usps.t.bz2 of libsvm in the folder `usps` inside or beside TFDS_DATA_DIR;
+      "usps:PATH" in another folder.
+    - "folder:PATH": one folder of images per class, or PATH/train, PATH/test and PATH/validation with such folders, in
+      any usual spelling.
+    - "npz:PATH": arrays `images` and `labels`, optionally `test_images` and `test_labels`, `validation_images` and
+      `validation_labels`, `class_names`. The names of Keras and MedMNIST files, and others like them, are understood.
+    - "cora", "citeseer", "pubmed": the nodes of a citation graph with their published splits, out of the files ind.* of
+      Planetoid in the folder `planetoid` inside or beside TFDS_DATA_DIR; "planetoid:PATH/cora" in another folder.
+    - "digits-graph": scikit-learn's digits, each joined to the five most like it, always there.
+    - "graph:PATH": your own graph, an npz file with `features`, `edges`, `labels`, `train`, `validation` and `test` as
+      `graph_from_arrays` takes them, under these names or others in use (x, edge_index, y, train_mask).
+
+    With "/inductive" behind the name of a graph, training doesn't see the nodes of validation and test. Options about
+    images or splitting are refused for graphs.
 
     Args:
-        name: one of
-            "digits": scikit-learn's 8x8 digits, always there;
-            a TFDS image set that is prepared on this machine: "mnist", "cifar10", "emnist/letters",
-            "mnist:3.0.1" (looked for in TFDS_DATA_DIR, else ~/tensorflow_datasets); "svhn", "cub200" and
-            "voc2007" are other names of "svhn_cropped", "caltech_birds2011" and "voc/2007". Of an
-            object-detection set every annotated object is one image, cropped; its published train and
-            validation splits are one, and image_size is required;
-            "usps": the files usps.bz2 and usps.t.bz2 of libsvm in the folder `usps` inside or beside
-            TFDS_DATA_DIR, or "usps:PATH" in another one;
-            "cora", "citeseer" or "pubmed": the nodes of a citation graph with their published splits, out of the files
-            ind.* of Planetoid in the folder `planetoid` inside or beside TFDS_DATA_DIR, or "planetoid:PATH/cora" in
-            another one; "digits-graph": scikit-learn's digits, each joined to the five most like it, always there.
-            "graph:PATH": your own, an npz file with `features`, `edges`, `labels`, `train`, `validation` and `test` as
-            `graph_from_arrays` takes them, under these names or others in use (x, edge_index, y, train_mask).
-            With "/inductive" behind a graph training doesn't see the nodes of validation and test. Options that are
-            about images or splitting make no sense for graphs;
-            "folder:PATH": one folder of images per class, or PATH/train, PATH/test and PATH/validation
-            with such folders, in any usual spelling;
-            "npz:PATH": arrays `images` and `labels`, optionally `test_images` and `test_labels`, `validation_images`
-            and `validation_labels`, `class_names`; the names of Keras and MedMNIST files, and others like them, are
-            understood too.
+        name: what to load, as above.
         validation_fraction: share of each training class carved for validation; 0 leaves it empty.
         split_seed: chooses the carved images.
         transform: "standardise", "zca", "zca-kip" or "identity" (see `fit_transform`), or a fitted transform. It is
