@@ -261,7 +261,7 @@ def test_every_method_has_a_small_preset_that_the_command_takes_it_from(name, tm
     assert main(["distill", *argv, "--out", str(tmp_path)]) == 0
     assert main(["report", str(tmp_path)]) == 0
     assert main(["export", str(tmp_path)]) == 0
-    assert dd.runs.load_provenance(tmp_path)["method"]["name"] == name
+    assert dd.storage.load_provenance(tmp_path)["method"]["name"] == name
     distilled = dd.load_distilled(tmp_path)
     protocol, scratch = distilled.protocol, distilled.protocol.from_scratch
     words = f"from scratch by the protocol {protocol.name}" if scratch else "gradient steps on the distilled"

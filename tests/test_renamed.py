@@ -141,7 +141,7 @@ def test_a_run_of_before_goes_on_and_is_reported(digits, digits_mlp, tmp_path, c
     assert "Resuming" in capsys.readouterr().err
     np.testing.assert_array_equal(again.distilled.images, whole.distilled.images)
     assert read_config(tmp_path)["config"]["method"]["num_batches"] == 2
-    assert dd.runs.load_provenance(tmp_path)["method"]["num_batches"] == 2
+    assert dd.storage.load_provenance(tmp_path)["method"]["num_batches"] == 2
     record = read_run(tmp_path)
     assert (record.setting("method", "num_batches"), record.num_inner_steps) == (2, 4)
     other = dd.methods.unrolled(digits_mlp, num_batches=3, num_epochs=2, num_inits=1, batch_size=16)
