@@ -398,7 +398,8 @@ class _Loop:
 
     def _shown(self, infos: Any) -> dict[str, float]:
         """What the progress display tells of the last of these steps."""
-        return {name: float(getattr(infos, name)[-1]) for name in self.method.shown}
+        names = [name for name in self.method.shown if hasattr(infos, name)]
+        return {name: float(getattr(infos, name)[-1]) for name in names}
 
     def result(self) -> Run:
         out = self.directory.path if self.directory else None
