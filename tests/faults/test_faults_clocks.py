@@ -10,7 +10,7 @@ import pytest
 from little_runs import assert_same, run
 
 import dd_jax as dd
-from dd_jax.runs import directory, loop
+from dd_jax.runs import loop, provenance
 from dd_jax.runs.directory import read_metrics
 from dd_jax.storage import load_provenance
 
@@ -29,7 +29,7 @@ def jumping(monkeypatch):
 
     monkeypatch.setattr(time, "time", lambda: now() + next(jumps))
     monkeypatch.setattr(time, "time_ns", lambda: now_ns() + int(1e9 * next(jumps)))
-    monkeypatch.setattr(directory, "datetime", Jumping)
+    monkeypatch.setattr(provenance, "datetime", Jumping)
 
 
 def seconds(out: Path) -> list[float]:
@@ -77,4 +77,4 @@ def test_no_length_of_time_is_taken_from_the_time_of_day():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and ast.unparse(node) in ("time.time", "time.time_ns", "datetime.now"):
                 found.append((path.name, ast.unparse(node)))
-    assert set(found) <= {("directory.py", "datetime.now")}  # when a run was started
+    assert set(found) <= {("provenance.py", "datetime.now")}  # when a run was started

@@ -113,7 +113,8 @@ def test_figures_are_reproducible(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        *(f"runs.{n}" for n in ("artefact", "checkpoint", "directory", "files", "pictures", "progress")),
+        *(f"runs.{n}" for n in ("directory", "pictures", "progress")),
+        *(f"storage.{n}" for n in ("artefact", "checkpoint", "expert_files", "files", "pretrained", "weights")),
         *(f"figures.{n}" for n in ("charts", "encode", "plots", "sheet")),
     ],
 )
