@@ -499,3 +499,26 @@ def test_train_in_another_order_says_so(two_steps, capsys):
     assert "4 gradient steps" in captured.out
     assert main(["train", two_steps, "--order", "radnom"]) == 2
     assert "random" in capsys.readouterr().err
+
+
+def test_methods_have_the_names_of_their_papers():
+    from dd_jax.presets import PAPERS, PRESETS, of_method
+
+    for name, experiment in PAPERS.items():
+        assert of_method(name.upper()) == experiment
+        assert of_method(name, experiment) is experiment
+    assert of_method("idc").method.factor == 2
+    assert of_method("dsa").method.augment == "dsa_no_flip"
+    assert of_method("tesla").method.gradient == "first_order"
+    with pytest.raises(dd.OptionError, match="not of dc"):
+        of_method("dc", PRESETS["digits-dm"])
+
+
+def test_words_for_help(capsys):
+    for word, shown in (("help", "commands:"), ("version", dd.__version__)):
+        assert main([word]) == 0
+        assert shown in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main(["help", "runs"])
+    assert not end.value.code
+    assert "dd-jax runs" in capsys.readouterr().out

@@ -30,6 +30,8 @@ commands:
   report      show runs as one page for a browser: images, curves, baselines, settings; several side by side
   runs        list runs, or compare some: results, best baselines, settings that differ
   info        versions, devices and presets; or what a dataset, or a run directory, holds
+  help        this; help COMMAND tells a command's options
+  version     the version of dd_jax
 
 several processes, on one machine or many, as one run: every command also takes
   --distributed                                                   started by SLURM, Open MPI or on Cloud TPU
@@ -42,10 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit status: 0, 2 for a mistake that has a message, 130 when interrupted."""
     open_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["--version"]:
+    if argv[:1] in (["--version"], ["version"]):
         print(dd_jax.__version__)
         return 0
-    if not argv or argv[0] in ("-h", "--help"):
+    if argv[:1] == ["help"] and len(argv) > 1:
+        argv = [argv[1], "--help"]
+    if not argv or argv[0] in ("-h", "--help", "help"):
         print(_USAGE)
         return 0 if argv else 2
     return _guarded([lambda argv: _command(argv[0])(argv[1:])], argv)

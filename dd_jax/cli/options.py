@@ -14,7 +14,7 @@ from dd_jax.runs.experiment import Experiment
 def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experiment | None = None) -> Experiment:
     """The experiment that the options describe, over a preset or `default`."""
     from dd_jax.methods import METHODS
-    from dd_jax.presets import PRESETS, of_method, preset, smoke, with_few_networks
+    from dd_jax.presets import PAPERS, PRESETS, of_method, preset, smoke, with_few_networks
 
     name, argv = take_option(argv, "--preset")
     method, argv = take_option(argv, "--method")
@@ -24,8 +24,9 @@ def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experim
     start = smoke(start) if small else start  # what is said beside it holds
     description = (
         f"{what}\n\n--preset NAME starts from the defaults of {', '.join(PRESETS)}. --method NAME takes a method, of "
-        f"{', '.join(METHODS)}, with the defaults of its smallest preset. The options and defaults below are those of "
-        "what is named beside --help. --smoke makes the experiment tiny."
+        f"{', '.join(METHODS)}, or by what papers call it ({', '.join(PAPERS)}), with the defaults of its smallest "
+        "preset. The options and defaults below are those of what is named beside --help. --smoke makes the experiment "
+        "tiny."
     )
     kind = type(start.method)
     for word in argv:

@@ -22,7 +22,7 @@ from dd_jax.methods import (
 )
 from dd_jax.presets.attacks import attack_presets
 from dd_jax.presets.kernels import KERNEL_PRESETS
-from dd_jax.presets.matching import MATCHING_PRESETS
+from dd_jax.presets.matching import MATCHING_PRESETS, matching_experiment
 from dd_jax.presets.trajectories import TRAJECTORY_PRESETS
 from dd_jax.runs.experiment import Experiment
 from dd_jax.runs.networks import smoke_networks
@@ -204,14 +204,35 @@ def preset(name: str) -> Experiment:
     return PRESETS[name]
 
 
+# What papers call the methods, with the method, and the small experiment that is theirs.
+PAPERS: Mapping[str, Experiment] = {
+    "dd": PRESETS["digits"],
+    "dc": PRESETS["digits-dc"],
+    **{
+        name: dataclasses.replace(matching_experiment(name, "mnist", 1), dataset="digits")
+        for name in ("dsa", "dcc", "idc")
+    },
+    "dm": PRESETS["digits-dm"],
+    "mtt": PRESETS["digits-mtt"],
+    "tesla": PRESETS["digits-tesla"],
+    "kip": PRESETS["digits-kip"],
+    "gcond": PRESETS["digits-gcond"],
+}
+
+
 def of_method(name: str, experiment: Experiment | None = None) -> Experiment:
     """`experiment`, which must be of the method called `name`; without one a small experiment of that method.
+
+    A method also has the names that papers give it, see `PAPERS`; without an experiment such a name means theirs.
 
     Raises:
         OptionError: for an unknown name, or an experiment of another method.
     """
-    wanted = method_named(name)
+    paper = PAPERS.get(name.lower())
+    wanted = method_named(name if paper is None else name_of(paper.method))
     if experiment is None:
+        if paper is not None:
+            return paper
         presets = (one for one in PRESETS.values() if type(one.method) is wanted.options)
         return next(presets, Experiment(method=wanted.options()))
     if type(experiment.method) is not wanted.options:

@@ -3,7 +3,7 @@
 from dd_jax.runs.estimates import Estimate, estimate
 from dd_jax.runs.experts import EXPERT_TRAINING, pretrain_experts
 from dd_jax.runs.export import Exported, export
-from dd_jax.runs.loop import Run, RunInterrupted, distill
+from dd_jax.runs.loop import Run, RunInterrupted, Validated, distill
 from dd_jax.runs.pretrain import pretrain
 from dd_jax.runs.report import write_report
 from dd_jax.runs.runtime import use_cores
@@ -15,6 +15,7 @@ __all__ = [
     "Exported",
     "Run",
     "RunInterrupted",
+    "Validated",
     "distill",
     "estimate",
     "export",

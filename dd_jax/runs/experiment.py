@@ -87,6 +87,9 @@ class Experiment:
     as make it faster."""
     max_rollbacks: int = MAX_ROLLBACKS
     """How often a run that diverges goes back to its last good state and on with half the outer learning rate."""
+    patience: int | None = None
+    """Validations in a row without a better set after which distilling ends; None: it goes on to the last outer
+    step."""
     deterministic: bool = False
     """The same bits every time on the same machine: slower on GPUs, no difference on CPUs."""
     tensorboard: bool = False
@@ -125,6 +128,7 @@ def run_experiment(experiment: Experiment) -> Report:
         devices=experiment.devices,
         max_rollbacks=experiment.max_rollbacks,
         tensorboard=experiment.tensorboard,
+        patience=experiment.patience,
         record={"source": recorded(experiment), "deterministic": experiment.deterministic},
     )
     note(f"Distilled in {run.seconds:.0f} s, {100 * run.validation:.1f} % on validation. Measuring on test ...")

@@ -63,6 +63,25 @@ class Run:
         return max((row["memory"] for row in self.history if "memory" in row), default=None)
 
 
+class Validated(NamedTuple):
+    """What a callback of `distill` sees, after each validation.
+
+    Attributes:
+        step: outer steps done, of `num_outer_steps`.
+        info: what the last outer step reports, such as its loss; empty before the first one.
+        validation: score of the set as it now is.
+        best: the highest score so far.
+        distilled: the set as it now is.
+    """
+
+    step: int
+    num_outer_steps: int
+    info: Mapping[str, float]
+    validation: float
+    best: float
+    distilled: DistilledData
+
+
 class RunInterrupted(KeyboardInterrupt):
     """The user asked for an end; `run` is what there is so far."""
 
@@ -103,6 +122,8 @@ def distill(
     devices: int | None = None,
     max_rollbacks: int = MAX_ROLLBACKS,
     tensorboard: bool = False,
+    patience: int | None = None,
+    callback: Callable[[Validated], bool | None] | None = None,
 ) -> Run:
     """Run `num_outer_steps` of `method` on `dataset` and return the distilled set that was best on validation.
 
@@ -119,6 +140,9 @@ def distill(
         max_rollbacks: how often a run whose loss is no longer finite, or whose validation accuracy has collapsed, goes
             back to the last good state and on from there with half the outer learning rate.
         tensorboard: whether to write metrics and pictures for TensorBoard too, into `out`; needs dd-jax[tensorboard].
+        patience: validations in a row without a better set after which the run ends; None: it never does for that.
+        callback: called after each validation, when everything is saved; if it returns True the run ends there, and the
+            same call goes on from there. Of several processes all call it.
 
     Raises:
         DataError: if data and model don't match.
@@ -132,6 +156,8 @@ def distill(
             "num_outer_steps and max_rollbacks must be at least 0, num_eval_nets and eval_every at least 1; found "
             f"{num_outer_steps}, {max_rollbacks}, {num_eval_nets} and {eval_every}."
         )
+    if patience is not None and patience < 1:
+        raise OptionError(f"patience must be at least 1, or None; found {patience}.")
     seed = check_seed(seed)
     check_fits(method.model, dataset.train, dataset.num_classes)
     if tensorboard:
@@ -144,6 +170,7 @@ def distill(
         "eval_every": eval_every,
         "num_eval_nets": num_eval_nets,
         "max_rollbacks": max_rollbacks,
+        **({} if patience is None else {"patience": patience}),  # which runs from before didn't have
         **(record or {}),
     }
     with contextlib.ExitStack() as stack:
@@ -151,6 +178,7 @@ def distill(
         mesh = mesh_for(method, devices)
         directory = on_first(lambda: stack.enter_context(open_run(out, config))) if out is not None else None
         loop = _Loop(method, dataset, num_outer_steps, seed, eval_every, num_eval_nets, max_rollbacks, directory, mesh)
+        loop.patience, loop.callback = patience, callback
         stack.callback(loop.arrays.close)
         stop = stack.enter_context(stop_requests())
         loop.restore()
@@ -206,6 +234,9 @@ class _Loop:
         self.saved_at = self.clock = time.monotonic()
         self.before = 0.0
         self.tensorboard: TensorBoard | None = None
+        self.patience: int | None = None
+        self.callback: Callable[[Validated], bool | None] | None = None
+        self.ended = False  # by the callback
 
     def restore(self) -> None:
         """Go on where the newest intact checkpoint is, if there is one."""
@@ -265,7 +296,7 @@ class _Loop:
         pace = Pace()
         if not self.validated:
             self.validate(show)
-        while self.step < self.num_outer_steps:
+        while self.step < self.num_outer_steps and not self.ends_early():
             to_validation = self.eval_every - self.step % self.eval_every
             left = self.arrays.left(self.step) or to_validation
             count = pace.start(min(to_validation, left, self.num_outer_steps - self.step))
@@ -293,6 +324,14 @@ class _Loop:
                 self.validate(show)
             elif saving:
                 self.save()
+
+    def ends_early(self) -> bool:
+        """Whether the callback has ended the run, or no better set was found for as long as there is patience."""
+        since_best = self.step - int(self.progress.best.step)
+        if self.patience is not None and since_best >= self.patience * self.eval_every:
+            note(f"Ended at outer step {self.step}: no better set in {self.patience} validations.")
+            return True
+        return self.ended
 
     def read_arrays(self) -> Any:
         """The arrays of the next step; where they can't be read, what is done so far is saved first."""
@@ -327,7 +366,12 @@ class _Loop:
         good = good_state(on_one(self.progress.state), self.step, int(self.progress.good.rollbacks))
         self.progress = self.progress._replace(good=good)
         show(self.step, validation=found.score, memory=peak_memory())
+        info = self._last_info()
         self.save(found, distilled)
+        if self.callback is not None:
+            best = float(self.progress.best.accuracy)
+            seen = Validated(self.step, self.num_outer_steps, info, found.score, best, self._whole(distilled))
+            self.ended = bool(self.callback(seen))
 
     def go_back(self, step: int, why: str, futile: bool = False) -> None:
         """Go on from the last good state with a smaller outer rate; DivergedError if that can't help any more."""
@@ -395,6 +439,13 @@ class _Loop:
     def _whole(self, distilled: DistilledData) -> DistilledData:
         """A set with everything that a user of it needs."""
         return dataclasses.replace(distilled, transform=self.dataset.transform, class_names=self.dataset.class_names)
+
+    def _last_info(self) -> dict[str, float]:
+        """The numbers that the last outer step reports."""
+        if not self.pending:
+            return {}
+        last = self.pending[-1]._asdict()
+        return {name: float(values[-1]) for name, values in last.items() if np.ndim(values) == 1}
 
     def _shown(self, infos: Any) -> dict[str, float]:
         """What the progress display tells of the last of these steps."""
