@@ -13,6 +13,7 @@ from dd_jax.errors import DataWarning
 from dd_jax.evaluation.result import concatenated, evaluation_of
 
 RNG = np.random.default_rng(0)
+SMALL = ["--num-outer-steps", "1", "--num-nets", "2", "--num-eval-nets", "1", "--no-baselines", "--batch-size", "8"]
 
 
 def made(counts):
@@ -70,20 +71,9 @@ def test_more_images_of_a_class_than_there_are_is_told(dataset, capsys):
 def test_tables_and_results_say_both_means_and_no_accuracy_where_there_is_none(tmp_path, capsys):
     train, test = made((20, 20, 12)), made((24, 6))
     np.savez(tmp_path / "uneven.npz", images=train[0], labels=train[1], test_images=test[0], test_labels=test[1])
-    options = [
-        "--num-outer-steps",
-        "1",
-        "--num-nets",
-        "2",
-        "--num-eval-nets",
-        "1",
-        "--no-baselines",
-        "--batch-size",
-        "8",
-    ]
     out = tmp_path / "run"
     model = ["--model", "mlp:hidden=(4,)"]
-    assert main(["distill", "--dataset", f"npz:{tmp_path}/uneven.npz", *options, *model, "--out", str(out)]) == 0
+    assert main(["distill", "--dataset", f"npz:{tmp_path}/uneven.npz", *SMALL, *model, "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert "mean of classes" in said.out
     assert "Note: The test split has no image of 1 of the 3 classes: '2'." in said.err
@@ -112,18 +102,7 @@ def test_broken_images_are_skipped_by_every_command_that_is_told_to(tmp_path, ca
     said = capsys.readouterr()
     assert "Note: Left out 1 of 24 images that can't be read" in said.err
     assert "num_images: " in said.out
-    options = [
-        "--num-outer-steps",
-        "1",
-        "--num-nets",
-        "2",
-        "--num-eval-nets",
-        "1",
-        "--no-baselines",
-        "--batch-size",
-        "8",
-    ]
-    run = ["distill", "--dataset", f"folder:{tmp_path}/photos", *options, "--model", "mlp:hidden=(4,)", "--out",
+    run = ["distill", "--dataset", f"folder:{tmp_path}/photos", *SMALL, "--model", "mlp:hidden=(4,)", "--out",
            str(tmp_path / "run")]  # fmt: skip
     assert main(run) == 2
     assert main([*run, "--skip-broken"]) == 0
