@@ -33,7 +33,7 @@ from dd_jax.inner.init import (
     random_init,
 )
 from dd_jax.inner.losses import LOSSES, as_shares, batch_loss, centred, chunked_loss, cross_entropy, squared_error
-from dd_jax.inner.memory import REMATS, Remat, choose_remat, unroll_memory
+from dd_jax.inner.memory import REMATS, Remat, choose_remat, remat_for, unroll_memory
 from dd_jax.inner.parallel import device_mesh, map_over, mean_over, on_each, on_one, replicate
 from dd_jax.inner.ridge import (
     Regression,
@@ -113,6 +113,7 @@ __all__ = [
     "random_init",
     "rate_unit",
     "regress",
+    "remat_for",
     "replicate",
     "ridge_loss",
     "ridge_weights",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from dd_jax.errors import unknown_name
 from dd_jax.inner.losses import Apply, Loss, batch_loss, cross_entropy
+from dd_jax.models import Model
 from dd_jax.types import Batch, Params
 
 Remat: TypeAlias = Literal["none", "steps", "nested"]
@@ -61,6 +62,13 @@ def choose_remat(apply: Apply, params: Params, batch: Batch, num_inner_steps: in
         if nets * unroll_memory(apply, params, batch, num_inner_steps, remat) <= room:
             return remat
     return "nested"
+
+
+def remat_for(model: Model, batch_size: int, num_inner_steps: int, nets: int) -> Remat:
+    """The way of `choose_remat` for networks like `model`, on batches of `batch_size` images with hard labels."""
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    batch = jax.eval_shape(lambda: Batch(jnp.zeros((batch_size, *model.image_shape)), jnp.zeros(batch_size, jnp.int32)))
+    return choose_remat(model.apply, params, batch, num_inner_steps, nets)
 
 
 def device_memory() -> int:

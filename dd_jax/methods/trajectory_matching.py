@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from dd_jax.inner import choose_remat, mean_over
+from dd_jax.inner import mean_over, remat_for
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.canvases import as_asked, canvas_words
 from dd_jax.methods.expert_windows import ExpertWindows, check_dataset, check_experts, expert_feed
@@ -18,7 +18,7 @@ from dd_jax.methods.trajectory_loss import trajectory_gradient
 from dd_jax.methods.trajectory_options import TrajectoryMatchingOptions, advice_of, check_options, protocol_for
 from dd_jax.models import Model
 from dd_jax.synthetic import SoftLabelled, StepSized, Synthetic, pixels, raw_rate, soft_labels, step_sized
-from dd_jax.types import Batch, Dataset, DistilledData, Experts, Learnable, Pretrained
+from dd_jax.types import Dataset, DistilledData, Experts, Learnable, Pretrained
 
 
 class TrajectoryMatchingState(NamedTuple):
@@ -216,11 +216,9 @@ def _remat(model: Model, options: TrajectoryMatchingOptions) -> Any:
     """What the reverse pass keeps, in place of "auto"."""
     if options.remat != "auto":
         return options.remat
-    params = jax.eval_shape(model.init, jax.random.key(0))
     size = options.batch_size or model.num_classes * options.images_per_class * options.canvas_samples
-    batch = jax.eval_shape(lambda: Batch(jnp.zeros((size, *model.image_shape)), jnp.zeros(size, jnp.int32)))
     nets = 1 if runs_mapped(options.over_inits) else options.num_inits
-    return choose_remat(model.apply, params, batch, options.num_inner_steps, nets)
+    return remat_for(model, size, options.num_inner_steps, nets)
 
 
 def _words(options: TrajectoryMatchingOptions) -> tuple[str, ...]:

@@ -3,11 +3,8 @@
 import dataclasses
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
-
 from dd_jax.errors import OptionError
-from dd_jax.inner import Init, Remat, SmoothAugment, choose_remat
+from dd_jax.inner import Init, Remat, SmoothAugment, remat_for
 from dd_jax.methods.attack_options import AttackOptions, attack_of, check_attack, outcome_meant, relabelled
 from dd_jax.methods.base import Advice
 from dd_jax.methods.canvases import CanvasOptions, as_asked, check_canvas_options
@@ -17,7 +14,7 @@ from dd_jax.models import Model
 from dd_jax.renamed import renamed
 from dd_jax.seeds import check_seed
 from dd_jax.synthetic import ImageInit, Order, Synthetic, step_batches
-from dd_jax.types import AS_DISTILLED, Batch, Pretrained, Protocol
+from dd_jax.types import AS_DISTILLED, Pretrained, Protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,10 +117,8 @@ def protocol_of(options: UnrolledOptions, pretrained: Pretrained | None = None) 
 
 def inner_remat(model: Model, options: UnrolledOptions, nets: int) -> Remat:
     """The way of `choose_remat` for the unroll that these options ask for, `nets` at once."""
-    params = jax.eval_shape(model.init, jax.random.key(0))
     size = model.num_classes * options.images_per_class * options.canvas_samples
-    batch = jax.eval_shape(lambda: Batch(jnp.zeros((size, *model.image_shape)), jnp.zeros(size, jnp.int32)))
-    return choose_remat(model.apply, params, batch, options.num_batches * options.num_epochs, nets)
+    return remat_for(model, size, options.num_batches * options.num_epochs, nets)
 
 
 def advice_of(options: UnrolledOptions) -> Advice:
