@@ -26,6 +26,7 @@ class Arrays:
         self._feeds = [feed for feed in (self._stream, self._feed) if feed is not None]
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="windows") if self._feeds else None
         self._coming: dict[tuple[int, int], Future] = {}  # windows by feed and number
+        self._held: dict[tuple[int, int], Any] = {}  # those that are read now, where one feed's outlast another's
         self._now: tuple[int, ...] | None = None
         self._there: Any = None
         self._always: Any = None  # of a dataset that is all in memory
@@ -36,6 +37,8 @@ class Arrays:
         numbers = self._numbers(step)
         if numbers != self._now:
             windows = [self._window(place, number) for place, number in enumerate(numbers)]
+            if len(windows) > 1:
+                self._held = dict(zip(enumerate(numbers), windows, strict=True))
             self.window_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(windows))
             self._there = self._now = None  # its memory is free before that of the next is taken
             self._there, self._now = self._joined(windows), numbers
@@ -55,6 +58,8 @@ class Arrays:
         return tuple(step // feed.window for feed in self._feeds)
 
     def _window(self, place: int, number: int) -> Any:
+        if (place, number) in self._held:
+            return self._held[place, number]
         coming = self._coming.pop((place, number), None)
         return self._feeds[place].read(self._seed, number) if coming is None else coming.result()
 

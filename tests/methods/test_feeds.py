@@ -52,6 +52,22 @@ def test_a_step_reads_its_window_and_the_next_is_read_ahead(digits, digits_mlp):
     arrays.close()
 
 
+def test_a_window_that_outlasts_another_is_read_once(streamed, network):
+    read = []
+
+    def reading(seed, number):
+        read.append(number)
+        return np.full((2,), number)
+
+    data = _with_stream(streamed, streamed.stream._replace(window=2))
+    arrays = Arrays(numbered(unrolled(network, **SMALL), 5, reading), data, 0, 10, None)
+    parts = [arrays.at(step) for step in range(10)]
+    assert [int(window[0]) for _, window in parts] == [0] * 5 + [1] * 5
+    assert len({id(given) for given, _ in parts}) >= 5, "another part every other step"
+    arrays.close()
+    assert read == [0, 1]
+
+
 def test_a_run_without_feeds_reads_its_arrays_once(digits, digits_mlp):
     arrays = Arrays(unrolled(digits_mlp, **SMALL), digits, 0, 10, None)
     assert arrays.at(0) is arrays.at(9)
