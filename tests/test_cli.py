@@ -522,3 +522,16 @@ def test_words_for_help(capsys):
         main(["help", "runs"])
     assert not end.value.code
     assert "dd-jax runs" in capsys.readouterr().out
+
+
+def test_an_interrupt_is_told_with_or_without_words(monkeypatch, capsys):
+    from dd_jax.cli import COMMANDS
+
+    for words, told in (((), "dd-jax: interrupted"), (("Stopped at step 3",), "dd-jax: Stopped at step 3")):
+
+        def interrupted(argv, words=words):
+            raise KeyboardInterrupt(*words)
+
+        monkeypatch.setitem(COMMANDS, "runs", interrupted)
+        assert main(["runs"]) == 130
+        assert capsys.readouterr().err.strip() == told

@@ -139,7 +139,7 @@ def _caught(run: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
             raise
         return _told(problem)
     except KeyboardInterrupt as interrupt:
-        print(f"dd-jax: {interrupt or 'interrupted'}", file=sys.stderr)
+        print(f"dd-jax: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return _INTERRUPTED
     return 0
 
