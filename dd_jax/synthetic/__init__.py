@@ -2,6 +2,7 @@
 
 from dd_jax.parameterisation import PLAIN, Kind
 from dd_jax.synthetic.base import Synthetic
+from dd_jax.synthetic.bases import BASES, Bases, bases, bases_within, coefficient_penalty, some_of
 from dd_jax.synthetic.canvas import CANVAS, canvases_of, on_canvas
 from dd_jax.synthetic.graph import GRAPH, GraphSet, adjacency_of, graph_set
 from dd_jax.synthetic.initial import (
@@ -23,11 +24,12 @@ from dd_jax.synthetic.step_batches import StepBatches, step_batches
 from dd_jax.synthetic.step_sized import StepSized, raw_rate, step_sized
 
 # Kinds of distilled sets that can be read from a disk; a new one adds its own.
-PARAMETERISATIONS: dict[str, Kind] = {kind.name: kind for kind in (PLAIN.kind, MULTI_FORMATION, CANVAS, GRAPH)}
+PARAMETERISATIONS: dict[str, Kind] = {kind.name: kind for kind in (PLAIN.kind, MULTI_FORMATION, CANVAS, BASES, GRAPH)}
 
 __all__ = [
     "ORDERS",
     "PARAMETERISATIONS",
+    "Bases",
     "Formation",
     "GraphSet",
     "ImageInit",
@@ -41,9 +43,12 @@ __all__ = [
     "Synthetic",
     "adjacency_of",
     "as_plain",
+    "bases",
+    "bases_within",
     "batch_of_step",
     "canvases_of",
     "class_means",
+    "coefficient_penalty",
     "cover",
     "distilled_from_arrays",
     "graph_set",
@@ -60,6 +65,7 @@ __all__ = [
     "raw_rate",
     "sample_per_class",
     "soft_labels",
+    "some_of",
     "step_batches",
     "step_sized",
     "too_few_real",
