@@ -21,6 +21,14 @@ _DC = Training(
     drop_last=False,
 )
 _DSA = dataclasses.replace(_DC, epochs=1000, augment="dsa")
+_RTP = dataclasses.replace(_DC, batch_size=640, schedule="constant", weight_decay=0.0)
+_RAT_BPTT = Training(
+    epochs=300,
+    batch_size=256,
+    learning_rate=1e-3,
+    schedule="constant",
+    drop_last=False,
+)
 
 PROTOCOLS: Mapping[str, Training | Regression] = {
     # Zhao et al. 2021 (20 networks). Their own augmentation for MNIST is left out.
@@ -78,8 +86,12 @@ PROTOCOLS: Mapping[str, Training | Regression] = {
         average=0.995,
         drop_last=False,
     ),
-    # Deng & Russakovsky 2022 (10 networks).
-    "rtp": dataclasses.replace(_DC, batch_size=640, schedule="constant", weight_decay=0.0, augment="flip_rotate"),
+    # Deng & Russakovsky 2022 (10 networks); sets that are learnt without augmentation are trained on without.
+    "rtp": dataclasses.replace(_RTP, augment="flip_rotate"),
+    "rtp-plain": _RTP,
+    # Feng et al. 2024, RaT-BPTT (8 networks); theirs grows with the set, this is as many epochs for all.
+    "rat-bptt": dataclasses.replace(_RAT_BPTT, augment="flip_rotate"),
+    "rat-bptt-plain": _RAT_BPTT,
 }
 
 

@@ -28,7 +28,7 @@ class Window(NamedTuple):
     """Steps that are differentiated: `length` of them from step `first` on, which may be traced.
 
     Those before it are taken too, as they are; those after it are not. A traced `first` that is too large counts as the
-    largest one that leaves so many steps.
+    largest one that leaves so many steps. A window of all steps is the same as none, to the last bit.
     """
 
     first: Int[Array, ""] | int
@@ -170,6 +170,8 @@ def _begin(
     last = window.length if is_traced(window.first) else int(window.first) + window.length
     if window.length < 0 or not window.length <= last <= total:
         raise OptionError(f"A window should lie within the {total} steps, not end after {last}.")
+    if window.length == total:
+        return state, given
 
     def at(t: jax.Array, given: Any) -> Any:
         return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, t, keepdims=False), given)

@@ -1,6 +1,7 @@
 """Distillation methods, one file each: factories that return a `Method` of pure functions."""
 
 from dd_jax.methods.base import Method, MethodSpec
+from dd_jax.methods.bptt import BpttOptions, bptt
 from dd_jax.methods.distribution_matching import DistributionMatchingOptions, distribution_matching
 from dd_jax.methods.frepo import FrepoOptions, frepo
 from dd_jax.methods.gradient_matching import GradientMatchingOptions, gradient_matching
@@ -17,6 +18,7 @@ from dd_jax.methods.unrolled import UnrolledOptions, protocol_of, unrolled
 
 __all__ = [
     "METHODS",
+    "BpttOptions",
     "DistributionMatchingOptions",
     "FrepoOptions",
     "GradientMatchingOptions",
@@ -27,6 +29,7 @@ __all__ = [
     "MethodSpec",
     "TrajectoryMatchingOptions",
     "UnrolledOptions",
+    "bptt",
     "check_networks",
     "distribution_matching",
     "frepo",

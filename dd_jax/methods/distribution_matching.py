@@ -17,10 +17,10 @@ from dd_jax.methods.matching import (
     MATCHING_ROLES,
     MatchingArrays,
     MatchingOptions,
-    images_of,
     set_by_class,
     set_protocol,
     set_words,
+    stored_images,
     summary_of,
     useful_devices,
 )
@@ -82,7 +82,7 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
     """
     opts = with_overrides(options or DistributionMatchingOptions(), overrides)
     check_sampling(opts)
-    synthetic = images_of(model, opts)
+    synthetic = stored_images(model, opts)
     protocol = set_protocol(opts.augment, opts.protocol)
     optimiser = _optimiser(opts)
 
@@ -115,7 +115,7 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
 
 
 def _step(model: Model, opts: DistributionMatchingOptions) -> StepFn:
-    synthetic, optimiser = images_of(model, opts), _optimiser(opts)
+    synthetic, optimiser = stored_images(model, opts), _optimiser(opts)
     whole = set_by_class(synthetic, model.num_classes)
     at_once = None if runs_mapped(opts.over_inits) else opts.num_inits
 

@@ -19,10 +19,10 @@ from dd_jax.methods.matched_networks import expert_feed, matched_networks
 from dd_jax.methods.matching import (
     MATCHING_ROLES,
     MatchingArrays,
-    images_of,
     set_by_class,
     set_protocol,
     set_words,
+    stored_images,
     summary_of,
     useful_devices,
 )
@@ -204,7 +204,7 @@ def _step(model: Model, opts: GradientMatchingOptions, from_pool: bool) -> StepF
 
 
 def _images(model: Model, options: GradientMatchingOptions) -> Synthetic:
-    synthetic = images_of(model, options)
+    synthetic = stored_images(model, options)
     return soft_labels(synthetic, model.num_classes) if options.learn_labels else synthetic
 
 

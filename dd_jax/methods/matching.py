@@ -71,7 +71,7 @@ class MatchingArrays(NamedTuple):
     networks: Networks | None = None
 
 
-def images_of(model: Model, options: MatchingOptions) -> Synthetic:
+def stored_images(model: Model, options: StoredOptions) -> Synthetic:
     """Plain pixels, or several images out of each stored one; OptionError for settings out of range."""
     kept: dict[str, Any] = {"init_images": options.init_images, "clamp": options.clamp}
     num_formed(options.factor, options.formation)

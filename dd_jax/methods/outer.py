@@ -70,6 +70,7 @@ def outer_adam(
     b1: Number = 0.5,
     b2: Number = 0.999,
     clip_norm: Number | None = None,
+    clip_factor: Number | None = None,
     schedule: str = "cosine",
     decay_every: Number = 2400,
     decay_factor: Number = 0.5,
@@ -77,6 +78,7 @@ def outer_adam(
     """Adam on the hypergradient, its global norm clipped to `clip_norm` first.
 
     Args:
+        clip_factor: the norm is also clipped to so many times the running mean of norms, see `clip_by_running_norm`.
         schedule: "cosine" to zero over the run, "step" (times `decay_factor` every `decay_every` outer steps; 40 epochs
             of 60 batches of 1,024 MNIST images are 2,400) or "constant".
 
@@ -85,7 +87,8 @@ def outer_adam(
 
     Source: Wang et al. 2018, section 4 (Adam(0.5, 0.999), step decay).
     """
-    return _outer(optax.scale_by_adam(b1=b1, b2=b2), learning_rate, clip_norm, schedule, decay_every, decay_factor)
+    clip = _clip(clip_norm, clip_factor)
+    return _outer(optax.scale_by_adam(b1=b1, b2=b2), learning_rate, clip, schedule, decay_every, decay_factor)
 
 
 def outer_sgd(
@@ -93,6 +96,7 @@ def outer_sgd(
     *,
     momentum: Number = 0.5,
     clip_norm: Number | None = None,
+    clip_factor: Number | None = None,
     schedule: str = "constant",
     decay_every: Number = 2400,
     decay_factor: Number = 0.5,
@@ -106,7 +110,8 @@ def outer_sgd(
     """
     if not is_traced(momentum) and not 0.0 <= momentum < 1.0:
         raise OptionError(f"momentum must be at least 0 and below 1, but is {momentum}.")
-    return _outer(optax.trace(momentum), learning_rate, clip_norm, schedule, decay_every, decay_factor)
+    clip = _clip(clip_norm, clip_factor)
+    return _outer(optax.trace(momentum), learning_rate, clip, schedule, decay_every, decay_factor)
 
 
 def outer_lamb(
@@ -123,24 +128,20 @@ def outer_lamb(
     Source: You et al. 2020, *Large Batch Optimization for Deep Learning*, algorithm 2.
     """
     directions = optax.chain(optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-6), optax.scale_by_trust_ratio())
-    return _outer(directions, learning_rate, clip_norm, schedule, decay_every, decay_factor)
+    return _outer(directions, learning_rate, _clip(clip_norm), schedule, decay_every, decay_factor)
 
 
 def _outer(
     directions: optax.GradientTransformation,
     learning_rate: Number,
-    clip_norm: Number | None,
+    clip: optax.GradientTransformation,
     schedule: str,
     decay_every: Number,
     decay_factor: Number,
 ) -> OuterOptimiser:
     if schedule not in SCHEDULES:
         raise unknown_name("schedule", schedule, SCHEDULES)
-    positive = {"learning_rate": learning_rate, "decay_every": decay_every, "decay_factor": decay_factor}
-    for name, value in positive.items() if clip_norm is None else [*positive.items(), ("clip_norm", clip_norm)]:
-        if not is_traced(value) and not 0 < value < float("inf"):
-            raise OptionError(f"{name} must be positive and finite, but is {value}.")
-    clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
+    _check_positive(learning_rate=learning_rate, decay_every=decay_every, decay_factor=decay_factor)
     transform = optax.chain(clip, directions)
 
     def rate(step: jax.Array, horizon: jax.Array) -> jax.Array:
@@ -165,6 +166,51 @@ def _outer(
         return learnable, state._replace(adam=adam, step=state.step + 1)
 
     return OuterOptimiser(init, update)
+
+
+class RunningNormState(NamedTuple):
+    """The state of clip_by_running_norm. mean: running mean of the clipped norms, 0 before the first of them."""
+
+    mean: jax.Array
+
+
+def clip_by_running_norm(factor: Number, decay: float = 0.9) -> optax.GradientTransformation:
+    """Gradients whose global norm is at most `factor` times the running mean of the norms before, as they were clipped.
+
+    mean <- decay mean + (1 - decay) min(norm, factor mean), and in the beginning the first norm. So a single huge
+    gradient, as long unrolls have them, hardly moves the bound.
+    Source: Feng et al. 2024, RaT-BPTT, the released code (factor 2, decay 0.9).
+    """
+
+    def init(params: Any) -> RunningNormState:
+        del params
+        return RunningNormState(jnp.float32(0))
+
+    def update(gradient: Any, state: RunningNormState, params: Any = None) -> tuple[Any, RunningNormState]:
+        del params
+        norm = optax.global_norm(gradient).astype(jnp.float32)
+        bound = jnp.where(state.mean > 0, factor * state.mean, norm)
+        clipped = jnp.minimum(norm, bound)
+        scale = jnp.where(norm > bound, bound / norm, 1.0)
+        mean = jnp.where(state.mean > 0, decay * state.mean + (1 - decay) * clipped, clipped)
+        return jax.tree.map(lambda leaf: scale.astype(leaf.dtype) * leaf, gradient), RunningNormState(mean)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _clip(norm: Number | None, factor: Number | None = None) -> optax.GradientTransformation:
+    """What bounds the norm of a gradient; the identity without bounds."""
+    _check_positive(
+        **{name: value for name, value in (("clip_norm", norm), ("clip_factor", factor)) if value is not None}
+    )
+    by_norm = optax.identity() if norm is None else optax.clip_by_global_norm(norm)
+    return by_norm if factor is None else optax.chain(by_norm, clip_by_running_norm(factor))
+
+
+def _check_positive(**numbers: Number) -> None:
+    for name, value in numbers.items():
+        if not is_traced(value) and not 0 < value < float("inf"):
+            raise OptionError(f"{name} must be positive and finite, but is {value}.")
 
 
 def scale_learning_rate(outer: OuterState, factor: float) -> OuterState:

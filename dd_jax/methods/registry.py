@@ -13,6 +13,7 @@ MethodOptions: TypeAlias = Any  # the options of one of the methods, a dataclass
 # Each is a file here with a `SPEC`; a new method adds its own.
 _FILES = (
     "unrolled",
+    "bptt",
     "distribution_matching",
     "gradient_matching",
     "trajectory_matching",

@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax
 from jax import lax
+from jaxtyping import Array, Int
 
 from dd_jax.errors import check_at_least, check_choices
 from dd_jax.inner import SmoothAugment, augment
@@ -42,6 +43,12 @@ def minibatch(
     if change != "none":
         images = augment(mine(jax.random.split(jax.random.fold_in(key, 1), size)), images, change)
     return Batch(images, split.labels[indices])
+
+
+def changed_rows(key: jax.Array, batch: Batch, rows: Int[Array, " rows"], change: str) -> Batch:
+    """These images of a batch, each changed at random by a kind of `inner.augment`."""
+    keys = jax.random.split(key, rows.shape[0])
+    return Batch(augment(keys, batch.images[rows], change), batch.labels[rows])
 
 
 def runs_mapped(over_inits: str) -> bool:

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dd_jax.inner import augment, gradient_descent, unroll
+from dd_jax.inner import gradient_descent, unroll
 from dd_jax.inner.first_order import first_order_value_and_gradient
 from dd_jax.inner.trajectories import trajectory_distance
+from dd_jax.methods.sampling import changed_rows
 from dd_jax.methods.trajectory_options import TrajectoryMatchingOptions
 from dd_jax.models import Model
 from dd_jax.synthetic import Synthetic
@@ -75,7 +76,6 @@ def inner_batches(
         whole = synthetic.batch(learnable, jax.random.fold_in(draw_key, t), t)
         total = whole.labels.shape[0]
         chosen = minibatch_of_step(total, options.batch_size or total, order_key, t)
-        keys = jax.random.split(jax.random.fold_in(change_key, t), len(chosen))
-        return Batch(augment(keys, whole.images[chosen], options.augment), whole.labels[chosen])
+        return changed_rows(jax.random.fold_in(change_key, t), whole, chosen, options.augment)
 
     return batch_of

@@ -24,6 +24,12 @@ SMALL: dict[str, dict[str, Any]] = {
         "num_batches": 2, "num_epochs": 1, "num_inits": 1, "batch_size": 8,
         "discount": 0.9, "smoothing": 1.0, "step_smoothing": 1.0, "schedule": "step",
     },
+    "bptt": {
+        "num_inner_steps": 4, "window": 2, "first_window": 1, "first_horizon": 3, "growth_steps": 2, "batch_size": 9,
+        "images": "bases", "num_bases": 3, "made_per_class": 2, "coefficient_l1": 0.1, "coefficient_l2": 0.1,
+        "learn_labels": True, "outer_optimiser": "sgd", "clip_norm": 0.01, "clip_factor": 2.0, "schedule": "step",
+        "remat": "steps", "protocol": "dc",
+    },
     "gradient_matching": {
         "batch_size": 8, "num_matches": 2, "inner_epochs": 1, "learn_labels": True,
         "inner_batch_size": 1, "inner_momentum": 0.5, "inner_weight_decay": 0.1, "schedule": "step",
@@ -180,6 +186,7 @@ def test_two_options_that_change_the_program_give_two(name, build):
 
 OUTSIDE: dict[str, tuple[str, ...]] = {
     "unrolled": ("init_images", "init_step_size", "init_step_decay", "attack_weight", "remat", "attack_labels"),
+    "bptt": ("init_images", "protocol", "remat"),
     "gradient_matching": ("init_images", "protocol"),
     "trajectory_matching": (
         "init_images", "init_labels", "expert_epochs", "min_start", "max_start", "first_max_start", "growth_steps",

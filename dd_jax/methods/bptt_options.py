@@ -1,0 +1,259 @@
+"""The options of `bptt`, and the set, the windows, the outer optimiser and the protocol that they mean."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax.numpy as jnp
+
+from dd_jax.errors import OptionError, check_at_least
+from dd_jax.inner import Remat, Rule, adam, momentum, remat_for
+from dd_jax.methods.base import Advice
+from dd_jax.methods.matching import StoredOptions, stored_images
+from dd_jax.methods.outer import OuterOptimiser, OuterOptions, Schedule, outer_adam, outer_sgd
+from dd_jax.methods.sampling import SamplingOptions, check_sampling, less_sampling, runs_mapped
+from dd_jax.models import Model
+from dd_jax.synthetic import ImageInit, SoftLabelled, Synthetic, bases, bases_within, num_formed, soft_labels
+from dd_jax.types import Protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class _BasesOptions(StoredOptions):
+    """What is learnt."""
+
+    init_images: ImageInit = "kmeans"
+    """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
+    training images; bases as what comes nearest to them."""
+    images: Literal["stored", "bases"] = "stored"
+    """"stored": images, or canvases, or several images out of each (`factor`); "bases": mixtures of a few small images
+    that all classes share (Deng & Russakovsky 2022), as many as fit into `images_per_class` images of each class."""
+    made_per_class: int = 4
+    """Images of each class that are mixed of bases, each with coefficients of its own."""
+    downscale: int = 2
+    """How many times smaller than images bases are on each side."""
+    num_bases: int | None = None
+    """Bases, in place of as many as `images_per_class` has room for."""
+    coefficient_l1: float = 0.0
+    """Penalty on the sum of the sizes of all coefficients."""
+    coefficient_l2: float = 0.0
+    """Penalty on the sum of their squares."""
+    learn_labels: bool = False
+    """Learn with each image how probable every class is, in place of a hard label."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainingOptions:
+    """The inner training, and what of it is differentiated."""
+
+    num_inner_steps: int = 50
+    """T, gradient steps on the set in a training."""
+    inner_optimiser: Literal["momentum", "adam"] = "momentum"
+    """How the parameters follow their gradients: gradient descent with momentum, or Adam."""
+    inner_learning_rate: float = 0.01
+    """Of the inner steps; not learnt. For Adam 0.001."""
+    inner_momentum: float = 0.9
+    """Of gradient descent."""
+    inner_per_class: int | None = None
+    """Images of each class in an inner step, in passes through the shuffled set; None: all of them."""
+    classes_per_step: int | None = None
+    """Classes that an outer step is about, drawn at random, in the set and in the real images; None: all of them."""
+    window: int | None = None
+    """Inner steps that are differentiated: the last ones of a training that ends at a random step up to
+    `num_inner_steps` (RaT-BPTT); None: all of them."""
+    first_window: int | None = None
+    """What the window begins with, if it grows over the run, doubling until it is `window`; None: it doesn't."""
+    first_horizon: int | None = None
+    """The last step that trainings end at in the beginning, if that grows over the run to `num_inner_steps`."""
+    growth_steps: int = 1000
+    """Outer steps over which window and horizon grow."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BpttOptions(OuterOptions, SamplingOptions, _BasesOptions, _TrainingOptions):
+    """Hyper-parameters of `bptt`."""
+
+    num_inits: int = 1
+    """Trainings in an outer step, each from a network of its own."""
+    batch_size: int = 256
+    """Real images of each of them, as many of each class, drawn with replacement."""
+    outer_optimiser: Literal["adam", "sgd"] = "adam"
+    """Of the set: Adam, or gradient descent with momentum."""
+    learning_rate: float = 0.02
+    """Outer learning rate of images, bases and coefficients."""
+    label_learning_rate: float = 0.1
+    """Outer learning rate of the labels' logits, if they are learnt."""
+    momentum: float = 0.5
+    """Momentum of the outer gradient descent."""
+    clip_norm: float | None = 2.0
+    """Global norm that the hypergradient is clipped to, or None."""
+    clip_factor: float | None = None
+    """Clip it also to so many times the running mean of its norms (RaT-BPTT: 2), or None."""
+    schedule: Schedule = "cosine"
+    """Of the outer learning rates: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
+    remat: Literal["auto", Remat] = "auto"
+    """What the reverse pass keeps: "none" (nothing is computed again), "steps" (each step's parameters), "nested" (of
+    sqrt(T) steps only) or "auto" (by the device and its memory)."""
+    protocol: str | None = None
+    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "rtp", or "rat-bptt" where
+    the inner optimiser is Adam, without augmentation ("-plain") where `augment` isn't "flip_rotate"."""
+
+
+def images_of(model: Model, options: BpttOptions) -> Synthetic:
+    """The set that is learnt, with learnt labels if these are asked for."""
+    if options.images == "bases":
+        synthetic = bases(
+            model.num_classes,
+            model.image_shape,
+            options.images_per_class,
+            options.made_per_class,
+            options.downscale,
+            options.num_bases,
+            options.init_images,
+        )
+    else:
+        synthetic = stored_images(model, options)
+    return soft_labels(synthetic, model.num_classes) if options.learn_labels else synthetic
+
+
+def rule_of(options: BpttOptions) -> Rule:
+    """How inner steps follow their gradients."""
+    sizes = jnp.full(options.num_inner_steps, options.inner_learning_rate)
+    return momentum(sizes, options.inner_momentum) if options.inner_optimiser == "momentum" else adam(sizes)
+
+
+def optimiser_of(options: BpttOptions) -> OuterOptimiser:
+    """The outer optimiser."""
+    kept: Any = {
+        "clip_norm": options.clip_norm,
+        "clip_factor": options.clip_factor,
+        "schedule": options.schedule,
+        "decay_every": options.decay_every,
+    }
+    if options.outer_optimiser == "adam":
+        return outer_adam(options.learning_rate, b1=0.9, **kept)
+    return outer_sgd(options.learning_rate, momentum=options.momentum, **kept)
+
+
+def shares_of(options: BpttOptions) -> Any:
+    """The learning rate of labels as a share of that of images."""
+    if not options.learn_labels:
+        return 1.0
+    return SoftLabelled(1.0, jnp.float32(options.label_learning_rate / options.learning_rate))
+
+
+def window_lengths(options: BpttOptions) -> tuple[int | None, ...]:
+    """How long windows are, from the beginning of a run on, each so long for an equal part of the growth."""
+    if options.window is None or options.first_window is None:
+        return (options.window,)
+    lengths = [options.first_window]
+    while 2 * lengths[-1] < options.window:
+        lengths.append(2 * lengths[-1])
+    return tuple(lengths) if lengths[-1] == options.window else (*lengths, options.window)
+
+
+def inner_remat(model: Model, options: BpttOptions) -> Remat:
+    """What the reverse pass keeps, in place of "auto"."""
+    if options.remat != "auto":
+        return options.remat
+    nets = 1 if runs_mapped(options.over_inits) else options.num_inits
+    per_class = options.inner_per_class or images_made(options)
+    size = (options.classes_per_step or model.num_classes) * per_class
+    return remat_for(model, size, options.window or options.num_inner_steps, nets)
+
+
+def images_made(options: BpttOptions) -> int:
+    """Images of each class that networks see."""
+    if options.images == "bases":
+        return options.made_per_class
+    return options.images_per_class * num_formed(options.factor, options.formation) * options.canvas_samples
+
+
+def protocol_of(options: BpttOptions) -> Protocol:
+    """How a set that is learnt with these options is to be used."""
+    name = "rtp" if options.inner_optimiser == "momentum" else "rat-bptt"
+    plain = "" if options.augment == "flip_rotate" else "-plain"
+    return Protocol(options.protocol or name + plain, order="random")
+
+
+def advice_of(options: BpttOptions) -> Advice:
+    """What to change where a run diverges, or a step doesn't fit into memory."""
+    remat = () if options.remat == "nested" else ('remat "nested"',)
+    window = ("a smaller window",) if options.window else ("a window",)
+    return Advice(
+        "a smaller learning_rate, inner_learning_rate or clip_norm, or a shorter window",
+        (*remat, *less_sampling(options), *window, "a smaller inner_per_class"),
+    )
+
+
+def words_of(options: BpttOptions) -> tuple[str, ...]:
+    """What tells runs apart."""
+    name = "bptt" if options.window is None else "rat-bptt"
+    form = ("bases",) if options.images == "bases" else (f"factor{options.factor}",) * (options.factor > 1)
+    canvas = () if options.canvas_size == 1 else (f"canvas{options.canvas_size}",)
+    return (name, f"ipc{options.images_per_class}", *form, *canvas)
+
+
+def check_options(model: Model, options: BpttOptions) -> None:
+    """OptionError for options that are out of range, or don't go together."""
+    check_sampling(options)
+    check_at_least(1, options, "num_inner_steps", "growth_steps")
+    _check_numbers(options)
+    _check_windows(options)
+    classes = options.classes_per_step
+    if classes is not None and not 1 <= classes <= model.num_classes:
+        raise OptionError(f"classes_per_step should be from 1 to {model.num_classes}, but is {classes}.")
+    if options.batch_size < (classes or model.num_classes):
+        raise OptionError(
+            f"An outer step draws as many real images of each of {classes or model.num_classes} classes: batch_size "
+            f"should be at least that, but is {options.batch_size}."
+        )
+    made = images_made(options)
+    if options.inner_per_class is not None and not 1 <= options.inner_per_class <= made:
+        raise OptionError(
+            f"inner_per_class should be from 1 to {made}, the images of each class, but is {options.inner_per_class}."
+        )
+    if options.images == "bases":
+        if options.factor != 1 or options.canvas_size != 1 or options.clamp:
+            raise OptionError("Bases are neither tiled, nor cropped, nor clamped: leave out factor, canvas and clamp.")
+    else:
+        for name in ("made_per_class", "downscale", "num_bases", "coefficient_l1", "coefficient_l2"):
+            if getattr(options, name) != getattr(BpttOptions, name):
+                raise OptionError(f'{name} is for images="bases": set that, or leave out {name}.')
+
+
+def _check_numbers(options: BpttOptions) -> None:
+    for name in ("inner_learning_rate", "label_learning_rate"):
+        if not 0 < getattr(options, name) < float("inf"):
+            raise OptionError(f"{name} must be positive and finite, but is {getattr(options, name)}.")
+    if not 0 <= options.inner_momentum < 1:
+        raise OptionError(f"inner_momentum must be at least 0 and below 1, but is {options.inner_momentum}.")
+    for name in ("coefficient_l1", "coefficient_l2"):
+        if not 0 <= getattr(options, name) < float("inf"):
+            raise OptionError(f"{name} must be at least 0 and finite, but is {getattr(options, name)}.")
+
+
+def _check_windows(options: BpttOptions) -> None:
+    total, window = options.num_inner_steps, options.window
+    if window is not None and not 1 <= window <= total:
+        raise OptionError(f"window should be from 1 to the {total} inner steps, but is {window}.")
+    for name in ("first_window", "first_horizon"):
+        if getattr(options, name) is not None and window is None:
+            raise OptionError(f"{name} is what grows where only a window is differentiated: set window too.")
+    if options.first_window is not None and not 1 <= options.first_window <= (window or 0):
+        raise OptionError(f"first_window should be from 1 to the window, {window}, but is {options.first_window}.")
+    if options.first_horizon is not None and not (window or 0) <= options.first_horizon <= total:
+        raise OptionError(
+            f"first_horizon should be from the window, {window}, to the {total} inner steps, but is "
+            f"{options.first_horizon}."
+        )
+
+
+def set_words(model: Model, options: BpttOptions) -> str:
+    """What is learnt, in words."""
+    if options.images != "bases":
+        stored = options.images_per_class * model.num_classes
+        made = model.num_classes * images_made(options)
+        return f"{stored} images" if made == stored else f"{stored} stored images that become {made}"
+    count = options.num_bases or bases_within(
+        model.num_classes, model.image_shape, options.images_per_class, options.made_per_class, options.downscale
+    )
+    return f"{model.num_classes * options.made_per_class} images made of {count} bases"
