@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError, check_at_least, check_choices
 from dd_jax.inner.augment import Augment, augment, cut_mix
+from dd_jax.inner.flat import flat_gradient
 from dd_jax.inner.losses import LOSSES, Apply, chunked_loss, weighted_loss
 from dd_jax.inner.policies import POLICIES
 from dd_jax.inner.stability import largest_curvature
@@ -67,6 +68,11 @@ class Training:
     """Whether the learning rate is a share of the largest one that the network, as it starts, is stable with."""
     average: float = 0.0
     """Decay, a step, of a moving average of the parameters that is the network in the end; 0 for the last ones."""
+    sam_rho: float = 0.0
+    """Distance from the parameters at which their gradient is taken, where the loss is worst (SAM: flat optima); 0: at
+    the parameters."""
+    gsam_alpha: float = 0.0
+    """With sam_rho: what is taken off of the part of the plain gradient that is orthogonal to SAM's (GSAM)."""
 
     @property
     def on_pixels(self) -> bool:
@@ -82,6 +88,8 @@ TRAINING_NUMBERS: Mapping[str, float | None] = {
     "momentum": 0.0,
     "weight_decay": 0.0,
     "drop_factor": None,
+    "sam_rho": 0.0,
+    "gsam_alpha": 0.0,
 }
 
 
@@ -178,6 +186,8 @@ def passes(
         order = jax.random.permutation(order_key, total)
         order = jnp.pad(order[: count * size], (0, 0 if whole else count * size - total)).reshape(count, size)
         loss_of = chunked_loss(apply, loss) if whole else weighted_loss(apply, loss)
+        sharp = is_zero(training.sam_rho)
+        gradient_of = jax.grad(loss_of) if sharp else flat_gradient(loss_of, training.sam_rho, training.gsam_alpha)
 
         def step(carry: tuple[Params, optax.OptState, Params | None], part: tuple[jax.Array, jax.Array]):
             params, moments, average = carry
@@ -189,7 +199,7 @@ def passes(
                 num_classes = jax.eval_shape(apply, params, batch.images).shape[-1]
                 batch = cut_mix(jax.random.fold_in(batch_key, size), batch, num_classes)
             weights = () if whole else (index * size + jnp.arange(size) < total,)
-            gradient = jax.grad(loss_of)(params, batch, *weights)
+            gradient = gradient_of(params, batch, *weights)
             direction, moments = optimiser.update(gradient, moments, params)
             scale = rate(state.epoch + index / count)
             params = jax.tree.map(lambda p, d: p - (scale * d).astype(p.dtype), params, direction)
@@ -279,8 +289,11 @@ def _check(training: Training) -> None:
     for name in ("b1", "momentum", "average", "dropout"):
         if name in known and not 0 <= known[name] < 1:
             raise OptionError(f"{name} must be at least 0 and below 1, but is {known[name]}.")
-    if "weight_decay" in known and not 0 <= training.weight_decay < float("inf"):
-        raise OptionError(f"weight_decay must be at least 0 and finite, but is {training.weight_decay}.")
+    for name in ("weight_decay", "sam_rho", "gsam_alpha"):
+        if name in known and not 0 <= known[name] < float("inf"):
+            raise OptionError(f"{name} must be at least 0 and finite, but is {known[name]}.")
+    if known.get("gsam_alpha") and "sam_rho" in known and not training.sam_rho:
+        raise OptionError("gsam_alpha is for a sam_rho above 0: it changes SAM's gradient.")
     if training.steps is not None and training.steps < 1:
         raise OptionError(f"steps must be at least 1, but is {training.steps}.")
     if not all(0 <= drop <= 1 for drop in training.drops):

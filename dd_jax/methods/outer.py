@@ -1,7 +1,7 @@
 """The outer optimisers: Adam, LAMB or gradient descent with momentum, with clipping and a schedule over a run."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import jax
@@ -94,7 +94,8 @@ def outer_adam(
 def outer_sgd(
     learning_rate: Number,
     *,
-    momentum: Number = 0.5,
+    momentum: Number | Mapping[str, Number] = 0.5,
+    parts: Any = None,
     clip_norm: Number | None = None,
     clip_factor: Number | None = None,
     schedule: str = "constant",
@@ -103,15 +104,22 @@ def outer_sgd(
 ) -> OuterOptimiser:
     """Gradient descent with momentum, v <- momentum v + hypergradient; the rest as for `outer_adam`.
 
+    Args:
+        momentum: one number, or several by the names of `parts`.
+        parts: a prefix tree of what is learnt, with the name of a momentum at each leaf.
+
     Raises:
         OptionError: as `outer_adam` does, and for a momentum outside of [0, 1).
 
     Source: Zhao et al. 2021, section 4 (0.1, momentum 0.5, constant).
     """
-    if not is_traced(momentum) and not 0.0 <= momentum < 1.0:
-        raise OptionError(f"momentum must be at least 0 and below 1, but is {momentum}.")
-    clip = _clip(clip_norm, clip_factor)
-    return _outer(optax.trace(momentum), learning_rate, clip, schedule, decay_every, decay_factor)
+    several = momentum if isinstance(momentum, Mapping) else {"momentum": momentum}
+    for name, value in several.items():
+        if not is_traced(value) and not 0.0 <= value < 1.0:
+            raise OptionError(f"{name} must be at least 0 and below 1, but is {value}.")
+    traces = {name: optax.trace(value) for name, value in several.items()}
+    directions = optax.partition(traces, parts) if isinstance(momentum, Mapping) else traces["momentum"]
+    return _outer(directions, learning_rate, _clip(clip_norm, clip_factor), schedule, decay_every, decay_factor)
 
 
 def outer_lamb(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from dd_jax.inner import mean_over, remat_for
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.canvases import as_asked, canvas_words
+from dd_jax.methods.expert_answers import expert_logits, known_images
 from dd_jax.methods.expert_windows import ExpertWindows, check_dataset, check_experts, expert_feed
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
 from dd_jax.methods.sampling import runs_mapped
@@ -85,7 +86,8 @@ def trajectory_matching(
             dataset.
 
     Source: Cazenavette et al. 2022, *Dataset Distillation by Matching Training Trajectories*, algorithm 1; Cui et al.
-    2023 (first_order); Guo et al. 2024 (first_max_start, max_loss, learn_labels with init_labels="expert").
+    2023 (first_order); Guo et al. 2024 (first_max_start, max_loss, learn_labels with init_labels="expert",
+    init_correct).
     """
     opts = with_overrides(options or TrajectoryMatchingOptions(), overrides)
     total = model.num_classes * opts.images_per_class
@@ -95,10 +97,13 @@ def trajectory_matching(
     synthetic, optimiser, protocol = images_of(model, opts), _optimiser(opts), protocol_for(opts)
 
     def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> TrajectoryMatchingState:
+        if opts.init_correct:
+            dataset = known_images(model, experts, dataset, opts.images_per_class)
         learnable = synthetic.init(key, dataset)
         if opts.init_labels == "expert":
-            images = synthetic.decode(learnable).images[0]
-            learnable = _answered(model, experts, learnable, images)
+            start = synthetic.decode(learnable)
+            logits = expert_logits(model, experts, start.images[0], start.labels[0].argmax(-1))
+            learnable = learnable._replace(learnable=learnable.learnable._replace(label_logits=logits))
         return TrajectoryMatchingState(learnable, optimiser.init(learnable, num_outer_steps))
 
     def distilled(state: TrajectoryMatchingState) -> DistilledData:
@@ -136,12 +141,13 @@ _ROLES = Roles(
         "step_size_learning_rate": None,
         "init_step_size": None,
         "momentum": None,
+        "label_momentum": None,
         "clip_norm": None,
         "decay_every": None,
         "max_loss": None,
     },
     outside=(
-        "init_images", "init_labels", "expert_epochs", "min_start", "max_start", "first_max_start", "growth_steps",
+        "init_images", "init_labels", "init_correct", "expert_epochs", "min_start", "max_start", "first_max_start", "growth_steps",
         "protocol",
     ),
 )  # fmt: skip
@@ -187,9 +193,11 @@ def images_of(model: Model, options: TrajectoryMatchingOptions) -> Synthetic:
 
 
 def _optimiser(options: TrajectoryMatchingOptions) -> OuterOptimiser:
+    momenta = {name: getattr(options, name) for name in ("momentum", "label_momentum")}
     return outer_sgd(
         options.learning_rate,
-        momentum=options.momentum,
+        momentum=momenta if options.learn_labels else options.momentum,
+        parts=StepSized(SoftLabelled("momentum", "label_momentum"), "momentum") if options.learn_labels else None,
         clip_norm=options.clip_norm,
         schedule=options.schedule,
         decay_every=options.decay_every,
@@ -203,13 +211,6 @@ def _shares(options: TrajectoryMatchingOptions) -> StepSized:
         images = SoftLabelled(images, jnp.float32(options.label_learning_rate / options.learning_rate))
     of_step = raw_rate(options.step_size_learning_rate, options.init_step_size) / options.learning_rate
     return StepSized(images, jnp.asarray(of_step, jnp.float32))
-
-
-def _answered(model: Model, experts: Experts, learnable: StepSized, images: jax.Array) -> StepSized:
-    """With the answers of the first expert, at its end, as labels."""
-    last = jax.tree.map(lambda leaf: leaf[0], experts.read(0, [len(experts.epochs) - 1]))
-    logits = jax.jit(model.apply)(last, images)
-    return learnable._replace(learnable=learnable.learnable._replace(label_logits=logits))
 
 
 def _remat(model: Model, options: TrajectoryMatchingOptions) -> Any:

@@ -44,7 +44,10 @@ class TrajectoryMatchingOptions(OuterOptions, CanvasOptions, SetOptions):
     learn_labels: bool = False
     """Learn with each image how probable every class is, in place of a hard label."""
     init_labels: Literal["certain", "expert"] = "certain"
-    """What learnt labels start as: 90 % for the class of the image, or what an expert at its end says of it (DATM)."""
+    """What learnt labels start as: 90 % for the class of the image, or the mean of what those experts say of it at
+    their end that are right (DATM)."""
+    init_correct: bool = False
+    """Start only from real images that an expert at its end is right about (DATM)."""
     num_inits: int = 1
     """Starts in an outer step, each with an expert and a snapshot of its own."""
     learning_rate: float = 1000.0
@@ -57,7 +60,9 @@ class TrajectoryMatchingOptions(OuterOptions, CanvasOptions, SetOptions):
     init_step_size: float = 0.01
     """What the step size starts as."""
     momentum: float = 0.5
-    """Momentum of the outer gradient descent."""
+    """Momentum of the outer gradient descent of images and step size."""
+    label_momentum: float = 0.9
+    """That of the labels, if they are learnt (DATM)."""
     clip_norm: float | None = None
     """Global norm that the hypergradient is clipped to, or None."""
     schedule: Schedule = "constant"
@@ -111,6 +116,8 @@ def check_options(options: TrajectoryMatchingOptions, num_images: int) -> None:
     check_choices(options)
     if options.init_labels == "expert" and not options.learn_labels:
         raise OptionError('init_labels="expert" is for labels that are learnt: set learn_labels, or leave it out.')
+    if options.init_correct and options.init_images == "noise":
+        raise OptionError('init_correct is for images that start from real ones, not for init_images="noise".')
 
 
 def last_start(options: TrajectoryMatchingOptions, step: int) -> int:

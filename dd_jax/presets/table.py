@@ -215,6 +215,7 @@ PAPERS: Mapping[str, Experiment] = {
     "dm": PRESETS["digits-dm"],
     "mtt": PRESETS["digits-mtt"],
     "tesla": PRESETS["digits-tesla"],
+    "datm": PRESETS["digits-datm"],
     "kip": PRESETS["digits-kip"],
     "gcond": PRESETS["digits-gcond"],
 }

@@ -1,10 +1,12 @@
 """Experiments of trajectory matching, on canvases too: reduced ones for two cores, and the papers'.
 
 The papers' are those of Cazenavette et al. 2022 (*Dataset Distillation by Matching Training Trajectories*, table 1,
-with the settings that DC-BENCH runs it with) and of Cui et al. 2023 (TESLA: the same with the gradient to first order).
-What differs from them: 10 % of the training images are kept apart to choose by, in place of the best look at test; the
-step size is kept positive; an epoch of the experts on CIFAR-10 has 176 minibatches, and not 196. Tiny ImageNet is read
-from class folders, "folder:tiny-imagenet".
+with the settings that DC-BENCH runs it with; the released code's for the subsets of ImageNet, which it says for one
+image of each class and which are taken for ten too), of Cui et al. 2023 (TESLA: the same with the gradient to first
+order) and of Guo et al. 2024 (DATM, the released settings). What differs from them: 10 % of the training images are
+kept apart to choose by, in place of the best look at test; the step size is kept positive; an epoch of the experts on
+CIFAR-10 has 176 minibatches, and not 196. Tiny ImageNet and the subsets of ImageNet but one are read from class
+folders, such as "folder:tiny-imagenet" and "folder:imagewoof".
 """
 
 import dataclasses
@@ -15,7 +17,8 @@ from dd_jax.errors import unknown_name
 from dd_jax.methods import TrajectoryMatchingOptions
 from dd_jax.runs.experiment import Experiment
 
-TRAJECTORY_METHODS = ("mtt", "tesla")
+TRAJECTORY_METHODS = ("mtt", "tesla", "datm")
+SUBSETS = ("imagenette", "imagewoof", "imagefruit", "imageyellow", "imagemeow", "imagesquawk")  # of ImageNet
 
 _PAPER_STEPS = 10_000  # the published runs; the released code's default is 5,000
 _PAPER_NETS = 5
@@ -46,13 +49,48 @@ _CELLS = {
     "tiny-imagenet-ipc1": _Cell("tiny-imagenet", 1, False, 10, 2, 10, 10_000, 1e-4, 0.01),
     "tiny-imagenet-ipc10": _Cell("tiny-imagenet", 10, False, 20, 2, 40, 10_000, 1e-4, 0.01, 200),
     "tiny-imagenet-ipc50": _Cell("tiny-imagenet", 50, False, 20, 2, 40, 10_000, 1e-4, 0.01, 300),
-    "imagenette-ipc1": _Cell("imagenette", 1, False, 20, 2, 10, 1000, 1e-6, 0.01),
+    **{
+        f"{subset}-ipc{count}": _Cell(subset, count, False, 20, 2, 10, 1000, 1e-6, 0.01)
+        for subset in SUBSETS
+        for count in (1, 10)
+    },
 }
+
+
+class _Difficulty(NamedTuple):
+    """What a row of DATM's settings has besides. first_max_start: None where the range of starts doesn't grow."""
+
+    label_rate: float
+    min_start: int = 0
+    first_max_start: int | None = None
+    growth_steps: int = 1000
+    max_loss: float = 1.0
+    correct: bool = True
+
+
+# The released settings; a minibatch that is as large as the set, or larger, is the set.
+_DATM_CELLS = {
+    "cifar10-ipc1": (_Cell("cifar10", 1, True, 80, 2, 4, 100, 1e-7, 0.01), _Difficulty(5.0, max_loss=1.1)),
+    "cifar10-ipc10": (_Cell("cifar10", 10, True, 80, 2, 20, 100, 1e-5, 0.01), _Difficulty(2.0, 0, 10)),
+    "cifar10-ipc50": (_Cell("cifar10", 50, True, 80, 2, 40, 1000, 1e-5, 0.01), _Difficulty(2.0, 0, 20, 2000)),
+    "cifar10-ipc500": (_Cell("cifar10", 500, True, 40, 2, 60, 50, 1e-5, 0.01, 1000), _Difficulty(10.0, 40)),
+    "cifar10-ipc1000": (_Cell("cifar10", 1000, True, 100, 2, 60, 50, 1e-5, 0.01, 1000), _Difficulty(10.0, 40)),
+    "cifar100-ipc1": (_Cell("cifar100", 1, True, 40, 3, 20, 1000, 1e-5, 0.01), _Difficulty(10.0, 0, 10)),
+    "cifar100-ipc10": (_Cell("cifar100", 10, True, 80, 2, 50, 1000, 1e-5, 0.01), _Difficulty(10.0, 0, 30, 2000)),
+    "cifar100-ipc50": (_Cell("cifar100", 50, True, 80, 2, 70, 1000, 1e-5, 0.01, 1000),
+                       _Difficulty(10.0, 20, correct=False)),
+    "cifar100-ipc100": (_Cell("cifar100", 100, True, 80, 2, 70, 50, 1e-5, 0.01, 1000), _Difficulty(10.0, 30)),
+    "tiny-imagenet-ipc1": (_Cell("tiny-imagenet", 1, True, 40, 2, 20, 10_000, 1e-4, 0.01),
+                           _Difficulty(10.0, 0, 15, 2000)),
+    "tiny-imagenet-ipc10": (_Cell("tiny-imagenet", 10, True, 40, 2, 50, 100, 1e-4, 0.01, 500), _Difficulty(10.0, 10)),
+    "tiny-imagenet-ipc50": (_Cell("tiny-imagenet", 50, True, 20, 2, 70, 100, 1e-4, 0.01, 1000), _Difficulty(10.0, 40)),
+}  # fmt: skip
 # How each dataset is read, and the depth of the ConvNet that is for it.
 _DATASETS: dict[str, tuple[dict[str, Any], int]] = {
     "cifar10": ({"dataset": "cifar10"}, 3),
     "cifar100": ({"dataset": "cifar100"}, 3),
     "tiny-imagenet": ({"dataset": "folder:tiny-imagenet", "image_size": 64, "channels": 3}, 4),
+    **{subset: ({"dataset": f"folder:{subset}", "image_size": 128, "channels": 3}, 5) for subset in SUBSETS},
     "imagenette": ({"dataset": "imagenette/320px", "image_size": 128, "channels": 3}, 5),
 }
 
@@ -92,15 +130,55 @@ _DIGITS_CONVNET = Experiment(
 
 
 def trajectory_cells(method: str = "mtt", paper: bool = False) -> dict[str, Experiment]:
-    """All the experiments of "mtt" or "tesla", by DATASET-ipcCOUNT; OptionError for another method."""
+    """All the experiments of "mtt", "tesla" or "datm", by DATASET-ipcCOUNT; OptionError for another method."""
     if method not in TRAJECTORY_METHODS:
         raise unknown_name("method", method, TRAJECTORY_METHODS)
-    gradient: Any = "exact" if method == "mtt" else "first_order"
+    gradient: Any = "first_order" if method == "tesla" else "exact"
+    if paper and method == "datm":
+        return {name: _paper_datm(*cell) for name, cell in _DATM_CELLS.items()}
     if paper:
         return {name: _paper(cell, gradient) for name, cell in _CELLS.items()}
-    return {
+    small = {
         f"{dataset}-ipc{count}": _small(dataset, count, gradient) for dataset in _SMALL_DATASETS for count in (1, 10)
     }
+    return {name: _small_datm(cell) for name, cell in small.items()} if method == "datm" else small
+
+
+def _paper_datm(cell: _Cell, difficulty: _Difficulty) -> Experiment:
+    """Experts trained towards flat optima, learnt labels, a range of starts that grows, a threshold."""
+    plain = _paper(cell, "exact")
+    method = dataclasses.replace(
+        plain.method,
+        learn_labels=True,
+        init_labels="expert",
+        init_correct=difficulty.correct,
+        init_images="real",
+        label_learning_rate=difficulty.label_rate,
+        min_start=difficulty.min_start,
+        first_max_start=difficulty.first_max_start,
+        growth_steps=difficulty.growth_steps,
+        max_loss=difficulty.max_loss,
+        protocol="datm",
+    )
+    return dataclasses.replace(plain, method=method, experts=f"{cell.dataset}-zca-ftd-experts-paper")
+
+
+def _small_datm(experiment: Experiment) -> Experiment:
+    """The same for small experiments: the experts' last third is left to the end."""
+    plain = experiment.method
+    method = dataclasses.replace(
+        plain,
+        learn_labels=True,
+        init_labels="expert",
+        init_correct=True,
+        init_images="real",
+        first_max_start=plain.max_start - plain.max_start // 3,
+        growth_steps=200,
+        max_loss=1.0,
+        protocol="datm" if plain.augment == "dsa" else "datm-plain",
+    )
+    experts = str(experiment.experts).replace("-experts", "-ftd-experts")
+    return dataclasses.replace(experiment, method=method, experts=experts)
 
 
 def _paper(cell: _Cell, gradient: Any) -> Experiment:

@@ -111,6 +111,14 @@ _EXPERTS_CIFAR10 = Pretraining(
     snapshots=True,
     training=dataclasses.replace(EXPERT_TRAINING, epochs=6),
 )
+# Du et al. 2023 (FTD), which DATM takes its experts from: towards flat optima, by GSAM.
+_FLAT = {"sam_rho": 0.01, "gsam_alpha": 0.3}
+
+
+def _towards_flat(experts: Pretraining, **training: Any) -> Pretraining:
+    return dataclasses.replace(experts, training=dataclasses.replace(experts.training, **_FLAT, **training))
+
+
 _CONVNET3, _CONVNET4, _CONVNET5 = (f"convnet:width=128,depth={depth}" for depth in (3, 4, 5))
 
 
@@ -119,6 +127,12 @@ def _experts_paper(dataset: str, model: str = _CONVNET3, zca: bool = False, size
         dataset, image_size=size, model=model, zca=zca, num_nets=100, snapshots=True, training=EXPERT_TRAINING
     )
 
+
+_CIFAR10_ZCA, _CIFAR100_ZCA, _TINY_ZCA = (
+    _experts_paper("cifar10", zca=True),
+    _experts_paper("cifar100", zca=True),
+    _experts_paper("folder:tiny-imagenet", _CONVNET4, zca=True, size=64),
+)
 
 PRETRAININGS: Mapping[str, Pretraining] = {
     "digits-mlp": _DIGITS,
@@ -135,12 +149,22 @@ PRETRAININGS: Mapping[str, Pretraining] = {
     "mnist-experts": _EXPERTS_MNIST,
     "cifar10-experts": _EXPERTS_CIFAR10,
     "cifar10-experts-paper": _experts_paper("cifar10"),
-    "cifar10-zca-experts-paper": _experts_paper("cifar10", zca=True),
+    "cifar10-zca-experts-paper": _CIFAR10_ZCA,
     "cifar100-experts-paper": _experts_paper("cifar100"),
-    "cifar100-zca-experts-paper": _experts_paper("cifar100", zca=True),
+    "cifar100-zca-experts-paper": _CIFAR100_ZCA,
     "tiny-imagenet-experts-paper": _experts_paper("folder:tiny-imagenet", _CONVNET4, size=64),
     "imagenette-experts-paper": _experts_paper("imagenette/320px", _CONVNET5, size=128),
+    **{
+        f"{subset}-experts-paper": _experts_paper(f"folder:{subset}", _CONVNET5, size=128)
+        for subset in ("imagewoof", "imagefruit", "imageyellow", "imagemeow", "imagesquawk")
+    },
     "squawk-experts-paper": _experts_paper("folder:imagesquawk", _CONVNET5, size=256),
+    "digits-ftd-experts": _towards_flat(_EXPERTS_DIGITS),
+    "mnist-ftd-experts": _towards_flat(_EXPERTS_MNIST),
+    "cifar10-ftd-experts": _towards_flat(_EXPERTS_CIFAR10),
+    "cifar10-zca-ftd-experts-paper": _towards_flat(_CIFAR10_ZCA, epochs=100),
+    "cifar100-zca-ftd-experts-paper": _towards_flat(_CIFAR100_ZCA, epochs=100),
+    "tiny-imagenet-zca-ftd-experts-paper": _towards_flat(_TINY_ZCA, epochs=100),
 }
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
@@ -96,6 +97,26 @@ def test_gradient_descent_is_optax_s_with_torch_s_order_of_decay_and_momentum(re
     assert_close(fitted(model, start, key, real, training), expected, rtol=2e-4, atol=2e-5)
 
 
+def test_flat_training_is_optax_s_sam_and_alone_takes_off_what_is_orthogonal_to_it(real, model, start, gradient):
+    """One epoch of one batch: optax.contrib.sam for SAM, GSAM's decomposition in numpy."""
+    training = Training(epochs=1, batch_size=50, learning_rate=0.1, schedule="constant", optimiser="sgd", momentum=0.0,
+                        sam_rho=0.3)  # fmt: skip
+    key = jax.random.key(3)
+    batch = chosen_from(real, minibatches(key, 1, 50)[0])
+    sam = optax.contrib.sam(optax.sgd(0.1), optax.chain(optax.contrib.normalize(), optax.sgd(0.3)), opaque_mode=True)
+    here = gradient(start, batch)
+    change, _ = sam.update(here, sam.init(start), start, grad_fn=lambda params, _: gradient(params, batch))
+    assert_close(fitted(model, start, key, real, training), optax.apply_updates(start, change))
+
+    worst = jax.tree.map(lambda change: -change / 0.1, change)
+    flat = [jax.flatten_util.ravel_pytree(tree)[0] for tree in (start, here, worst)]
+    orthogonal = flat[1] - flat[2] * (flat[1] @ flat[2]) / (flat[2] @ flat[2])
+    assert abs(orthogonal @ flat[2]) < 1e-5 < np.linalg.norm(orthogonal)
+    found = fitted(model, start, key, real, dataclasses.replace(training, gsam_alpha=0.4))
+    expected = flat[0] - 0.1 * (flat[2] - 0.4 * orthogonal)
+    np.testing.assert_allclose(jax.flatten_util.ravel_pytree(found)[0], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("drops", [(0.5,), (2 / 3, 5 / 6), (0.0,), (1.0,)])
 def test_drops_come_after_their_share_of_the_epochs(real, model, start, gradient, drops):
     """With a whole-batch epoch each, the size of every update tells the rate."""
@@ -153,6 +174,8 @@ def test_each_image_once_an_epoch(real, model, start):
         {"weight_decay": -1.0},
         {"drop_factor": 0.0},
         {"drops": (1.5,)},
+        {"sam_rho": -1.0},
+        {"gsam_alpha": 0.1},
     ],
 )
 def test_bad_settings_are_refused(model, bad):

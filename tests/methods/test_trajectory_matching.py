@@ -12,10 +12,11 @@ from steps import all_steps, arrays_of, one_step
 from trajectories import experts_of, random_experts, trained_experts
 
 import dd_jax as dd
-from dd_jax.errors import DataError, OptionError
+from dd_jax.errors import DataError, DataWarning, OptionError
 from dd_jax.inner.trajectories import trajectory_distance
 from dd_jax.methods import TrajectoryMatchingOptions, gradient_matching, trajectory_matching
 from dd_jax.methods import expert_windows as module
+from dd_jax.methods.expert_answers import expert_logits, known_images
 from dd_jax.methods.expert_windows import expert_windows
 from dd_jax.methods.trajectory_loss import inner_batches, trajectory_gradient, trajectory_loss
 from dd_jax.methods.trajectory_matching import images_of
@@ -232,18 +233,78 @@ def test_a_run_reads_the_starts_of_its_steps_and_goes_on_with_them_where_it_was_
     assert max(found) > 0.5
 
 
-def test_learnt_labels_start_as_an_experts_answers_where_asked_for(model, tiny, experts):
-    given = {**SMALL, "learn_labels": True}
+def last_answers(model, experts, images):
+    """Logits of images by each expert at its end."""
+    ends = [jax.tree.map(lambda leaf: leaf[0], experts.read(e, [4])) for e in range(len(experts.accuracies))]
+    return np.stack([model.apply(params, images) for params in ends])
+
+
+def test_learnt_labels_start_as_answers_of_experts_that_are_right_where_asked_for(model, tiny, experts):
+    given = {**SMALL, "learn_labels": True, "init_images": "real"}
     method = trajectory_matching(model, experts=experts, **given, init_labels="expert")
     state = method.init(jax.random.key(0), tiny, 5)
-    last = jax.tree.map(lambda leaf: leaf[0], experts.read(0, [4]))
-    distilled = method.distilled(state)
-    np.testing.assert_allclose(distilled.labels[0], jax.nn.softmax(model.apply(last, distilled.images[0])), rtol=1e-4)
+    distilled, hard = method.distilled(state), np.arange(3)
+    answers = last_answers(model, experts, distilled.images[0])
+    for image in range(3):
+        mine = answers[:, image]
+        right = mine[mine.argmax(-1) == hard[image]]
+        expected = jax.nn.softmax((right if len(right) else mine).mean(0))
+        np.testing.assert_allclose(distilled.labels[0, image], expected, rtol=1e-4)
     certain = trajectory_matching(model, experts=experts, **given)
     labels = certain.distilled(certain.init(jax.random.key(0), tiny, 5)).labels[0]
-    np.testing.assert_allclose(labels[jnp.arange(3), jnp.arange(3)], 0.9, rtol=1e-5)
-    after, _ = one_step(method.step, jax.random.key(1), state, arrays_of(method, tiny))
-    assert np.abs(after.learnable.learnable.label_logits - state.learnable.learnable.label_logits).max() > 0
+    np.testing.assert_allclose(labels[hard, hard], 0.9, rtol=1e-5)
+
+
+def test_answers_of_experts_that_are_wrong_do_not_count(model, tiny, experts):
+    """Labels that one of two experts, both or neither gives."""
+    images = tiny.train.images
+    answers = last_answers(model, experts, images)
+    named = answers.argmax(-1)
+    neither = 3 - named[0] - named[1] if (named[0] != named[1]).all() else (named[0] + 1) % 3
+    for labels in (named[0], named[1], neither):
+        found = expert_logits(model, experts, images, jnp.asarray(labels))
+        right = named == labels
+        for image in range(len(labels)):
+            mine = answers[right[:, image], image] if right[:, image].any() else answers[:, image]
+            np.testing.assert_allclose(found[image], mine.mean(0), rtol=1e-4, atol=1e-5)
+    assert (named[0] != named[1]).any(), "else this compares nothing"
+
+
+def test_images_start_as_such_that_an_expert_knows_where_asked_for(model, tiny, experts):
+    """A class of which it knows too few keeps all of its own, and that is said."""
+    right = last_answers(model, experts, tiny.train.images)[0].argmax(-1) == tiny.train.labels
+    assert 0 < right.mean() < 1
+    known = np.bincount(np.asarray(tiny.train.labels)[right], minlength=3)
+    found = known_images(model, experts, tiny, int(known.min())).train
+    np.testing.assert_array_equal(found.images, tiny.train.images[np.flatnonzero(right)])
+    rare = int(known.argmin())
+    with pytest.warns(DataWarning, match=f"fewer than {known.min() + 1} images of"):
+        found = known_images(model, experts, tiny, int(known.min()) + 1).train
+    assert (np.asarray(found.labels) == rare).sum() == (np.asarray(tiny.train.labels) == rare).sum()
+    method = trajectory_matching(model, experts=experts, **SMALL, init_images="real", init_correct=True)
+    images = method.distilled(method.init(jax.random.key(0), tiny, 5)).images[0]
+    rows = [int(np.argmin([np.abs(image - one).max() for one in tiny.train.images])) for image in images]
+    assert right[np.asarray(rows)].all()
+
+
+def test_labels_have_a_momentum_of_their_own(model, tiny, experts):
+    """The second move of each part is momentum times its first one and its gradient."""
+    given = {**SMALL, "learn_labels": True, "momentum": 0.25, "label_momentum": 0.75}
+    method = trajectory_matching(model, experts=experts, **given)
+    options = TrajectoryMatchingOptions(**given, remat="steps")
+    gradient_of = jax.jit(trajectory_gradient(model, images_of(model, options), options))
+    states, arrays = [method.init(jax.random.key(0), tiny, 5)], arrays_of(method, tiny)
+    gradients = []
+    for step in range(2):
+        pair = jax.tree.map(lambda leaf, step=step: leaf[step, 0], arrays.arrays.experts)
+        gradients.append(gradient_of(states[-1].learnable, jax.random.key(0), pair.start, pair.target)[1].learnable)
+        states.append(one_step(method.step, jax.random.key(1), states[-1], arrays)[0])
+    parts = [state.learnable.learnable for state in states]
+    for part, rate, momentum in (("learnable", 10.0, 0.25), ("label_logits", 5.0, 0.75)):
+        values = [jax.tree.leaves(getattr(one, part))[0] for one in parts]
+        first, second = (jax.tree.leaves(getattr(one, part))[0] for one in gradients)
+        expected = -rate * (momentum * first + second)
+        np.testing.assert_allclose(values[2] - values[1], expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
 
 
 def test_several_starts_are_averaged(model, tiny, experts):
@@ -301,6 +362,8 @@ def test_trained_experts_help_and_untrained_ones_do_not(digits, digits_mlp):
         ({"distance": "layer"}, "Did you mean 'layers'"),
         ({"augment": "rand_augment"}, "Unknown augment"),
         ({"init_labels": "expert"}, "learn_labels"),
+        ({"init_correct": True, "init_images": "noise"}, "init_correct"),
+        ({"learn_labels": True, "label_momentum": 1.0}, "label_momentum"),
         ({"max_loss": -1.0}, "max_loss must be positive"),
         ({"init_step_size": 0.0}, "init_step_size"),
         ({"step_size_learning_rate": 0.0}, "step_size_learning_rate"),

@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 def test_the_published_settings():
     """Those of DC-BENCH's table, and TESLA's are the same with another gradient."""
     cells = trajectory_cells(paper=True)
-    assert len(cells) == 10
+    assert len(cells) == 9 + 2 * 6
     found = cells["cifar10-ipc1"]
     assert (found.zca, found.experts, found.model) == (True, "cifar10-zca-experts-paper", "convnet:width=128,depth=3")
     method = found.method
@@ -45,8 +45,33 @@ def test_the_published_settings():
         assert (wanted.zca, wanted.dataset, wanted.model) == (cell.zca, cell.dataset, cell.model)
         assert wanted.image_size == cell.image_size
         assert wanted.training.epochs >= method.max_start - 1 + method.expert_epochs
+    assert cells["imagewoof-ipc10"].dataset == "folder:imagewoof"
     with pytest.raises(OptionError, match="Did you mean 'tesla'"):
         trajectory_cells("tessla")
+
+
+def test_the_published_settings_of_datm():
+    """Those of the released files: learnt labels, experts that go to flat optima, and how far into their epochs."""
+    cells = trajectory_cells("datm", paper=True)
+    assert {name: (c.method.num_inner_steps, c.method.min_start, c.method.first_max_start, c.method.max_start)
+            for name, c in cells.items() if c.dataset == "cifar10"} == {
+        "cifar10-ipc1": (80, 0, None, 4), "cifar10-ipc10": (80, 0, 10, 20), "cifar10-ipc50": (80, 0, 20, 40),
+        "cifar10-ipc500": (40, 40, None, 60), "cifar10-ipc1000": (100, 40, None, 60),
+    }  # fmt: skip
+    for cell in cells.values():
+        method, wanted = cell.method, PRETRAININGS[cell.experts]
+        assert method.learn_labels
+        assert method.label_momentum == 0.9
+        assert method.protocol == "datm"
+        assert cell.zca
+        assert (wanted.zca, wanted.dataset, wanted.model) == (cell.zca, cell.dataset, cell.model)
+        assert (wanted.training.sam_rho, wanted.training.gsam_alpha) == (0.01, 0.3)
+        assert wanted.training.epochs >= method.max_start - 1 + method.expert_epochs
+    assert cells["cifar10-ipc1"].method.max_loss == 1.1
+    assert not cells["cifar100-ipc50"].method.init_correct
+    small = trajectory_cells("datm")["digits-ipc1"]
+    assert (small.experts, small.method.protocol) == ("digits-ftd-experts", "datm-plain")
+    assert PRESETS["digits-datm"] == small
 
 
 def test_wearable_is_the_released_command_from_noise():
