@@ -17,6 +17,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,19 +110,35 @@ def stepper(workload: Workload, devices: int) -> Any:
     return step
 
 
-def measure(workload: Workload, options: Options) -> dict[str, Any]:
+class Subject(NamedTuple):
+    """What is measured: how a workload is done here, and by the PyTorch script beside.
+
+    Attributes:
+        script: of the peer.
+        stepper: (workload, devices) -> a function that takes a step and tells its `Times`.
+        agreement: (workload, peer) -> relative differences between the two, or RuntimeError where they are large.
+        of_peer: the workload as the peer knows it.
+    """
+
+    script: str
+    stepper: Callable[[Any, int], Callable[[], Times]]
+    agreement: Callable[[Any, Peer], dict[str, float]]
+    of_peer: Callable[[Any], dict[str, Any]]
+
+
+def measure(workload: Any, options: Options, subject: Subject) -> dict[str, Any]:
     """Seconds of an outer step on one device and on all, in turns with PyTorch on one thread and on all."""
     found: dict[str, Any] = {"workload": dataclasses.asdict(workload)}
     runs: dict[str, list[Times]] = {}
     cores = max(len(jax.devices()), os.cpu_count() or 1) if options.all_cores else 1
     counts = sorted({1, len(jax.devices())}) if options.all_cores else [1]
-    steps = {f"{n} device{'s'[: n > 1]}": stepper(workload, n) for n in counts}
+    steps = {f"{n} device{'s'[: n > 1]}": subject.stepper(workload, n) for n in counts}
     peers = {}
     if options.peer:
         for threads in sorted({1, cores}):
-            peer = peers[f"PyTorch, {threads} thread{'s'[: threads > 1]}"] = Peer("benchmark_matching_peer.py")
-            found["agreement"] = agreement(workload, peer)
-            found["peer_made_with"] = peer.ask(op="prepare", threads=threads, workload=peer_workload(workload))
+            peer = peers[f"PyTorch, {threads} thread{'s'[: threads > 1]}"] = Peer(subject.script)
+            found["agreement"] = subject.agreement(workload, peer)
+            found["peer_made_with"] = peer.ask(op="prepare", threads=threads, workload=subject.of_peer(workload))
             peer.ask(op="time", steps=1)
     for _ in range(options.rounds):
         for name, step in steps.items():
@@ -181,7 +198,12 @@ def agreement(workload: Workload, peer: Peer) -> dict[str, float]:
             "loss": float(abs(theirs["loss"] - value) / value),
             "gradient": float(np.linalg.norm(difference) / np.linalg.norm(np.asarray(gradient))),
         }
-    if max(found.values()) > AGREEMENT:
+    return agreeing(found)
+
+
+def agreeing(found: dict[str, float]) -> dict[str, float]:
+    """Relative differences, if they are small; else RuntimeError."""
+    if not max(found.values()) <= AGREEMENT:
         raise RuntimeError(f"The peer computes something else, so that its time means nothing: {found}")
     return found
 
@@ -198,30 +220,32 @@ def with_norms(params: Any) -> dict[str, Any]:
     return {f"param{i}": leaf for i, leaf in enumerate([*found, *plain[-2:]])}
 
 
-def main(options: Options) -> None:
-    """Measure, show, write."""
+def run(options: Options, workloads: Mapping[str, Any], smoke: Mapping[str, Any], subject: Subject, name: str) -> None:
+    """Measure, show, write. name: of the file of results."""
     dd.use_cores()
     jax.config.update("jax_enable_compilation_cache", False)
-    chosen = SMOKE if options.smoke else {k: w for k, w in WORKLOADS.items() if options.only.lower() in k.lower()}
+    chosen = smoke if options.smoke else {k: w for k, w in workloads.items() if options.only.lower() in k.lower()}
     found: dict[str, Any] = {"workloads": {}, "made_with": provenance()}
     rows = []
-    for name, workload in chosen.items():
-        item = found["workloads"][name] = measure(workload, options)
+    for label, workload in chosen.items():
+        item = found["workloads"][label] = measure(workload, options, subject)
         for key, row in item.items():
             if isinstance(row, dict) and "n" in row:
                 span = f"{1000 * row['min']:.4g}-{1000 * row['max']:.4g}"
                 work = f"{1000 * row['work']['median']:.4g}"
-                rows.append((name, key, f"{1000 * row['median']:.4g}", span, work, str(row["n"])))
+                rows.append((label, key, f"{1000 * row['median']:.4g}", span, work, str(row["n"])))
             elif key.startswith("speedup"):
                 work = f"{row['work']['median']:.2f} x"
-                rows.append((name, key, f"{row['median']:.2f} x", f"{row['min']:.2f}-{row['max']:.2f}", work, ""))
-        note(f"  {name}: done")
+                rows.append((label, key, f"{row['median']:.2f} x", f"{row['min']:.2f}-{row['max']:.2f}", work, ""))
+        note(f"  {label}: done")
     table("One outer step (median, ms)", ("workload", "on", "ms", "range", "of processors", "n"), rows)
     kind = jax.devices()[0].device_kind.lower().replace(" ", "-")
-    out = options.out or Path(__file__).parent / "results" / f"benchmark-matching-{kind}.json"
+    out = options.out or Path(__file__).parent / "results" / f"{name}-{kind}.json"
     write_json(out, found)
     note(f"Written to {out}")
 
 
+MATCHING = Subject("benchmark_matching_peer.py", stepper, agreement, peer_workload)
+
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    run(tyro.cli(Options, description=__doc__), WORKLOADS, SMOKE, MATCHING, "benchmark-matching")

@@ -12,6 +12,7 @@ Reads one JSON command a line from stdin and answers with one line on stdout:
 import json
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,18 +88,23 @@ class Workload:
         self.optimiser.step()
 
     def timed(self, steps):
-        seconds, work = [], []
-        for _ in range(steps):
-            started, busy = time.perf_counter(), time.process_time()
-            self.step()
-            if DEVICE == "cuda":
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - started)
-            work.append(time.process_time() - busy)
-        return {"seconds": seconds, "work": work}
+        return timed(self.step, steps)
 
 
-def check(path):
+def timed(step, steps):
+    """Seconds on the clock, and of processor time, of each of so many steps."""
+    seconds, work = [], []
+    for _ in range(steps):
+        started, busy = time.perf_counter(), time.process_time()
+        step()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+        work.append(time.process_time() - busy)
+    return {"seconds": seconds, "work": work}
+
+
+def check(path, _=None):
     """Loss and gradient of what is in the file, in the file's precision."""
     given = np.load(path)
     tensors = {name: torch.tensor(given[name], device=DEVICE) for name in given.files}
@@ -109,16 +115,17 @@ def check(path):
     np.savez(path + ".peer.npz", loss=loss.detach().cpu(), images=gradient.cpu())
 
 
-def main():
-    workload: Workload
+def serve(make, check):
+    """Answer commands. make: of a workload; check: (path, workload or None) -> None, of what is in a file."""
+    workload: Any = None
     for line in sys.stdin:
         command = json.loads(line)
         if command["op"] == "match":
-            check(command["path"])
+            check(command["path"], command.get("workload"))
             answer = {}
         elif command["op"] == "prepare":
             torch.set_num_threads(command["threads"])
-            workload = Workload(**command["workload"])
+            workload = make(**command["workload"])
             answer = {
                 "torch": torch.__version__,
                 "threads": torch.get_num_threads(),
@@ -130,4 +137,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    serve(Workload, check)

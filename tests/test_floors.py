@@ -59,6 +59,7 @@ HOMES = {
         "dd_jax/runs/export/train_torch.py",
         "experiments/benchmark_peer.py",
         "experiments/benchmark_matching_peer.py",
+        "experiments/benchmark_trajectories_peer.py",
     ),  # scripts that are run alone
     "tyro": ("dd_jax/cli/", "experiments/"),
 }

@@ -29,10 +29,8 @@ def known_images(model: Model, experts: Experts, dataset: Dataset, per_class: in
     known = np.bincount(labels[right], minlength=dataset.num_classes)
     short = np.flatnonzero(known < per_class)
     if short.size:
-        tell(
-            f"The expert is right about fewer than {per_class} images of {listed([dataset.class_names[c] for c in short])}: "
-            "these start from any."
-        )
+        names = listed([dataset.class_names[c] for c in short])
+        tell(f"The expert is right about fewer than {per_class} images of {names}: these start from any.")
     rows = np.flatnonzero(right | np.isin(labels, short))
     return dataclasses.replace(dataset, train=Batch(images[rows], dataset.train.labels[rows]))
 

@@ -1,7 +1,7 @@
 """Trajectory matching: images on which training goes where it went on real data (Cazenavette et al. 2022)."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -147,8 +147,8 @@ _ROLES = Roles(
         "max_loss": None,
     },
     outside=(
-        "init_images", "init_labels", "init_correct", "expert_epochs", "min_start", "max_start", "first_max_start", "growth_steps",
-        "protocol",
+        "init_images", "init_labels", "init_correct", "expert_epochs", "min_start", "max_start", "first_max_start",
+        "growth_steps", "protocol",
     ),
 )  # fmt: skip
 
@@ -194,10 +194,11 @@ def images_of(model: Model, options: TrajectoryMatchingOptions) -> Synthetic:
 
 def _optimiser(options: TrajectoryMatchingOptions) -> OuterOptimiser:
     momenta = {name: getattr(options, name) for name in ("momentum", "label_momentum")}
+    own, shared = cast(Any, "label_momentum"), cast(Any, "momentum")
     return outer_sgd(
         options.learning_rate,
         momentum=momenta if options.learn_labels else options.momentum,
-        parts=StepSized(SoftLabelled("momentum", "label_momentum"), "momentum") if options.learn_labels else None,
+        parts=StepSized(SoftLabelled(shared, own), shared) if options.learn_labels else None,
         clip_norm=options.clip_norm,
         schedule=options.schedule,
         decay_every=options.decay_every,

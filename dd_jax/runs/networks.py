@@ -111,12 +111,13 @@ _EXPERTS_CIFAR10 = Pretraining(
     snapshots=True,
     training=dataclasses.replace(EXPERT_TRAINING, epochs=6),
 )
+
+
 # Du et al. 2023 (FTD), which DATM takes its experts from: towards flat optima, by GSAM.
-_FLAT = {"sam_rho": 0.01, "gsam_alpha": 0.3}
-
-
-def _towards_flat(experts: Pretraining, **training: Any) -> Pretraining:
-    return dataclasses.replace(experts, training=dataclasses.replace(experts.training, **_FLAT, **training))
+def _towards_flat(experts: Pretraining, epochs: int | None = None) -> Pretraining:
+    epochs = epochs or experts.training.epochs
+    training = dataclasses.replace(experts.training, sam_rho=0.01, gsam_alpha=0.3, epochs=epochs)
+    return dataclasses.replace(experts, training=training)
 
 
 _CONVNET3, _CONVNET4, _CONVNET5 = (f"convnet:width=128,depth={depth}" for depth in (3, 4, 5))

@@ -127,11 +127,12 @@ def test_the_benchmark_runs_and_says_what_it_measured(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_matching_runs_and_both_agree(tmp_path):
+@pytest.mark.parametrize("script", ["benchmark_matching", "benchmark_trajectories"])
+def test_the_benchmarks_of_matching_run_and_both_agree(script, tmp_path):
     pytest.importorskip("torch")
     out = tmp_path / "benchmark.json"
     options = ["--smoke", "--rounds", "2", "--no-all-cores", "--out", out]
-    subprocess.run([sys.executable, FOLDER / "benchmark_matching.py", *options], check=True)
+    subprocess.run([sys.executable, FOLDER / f"{script}.py", *options], check=True)
     (workload,) = json.loads(out.read_text())["workloads"].values()
     assert max(workload["agreement"].values()) < 1e-9
     assert workload["1 device"]["n"] == workload["PyTorch, 1 thread"]["n"] == 2
