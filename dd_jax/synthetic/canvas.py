@@ -132,6 +132,20 @@ def canvases_of(distilled: DistilledData) -> DistilledData:
     return dataclasses.replace(distilled, learnt=learnt, labels=distilled.labels[:, ::samples], parameterisation=PLAIN)
 
 
+def seam_ratio(canvases: Float[np.ndarray, "... tall broad channels"]) -> float:
+    """How much neighbouring pixels differ where a canvas meets its copy, as a share of what they do inside.
+
+    The mean absolute difference over both directions: 1 where there are no seams, and more the clearer they are.
+    """
+    ends, inside = [], []
+    for axis in (-3, -2):
+        moved = np.abs(canvases - np.roll(canvases, 1, axis))
+        last, others = np.split(moved, [1], axis)
+        ends.append(last.mean())
+        inside.append(others.mean())
+    return float(np.mean(ends) / np.mean(inside))
+
+
 CANVAS = Kind(
     "canvas",
     decode_canvas,

@@ -15,7 +15,7 @@ from dd_jax.figures.sheet import sheet_of
 from dd_jax.methods import distribution_matching, unrolled
 from dd_jax.runs.tiles import tiled
 from dd_jax.synthetic import PARAMETERISATIONS, canvas, on_canvas, pixels, soft_labels, step_batches
-from dd_jax.synthetic.canvas import canvases_of, check_canvas, crops, decode_canvas, draw_canvas
+from dd_jax.synthetic.canvas import canvases_of, check_canvas, crops, decode_canvas, draw_canvas, seam_ratio
 
 SIZES = {"height": 4, "width": 3, "samples": 2}
 
@@ -119,6 +119,17 @@ def seam(canvases):
         at_edge = np.take(across, [-1], axis).mean()
         ratios.append(at_edge / np.delete(across, -1, axis).mean())
     return max(ratios)
+
+
+def test_seams_are_told_by_what_neighbours_differ_in():
+    """Waves that close, in all phases, have none; a ramp of eight steps jumps back by seven; both directions count."""
+    ramp = np.broadcast_to(np.arange(8.0)[:, None, None], (8, 8, 1))
+    wave = np.sin(2 * np.pi * np.arange(8) / 8)
+    wave = (wave[:, None] + wave[None])[..., None]
+    phases = np.stack([np.roll(wave, (i, j), (0, 1)) for i in range(8) for j in range(8)])
+    np.testing.assert_allclose(seam_ratio(phases), 1, rtol=1e-9)
+    np.testing.assert_allclose(seam_ratio(ramp), 7)
+    np.testing.assert_allclose(seam_ratio(np.swapaxes(ramp, 0, 1)), 7)
 
 
 def test_what_is_learnt_has_no_seam(digits, digits_mlp, monkeypatch):
