@@ -147,3 +147,8 @@ def test_a_run_of_before_goes_on_and_is_reported(digits, digits_mlp, tmp_path, c
     other = dd.methods.unrolled(digits_mlp, num_batches=3, num_epochs=2, num_inits=1, batch_size=16)
     with pytest.raises(dd.RunError, match=r"method\.num_batches: 2 there, 3 asked for"):
         dd.distill(other, digits, out=tmp_path, **OPTIONS)
+
+
+def test_networks_of_flax_are_made_by_another_name():
+    with pytest.raises(ImportError, match=r"dd_jax\.models\.from_linen is called dd_jax\.models\.from_flax now"):
+        _ = dd.models.from_linen

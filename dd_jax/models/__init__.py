@@ -19,7 +19,6 @@ from dd_jax.models.base import (
     Shapes,
     architecture,
     from_kernel,
-    from_linen,
     num_params,
     same_shapes,
     with_precision,
@@ -38,7 +37,10 @@ from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
 from dd_jax.models.resnet import resnet18
 from dd_jax.models.vgg import vgg11
+from dd_jax.renamed import renamed_in
 from dd_jax.types import Batch, Experts, Pretrained
+
+__getattr__ = renamed_in("dd_jax.models", from_linen="from_flax")
 
 MODELS: Mapping[str, Callable[..., Model]] = {
     "alexcifarnet": alexcifarnet,
@@ -144,7 +146,6 @@ __all__ = [
     "from_flax",
     "from_functions",
     "from_kernel",
-    "from_linen",
     "gcn",
     "graphsage",
     "infinite_convnet",

@@ -1,4 +1,4 @@
-"""Networks of one's own: a Flax Linen module, or a pair of functions, as a `Model`."""
+"""Networks of one's own: a module of Flax, or a pair of functions, as a `Model`."""
 
 import dataclasses
 import functools
@@ -8,11 +8,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import errors as flax_errors
 from flax import linen as nn
 
 from dd_jax.errors import DataError, OptionError
 from dd_jax.models.base import Forward, Images, ImageSpec, InitFn, Model, num_params
+from dd_jax.models.custom_nnx import makes_nnx, nnx_functions
 from dd_jax.types import Params
 from dd_jax.values import made
 
@@ -27,27 +29,34 @@ def from_flax(
     name: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Model:
-    """A Flax Linen module of one's own, such as Net(width=32), as a network for `data`.
+    """A Flax module of your own, of Linen or NNX, as a network for `data`.
+
+        from_flax(Net(width=32), data)                           # Linen: an instance
+        from_flax(lambda rngs: Net(width=32, rngs=rngs), data)   # NNX: a function, or class, that makes one
+
+    Programs that were compiled for a network serve again where the same module is given again: of Linen one of equal
+    fields, of NNX the same function, or a functools.partial of the same class and values.
 
     Args:
-        module: an instance. Called with images (N, H, W, C) in model space it gives logits (N, K), or a pair of logits
+        module: as above. Called with images (N, H, W, C) in model space it gives logits (N, K), or a pair of logits
             and features (N, F), what its last layer sees. They depend on nothing but its parameters and each image: no
             BatchNorm, no dropout.
         arguments: what else it is called with, always the same: {"train": False}.
         name: of the network; None for that of the module's class.
-        settings: what tells it from others of its name, besides the module's fields, for the record of a run. Code
-            isn't compared: whoever changes a module between two parts of a run does well to change these too.
+        settings: what tells it from others of its name, besides the fields of a Linen module and the arguments of a
+            functools.partial, for the record of a run. Code isn't compared: whoever changes a module between two parts
+            of a run does well to change these too.
 
     Raises:
         OptionError: for a module that isn't such a function of images and parameters.
         DataError: for logits that aren't floating-point numbers of shape (N, K).
     """
+    arguments = dict(arguments or {})
+    recorded = {**_fields_of(module), **({"arguments": _plain(arguments)} if arguments else {}), **(settings or {})}
     if not isinstance(module, nn.Module):
-        raise OptionError(
-            f"from_flax takes an instance of a Flax Linen module, such as Net() or nn.Sequential([...]), but found "
-            f"{_described(module)}. For anything else, Flax NNX included, there is from_functions(init, apply, data)."
-        )
-    name, arguments = name or type(module).__name__, dict(arguments or {})
+        _check_maker(module)
+        return _model(*nnx_functions(module, name, arguments), data, recorded)
+    name = name or type(module).__name__
     _check_call(module, name, arguments)
 
     init_all = made(_init_all, module, data.image_shape, arguments)
@@ -58,9 +67,16 @@ def from_flax(
             "and the images alone, as its training is differentiated through: use GroupNorm or LayerNorm in place of "
             "BatchNorm, and no other mutable variables."
         )
-    fields = {**_fields(module), **({"arguments": _plain(arguments)} if arguments else {})}
-    init, apply = made(_parameters, init_all), made(_applied, module, name, arguments)
-    return _model(name, init, apply, data, {**fields, **(settings or {})})
+    return _model(name, made(_parameters, init_all), made(_applied, module, name, arguments), data, recorded)
+
+
+def _check_maker(module: Any) -> None:
+    if not makes_nnx(module):
+        raise OptionError(
+            "from_flax takes an instance of a Flax Linen module, such as Net() or nn.Sequential([...]), or what makes "
+            "a Flax NNX module, such as lambda rngs: Net(rngs=rngs), as other networks are drawn all the time; but "
+            f"found {_described(module)}. For anything else there is from_functions(init, apply, data)."
+        )
 
 
 def _init_all(module: nn.Module, image_shape: tuple[int, int, int], arguments: Mapping[str, Any]) -> Callable[..., Any]:
@@ -101,11 +117,8 @@ def from_functions(
 ) -> Model:
     """A pair of pure functions as a network for `data`.
 
-    A Flax NNX module without state, for instance:
-
-        graph = nnx.graphdef(Net(nnx.Rngs(0)))
-        init = lambda key: nnx.to_pure_dict(nnx.state(Net(nnx.Rngs(key)), nnx.Param))
-        apply = lambda params, images: nnx.merge(graph, nnx.State(params))(images)
+    So networks of Equinox, Haiku or plain JAX are used: the guide on networks shows how. The same two functions again
+    need no program compiled again; functions that are defined anew do.
 
     Args:
         init: key -> parameters, any pytree of floating-point arrays; another key gives another network.
@@ -114,9 +127,11 @@ def from_functions(
         name, settings: what tells the network from others, for the record of a run.
 
     Raises:
-        OptionError: for parameters that can't be trained.
+        OptionError: for functions of other arguments, or parameters that can't be trained.
         DataError: for logits that aren't floating-point numbers of shape (N, K).
     """
+    _check_signature("init", init, "key")
+    _check_signature("apply", apply, "params", "images")
     return _model(name, init, apply, data, dict(settings or {}))
 
 
@@ -148,7 +163,14 @@ def _outputs(apply: Callable[[Params, Any], Any]) -> Callable[[Params, Any], tup
 
 def _arrays(init: Callable[[jax.Array], Params]) -> InitFn:
     def init_arrays(key: jax.Array) -> Params:
-        return jax.tree.map(jnp.asarray, init(key))
+        params = init(key)
+        odd = [leaf for leaf in jax.tree.leaves(params) if not isinstance(leaf, int | float | np.ndarray | jax.Array)]
+        if odd:
+            raise OptionError(
+                f"init must give parameters as a pytree of arrays, but found {_described(odd[0])} among them: keep "
+                "what isn't trained elsewhere. Of Equinox, eqx.filter(net, eqx.is_inexact_array) has the arrays alone."
+            )
+        return jax.tree.map(jnp.asarray, params)
 
     return init_arrays
 
@@ -159,6 +181,24 @@ def _no_features(name: str) -> Callable[[Params, Images], jax.Array]:
         raise OptionError(f"{name} gives logits alone, and its features are needed: let it return (logits, features).")
 
     return features
+
+
+def _check_signature(what: str, function: Callable[..., Any], *given: str) -> None:
+    """OptionError unless a function can be called with as many arguments as are named."""
+    if not callable(function):
+        raise OptionError(f"{what} should be a function of ({', '.join(given)}), but found {_described(function)}.")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some built-in ones have none
+        return
+    try:
+        signature.bind(*given)
+    except TypeError as error:
+        raise OptionError(
+            f"{what} is called as {what}({', '.join(given)}), but what was given takes {signature}: {error}. A network "
+            "must be a function of its parameters and the images alone: bind all else before, and leave out what needs "
+            "a key or keeps a state. Of Haiku, hk.without_apply_rng(hk.transform(f)) does without a key."
+        ) from error
 
 
 def _check_call(module: nn.Module, name: str, arguments: Mapping[str, Any]) -> None:
@@ -217,6 +257,16 @@ def _fields(module: nn.Module) -> dict[str, Any]:
         if field.name not in ("parent", "name") and not untold:
             found[field.name] = _plain(value)
     return found
+
+
+def _fields_of(module: Any) -> dict[str, Any]:
+    """What a Linen module, or a functools.partial that makes an NNX one, was made with."""
+    if isinstance(module, nn.Module):
+        return _fields(module)
+    if not isinstance(module, functools.partial):
+        return {}
+    first = {"args": _plain(module.args)} if module.args else {}
+    return {**first, **{key: _plain(value) for key, value in module.keywords.items()}}
 
 
 def _plain(value: Any) -> Any:

@@ -23,7 +23,8 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 MOST_LEFT_OUT = 3  # blocks that can't run here; more of them, and the pages aren't tested
 
 _BLOCK = re.compile(
-    r"^<!-- run first\n(?P<hidden>.*?)^-->$|(?:^<!-- (?P<note>.*) -->\n\n?)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    r"^<!-- run first\n(?P<hidden>.*?)^-->$|(?:^<!-- (?P<note>[^\n]*) -->\n\n?)?"
+    r"^```(?P<language>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _SPREAD = re.compile(r"\d+\.\d ± \d+\.\d")

@@ -47,11 +47,25 @@ class NeedsTrain(nn.Module):
 
 
 class Layer(nnx.Module):
-    def __init__(self, rngs):
-        self.layer = nnx.Linear(64, 10, rngs=rngs)
+    """A small NNX network, which may be told to keep a state or to draw random numbers."""
+
+    def __init__(self, width=12, norm="layer", dropout=0.0, pair=False, *, rngs):
+        self.hidden = nnx.Linear(64, width, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, rngs=rngs) if norm == "layer" else nnx.BatchNorm(width, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
+        self.layer = nnx.Linear(width, 10, rngs=rngs)
+        self.pair = pair
 
     def __call__(self, images):
-        return self.layer(images.reshape(len(images), -1))
+        x = self.norm(nnx.relu(self.hidden(images.reshape(len(images), -1))))
+        x = x if self.dropout is None else self.dropout(x)
+        return (self.layer(x), x) if self.pair else self.layer(x)
+
+
+def evaluating(rngs):
+    module = Layer(dropout=0.5, rngs=rngs)
+    module.eval()
+    return module
 
 
 def linear_init(key):
@@ -62,19 +76,6 @@ def linear(params, images):
     return params["scale"] * images.reshape(len(images), -1) @ params["w"]
 
 
-def nnx_model(spec):
-    """The recipe of the docstring of `from_functions`."""
-    graph = nnx.graphdef(Layer(nnx.Rngs(0)))
-
-    def init(key):
-        return nnx.to_pure_dict(nnx.state(Layer(nnx.Rngs(key)), nnx.Param))
-
-    def apply(params, images):
-        return nnx.merge(graph, nnx.State(params))(images)
-
-    return from_functions(init, apply, spec, name="nnx")
-
-
 def by_hand(spec):
     """A Model that none of the library's functions made."""
     return dd.models.Model("by hand", linear_init, linear, linear, spec.image_shape, spec.num_classes, {"version": 1})
@@ -83,7 +84,7 @@ def by_hand(spec):
 OWN = {
     "module": lambda spec: from_flax(Net(pair=True), spec),
     "functions": lambda spec: from_functions(linear_init, linear, spec),
-    "nnx": nnx_model,
+    "nnx": lambda spec: from_flax(functools.partial(Layer, pair=True), spec),
     "by hand": by_hand,
 }
 
@@ -145,6 +146,58 @@ def test_a_module_is_what_flax_says(digits):
     np.testing.assert_allclose(jax.jit(model.apply)(params, images), logits, rtol=1e-6)
     np.testing.assert_allclose(jax.jit(model.features)(params, images), features, rtol=1e-6)
     assert (model.name, model.image_shape, model.num_classes) == ("Net", (8, 8, 1), 10)
+
+
+@pytest.mark.parametrize("make", [Layer, functools.partial(Layer, pair=True), lambda streams: Layer(rngs=streams)])
+def test_an_nnx_module_is_what_flax_says(make, digits):
+    module = Layer(pair=True, rngs=nnx.Rngs(jax.random.key(3)))
+    model = from_flax(make, digits)
+    images = jnp.asarray(np.asarray(digits.test.images)[:5])
+    params = jax.jit(model.init)(jax.random.key(3))
+    assert params.keys() == {"hidden", "layer", "norm"}
+    np.testing.assert_allclose(params["hidden"]["kernel"], module.hidden.kernel[...], rtol=1e-6)
+    logits, features = module(images)
+    np.testing.assert_allclose(jax.jit(model.apply)(params, images), logits, rtol=1e-5, atol=1e-6)
+    if isinstance(make, functools.partial):
+        np.testing.assert_allclose(jax.jit(model.features)(params, images), features, rtol=1e-5, atol=1e-6)
+    assert (model.name, model.image_shape, model.num_classes) == ("Layer", (8, 8, 1), 10)
+
+
+def test_networks_of_an_nnx_module_differ_by_their_keys():
+    model = from_flax(Layer, SPEC)
+    several = jax.vmap(model.init)(jax.random.split(jax.random.key(0), 3))
+    assert len(np.unique(np.asarray(several["hidden"]["kernel"]).reshape(3, -1), axis=0)) == 3
+
+
+def test_values_that_make_an_nnx_module_are_recorded_and_tell_programs_apart():
+    one, again, other = (from_flax(functools.partial(Layer, width), SPEC) for width in (6, 6, 8))
+    assert one.settings == {"args": [6], "parameters": num_params(one)}
+    assert one.apply == again.apply
+    assert one.init == again.init
+    assert one.apply != other.apply
+
+
+def test_the_same_nnx_module_given_again_is_not_compiled_again():
+    traced = []
+
+    def make(rngs):
+        return Layer(rngs=rngs)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def answers(model_apply, params):
+        traced.append(1)
+        return model_apply(params, jnp.zeros((2, 8, 8, 1)))
+
+    for _ in range(2):
+        model = from_flax(make, SPEC)
+        answers(model.apply, model.init(jax.random.key(0)))
+    assert len(traced) == 1
+
+
+def test_dropout_of_nnx_that_is_switched_off_is_no_obstacle():
+    model = from_flax(evaluating, SPEC)
+    answer = jax.jit(lambda key: model.apply(model.init(key), jnp.zeros((2, 8, 8, 1))))
+    assert answer(jax.random.key(0)).shape == (2, 10)
 
 
 def test_settings_tell_one_module_from_another():
@@ -217,7 +270,14 @@ def test_dropout_that_is_switched_off_is_no_obstacle():
         (lambda: from_flax(NeedsTrain(), SPEC), ["NeedsTrain can't be called", "'train'", 'arguments, for instance']),
         (lambda: from_flax(Net(), SPEC, arguments={"training": False}), ["training=False", "unexpected", "'training'"]),
         (lambda: from_flax(Net, SPEC), ["instance", "found the class Net"]),
-        (lambda: from_flax(Layer(nnx.Rngs(0)), SPEC), ["Linen", "found a Layer", "NNX", "from_functions"]),
+        (lambda: from_flax(Layer(rngs=nnx.Rngs(0)), SPEC), ["Linen", "found a Layer", "NNX", "from_functions"]),
+        (lambda: from_flax(functools.partial(Layer, norm="batch"), SPEC), ["norm.mean (BatchStat)", "GroupNorm"]),
+        (lambda: from_flax(functools.partial(Layer, dropout=0.5), SPEC), ["Layer draws random", "eval()"]),
+        (lambda: from_flax(functools.partial(Layer, depth=2), SPEC), ["Layer(rngs=rngs)", "'depth'", "lambda rngs"]),
+        (lambda: from_flax(lambda rngs: 3, SPEC), ["should make a Flax NNX module", "int", "from_functions"]),
+        (lambda: from_functions(lambda key, images: {}, linear, SPEC), ["init(key)", "'images'"]),
+        (lambda: from_functions(linear_init, lambda p, key, x: x, SPEC), ["apply(params, images)", "hk."]),
+        (lambda: from_functions(lambda key: {"act": nnx.relu}, linear, SPEC), ["pytree of arrays", "eqx.filter"]),
         (lambda: from_flax(nn.Sequential([lambda x: x[:, 0, 0]]), SPEC), ["Sequential has no parameters"]),
         (lambda: from_functions(lambda key: {"w": jnp.arange(3)}, linear, SPEC), ["int32", "(3,)", "floating"]),
     ],
