@@ -23,7 +23,11 @@ Info: TypeAlias = Any  # a NamedTuple of scalars and small arrays: reported and 
 
 
 class InitFn(Interface):
-    """(key, dataset, num_outer_steps) -> State. The horizon is what learning-rate schedules run to."""
+    """(key, dataset, num_outer_steps) -> State. The horizon is what learning-rate schedules run to.
+
+    Host code: it looks at the values of real images, for instance to find k-means centres, so it can't be traced by
+    `jax.jit` or `jax.vmap`. For several seeds it is called once for each, and the states are stacked.
+    """
 
     def __call__(self, key: jax.Array, dataset: Dataset, num_outer_steps: int) -> State: ...
 
@@ -72,6 +76,8 @@ class Method(NamedTuple):
     """A distillation method as pure functions, with what is needed to record and repeat it.
 
     Attributes:
+        init: the state that a run starts from. Host code, which can't be jitted or vmapped: see `InitFn`.
+        step, distilled: pure functions, to be jitted by the caller.
         useful_devices: of so many devices, how many make an outer step faster; all of them unless the method knows
             better.
         arrays: what every step reads besides its state, out of a dataset: its training split and, say, pretrained

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from dd_jax.inner import SmoothAugment, by_class, class_batches, each_class, mean_over, siamese
 from dd_jax.inner.losses import Apply, chunk_size
 from dd_jax.methods.base import Advice, Method, MethodSpec, StepFn, compiled_step, with_overrides
+from dd_jax.methods.described import described
 from dd_jax.methods.matching import (
     MATCHING_ROLES,
     MatchingArrays,
@@ -64,6 +65,7 @@ class DistributionMatchingOptions(MatchingOptions):
     """Outer learning rate of the images, in units of model space."""
 
 
+@described(DistributionMatchingOptions)
 def distribution_matching(model: Model, options: DistributionMatchingOptions | None = None, **overrides: Any) -> Method:
     """Learn images whose mean features are those of the real images of their class, in random networks.
 
@@ -73,7 +75,7 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
 
     Args:
         options: hyper-parameters.
-        overrides: single ones by name, e.g. distribution_matching(model, images_per_class=10).
+        overrides: single ones by name, as listed below, e.g. distribution_matching(model, images_per_class=10).
 
     Raises:
         OptionError: for options out of range or unknown names.

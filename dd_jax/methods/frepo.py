@@ -23,6 +23,7 @@ from dd_jax.inner import (
     trainer,
 )
 from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.described import described
 from dd_jax.methods.options import RegressionOptions
 from dd_jax.methods.outer import OuterOptimiser, OuterOptions, OuterState, outer_lamb, scale_outer_learning_rate
 from dd_jax.methods.sampling import minibatch
@@ -84,6 +85,7 @@ class FrepoOptions(OuterOptions, RegressionOptions):
     """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`."""
 
 
+@described(FrepoOptions)
 def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -> Method:
     """Learn images and labels on which ridge regression with the features of networks in training predicts real ones.
 
@@ -96,7 +98,7 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
 
     Args:
         options: hyper-parameters.
-        overrides: single ones by name, e.g. frepo(model, images_per_class=10).
+        overrides: single ones by name, as listed below, e.g. frepo(model, images_per_class=10).
 
     Raises:
         OptionError: for an infinitely wide network, options out of range or unknown names.

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from dd_jax.errors import OptionError
 from dd_jax.inner import by_class, class_batches, distance_named, draw_networks, mean_over
 from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.described import described
 from dd_jax.methods.gradient_matching_options import GradientMatchingOptions, check_options, with_loops
 from dd_jax.methods.matched_gradients import MatchingLoss, class_wise, collective
 from dd_jax.methods.matched_networks import expert_feed, matched_networks
@@ -63,6 +64,7 @@ class GradientMatchingInfo(NamedTuple):
     hypergradient_norm: Float[Array, ""]
 
 
+@described(GradientMatchingOptions)
 def gradient_matching(
     model: Model,
     options: GradientMatchingOptions | None = None,
@@ -79,7 +81,7 @@ def gradient_matching(
 
     Args:
         options: hyper-parameters.
-        overrides: single ones by name, e.g. gradient_matching(model, images_per_class=10).
+        overrides: single ones by name, as listed below, e.g. gradient_matching(model, images_per_class=10).
         experts: networks to draw from in place of random ones while distilling; the set is for random ones all the
             same.
 

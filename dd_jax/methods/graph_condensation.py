@@ -16,6 +16,7 @@ from dd_jax.errors import DataError, OptionError, check_at_least, check_choices
 from dd_jax.inner import batch_loss, by_class, distance_named, draw_network, each_class
 from dd_jax.inner.losses import Apply
 from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.described import described
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_adam, scale_learning_rate
 from dd_jax.models import Model, propagated, sgc
 from dd_jax.synthetic import GraphSet, Synthetic, graph_set
@@ -105,6 +106,7 @@ class GraphCondensationOptions:
     """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`."""
 
 
+@described(GraphCondensationOptions)
 def graph_condensation(model: Model, options: GraphCondensationOptions | None = None, **overrides: Any) -> Method:
     """Learn node features X', and edges A' that are computed from them, with the gradients of a large graph (A, X).
 
@@ -116,7 +118,7 @@ def graph_condensation(model: Model, options: GraphCondensationOptions | None = 
     Args:
         model: what sets are judged by, and what is matched if `learner` says so.
         options: hyper-parameters.
-        overrides: single ones by name, e.g. graph_condensation(model, nodes_per_class=10).
+        overrides: single ones by name, as listed below, e.g. graph_condensation(model, nodes_per_class=10).
 
     Raises:
         OptionError: for options out of range or unknown names; at the start DataError for data that are no graph.

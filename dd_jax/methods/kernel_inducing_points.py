@@ -23,6 +23,7 @@ from dd_jax.inner import (
     ridge_loss,
 )
 from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
+from dd_jax.methods.described import described
 from dd_jax.methods.options import RegressionOptions
 from dd_jax.methods.outer import (
     OuterOptimiser,
@@ -89,6 +90,7 @@ class KernelInducingPointsOptions(OuterOptions, RegressionOptions):
     """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`."""
 
 
+@described(KernelInducingPointsOptions)
 def kernel_inducing_points(
     model: Model, options: KernelInducingPointsOptions | None = None, **overrides: Any
 ) -> Method:
@@ -101,7 +103,7 @@ def kernel_inducing_points(
     Args:
         model: an infinitely wide network, `dd_jax.models.infinite_mlp` or `infinite_convnet`, whose kernel K is.
         options: hyper-parameters.
-        overrides: single ones by name, e.g. kernel_inducing_points(model, images_per_class=10).
+        overrides: single ones by name, as listed below, e.g. kernel_inducing_points(model, images_per_class=10).
 
     Raises:
         OptionError: for another model, options out of range or unknown names.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from dd_jax.inner import mean_over, remat_for
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.canvases import as_asked, canvas_words
+from dd_jax.methods.described import described
 from dd_jax.methods.expert_answers import expert_logits, known_images
 from dd_jax.methods.expert_windows import ExpertWindows, check_dataset, check_experts, expert_feed
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
@@ -58,6 +59,7 @@ class TrajectoryArrays(NamedTuple):
     experts: ExpertWindows | None = None
 
 
+@described(TrajectoryMatchingOptions)
 def trajectory_matching(
     model: Model,
     options: TrajectoryMatchingOptions | None = None,
@@ -78,7 +80,7 @@ def trajectory_matching(
         experts: as `dd_jax.load_experts` reads them, of the same architecture, trained on the dataset that is
             distilled.
         options: hyper-parameters.
-        overrides: single ones by name, e.g. trajectory_matching(model, experts=e, max_start=5).
+        overrides: single ones by name, as listed below, e.g. trajectory_matching(model, experts=e, max_start=5).
 
     Raises:
         OptionError: for options out of range, unknown names, missing experts or too few of their snapshots.

@@ -23,6 +23,7 @@ from dd_jax.inner import (
 from dd_jax.methods.attack_options import ATTACK_OUTSIDE, outcome_meant, weighted
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.canvases import canvas_words
+from dd_jax.methods.described import described
 from dd_jax.methods.outer import OuterState, scale_outer_learning_rate, smooth
 from dd_jax.methods.sampling import minibatch, runs_mapped
 from dd_jax.methods.unrolled_options import (
@@ -74,6 +75,7 @@ class UnrolledInfo(NamedTuple):
     step_size: Float[Array, ""]
 
 
+@described(UnrolledOptions)
 def unrolled(
     model: Model, options: UnrolledOptions | None = None, *, pretrained: Pretrained | None = None, **overrides: Any
 ) -> Method:
@@ -86,7 +88,7 @@ def unrolled(
 
     Args:
         options: hyper-parameters.
-        overrides: single ones by name, e.g. unrolled(model, num_batches=1, init="fixed").
+        overrides: single ones by name, as listed below, e.g. unrolled(model, num_batches=1, init="fixed").
         pretrained: networks to start from in place of random weights: the images adapt them to other data, or do them
             harm.
 
