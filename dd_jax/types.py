@@ -158,6 +158,8 @@ class Dataset:
         stream: of a training split that is too large for memory, other parts like `train`, which is the first of them;
             None where `train` is all there is.
         num_train: training images in all; None for as many as `train` has.
+        reading: the arguments with which `load_dataset` gives this dataset again, as plain values, so that a run can be
+            evaluated later; of arrays, which have no "name" to be read by, how they were split and transformed.
     """
 
     name: str
@@ -169,6 +171,7 @@ class Dataset:
     fingerprint: str
     stream: Feed | None = None
     num_train: int | None = None
+    reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:

@@ -111,12 +111,10 @@ def pretrain(argv: Sequence[str]) -> None:
 def evaluate(argv: Sequence[str]) -> None:
     """dd-jax evaluate: the distilled set of a run on held-out networks, before training and after each epoch."""
     from dd_jax.runs.judging import judge
-    from dd_jax.runs.load_run import load_run, made
+    from dd_jax.runs.load_run import load_run
 
     options = parse(Evaluate, argv, "dd-jax evaluate")
-    distilled, model, data, pretrained = load_run(options.run, options.dataset)
-    if options.model is not None:
-        model = made(options.model, data, model.settings.get("precision", "float32"))
+    distilled, model, data, pretrained = load_run(options.run, options.dataset, options.model)
     unlike_the_run = (options.num_epochs, options.init) != (None, None) or options.split != "test"
     if options.baselines and unlike_the_run:
         raise OptionError(

@@ -90,6 +90,7 @@ def dataset_from_arrays(
         OptionError: an unknown transform, or a fraction outside [0, 1).
     """
     transform = chosen(transform, zca)
+    asked = {"validation_fraction": validation_fraction, "split_seed": split_seed, "resident_images": resident_images}
     any_range = transform == "identity"
     raw_images = checks.as_images(images, "train images", any_range=any_range)
     raw_labels = as_labels(labels, len(raw_images), "train labels")
@@ -128,6 +129,7 @@ def dataset_from_arrays(
         fingerprint=fingerprint,
         stream=stream,
         num_train=None if stream is None else len(rest[1]),
+        reading={**asked, "transform": transform} if isinstance(transform, str) else {},
         **batches,
     )
 

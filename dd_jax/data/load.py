@@ -1,5 +1,6 @@
 """One name, one dataset: where `load_dataset` decides which source to read."""
 
+import dataclasses
 import functools
 import os
 from pathlib import Path
@@ -102,7 +103,7 @@ def load_dataset(
         raw = read_tfds(name, image_size, cache_dir, channels, skip_broken, on_disk)
     for line in raw.notes:
         tell(line)
-    return dataset_from_arrays(
+    dataset = dataset_from_arrays(
         *raw.train,
         name=name,
         test=raw.test,
@@ -114,6 +115,10 @@ def load_dataset(
         zca=zca,
         resident_images=resident_images,
     )
+    if not dataset.reading:  # by a transform of the user's own, which isn't among plain values
+        return dataset
+    form = {"name": name, "image_size": image_size, "channels": channels, "skip_broken": skip_broken}
+    return dataclasses.replace(dataset, reading={**form, **dataset.reading})
 
 
 def _graph(name: str, path: str, image_size: ImageSize, channels: int | None, resident_images: int | None) -> Dataset:
@@ -130,7 +135,8 @@ def _graph(name: str, path: str, image_size: ImageSize, channels: int | None, re
         read = read_planetoid(place.name, place.parent)
     else:
         read = read_planetoid(name.removesuffix(INDUCTIVE))
-    return graph_from_arrays(**read, name=name, inductive=name.endswith(INDUCTIVE))
+    dataset = graph_from_arrays(**read, name=name, inductive=name.endswith(INDUCTIVE))
+    return dataclasses.replace(dataset, reading={"name": name})
 
 
 def _folder_on_disk(path: Path, read: functools.partial[RawData], cache_dir: str | os.PathLike[str] | None) -> RawData:

@@ -1,6 +1,7 @@
 """The directory of a run: who may write in it, what it was started with, and its metrics.
 
-config.json      the configuration and where the run came from (versions, device, source revision)
+config.json      the configuration, where the run came from (versions, device, source revision) and, of one that was
+                 made in Python, how its dataset was read
 metrics.jsonl    one JSON object a line
 checkpoints/     distilled/     figures/     and, once it was measured on test: results.json     report.html
 """
@@ -85,11 +86,12 @@ class RunDirectory:
         close(self)
 
 
-def open_run(out: str | Path, config: Mapping[str, Any]) -> RunDirectory:
+def open_run(out: str | Path, config: Mapping[str, Any], reading: Mapping[str, Any] | None = None) -> RunDirectory:
     """Take hold of the directory `out` for a run of `config`: a new one, or one to go on with.
 
     Args:
         config: what the result depends on; anything that `dd_jax.storage.files.plain` takes.
+        reading: how its dataset is read again, where `config` doesn't say.
 
     Raises:
         RunError: if `out` can't be written, belongs to another process that is running, holds another
@@ -104,7 +106,7 @@ def open_run(out: str | Path, config: Mapping[str, Any]) -> RunDirectory:
         there = (path / "config.json").exists()
         try:
             remove_temporary(path)
-            resuming, notes = _claim(path, plain(config))
+            resuming, notes = _claim(path, plain(config), plain(dict(reading or {})))
         except BaseException:
             RunDirectory(path, there, made=made, _lock=lock).__exit__(BaseException)
             raise
@@ -251,7 +253,7 @@ def _flock(file: IO[str]) -> bool | None:
     return True
 
 
-def _claim(path: Path, config: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
+def _claim(path: Path, config: dict[str, Any], reading: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
     """Write config.json, or compare it with the one that is there; whether it was, and notes."""
     config_path = path / "config.json"
     if config_path.exists():
@@ -261,12 +263,14 @@ def _claim(path: Path, config: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
         refuse_difference(there, config, f"{path} holds a run with another configuration", remedy)
         atomic_write(path / ".probe", lambda file: file.write(b"writable"))  # or it would fail at the first checkpoint
         (path / ".probe").unlink()
-        if there != saved["config"]:
-            write_json(config_path, {**saved, "config": there})
+        current = {**saved, "config": there, **({"reading": reading} if reading else {})}
+        if current != saved:
+            write_json(config_path, current)
         notes = (*moved, *changes_since(saved["provenance"], provenance()))
         resuming = True
     else:
-        write_json(config_path, {"config": config, "provenance": provenance()})
+        found = {"reading": reading} if reading else {}
+        write_json(config_path, {"config": config, "provenance": provenance(), **found})
         resuming, notes = False, ()
     for name in FOLDERS:
         (path / name).mkdir(exist_ok=True)
@@ -274,7 +278,7 @@ def _claim(path: Path, config: dict[str, Any]) -> tuple[bool, tuple[str, ...]]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What config.json in the run directory `path` holds: "config" and "provenance", both dictionaries.
+    """What config.json in the run directory `path` holds: "config", "provenance" and "reading", all dictionaries.
 
     Options are under the names that they have now, whatever they were called when the run was started.
 
@@ -288,8 +292,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise RunError(f"{error} Put back a copy, or choose another directory.") from error
     if not isinstance(saved, dict) or "config" not in saved:
         raise RunError(f"{file} was not written by dd_jax. Choose another directory.")
-    saved.setdefault("provenance", {})
-    if damaged := [name for name in ("config", "provenance") if not isinstance(saved[name], dict)]:
+    saved = {"provenance": {}, "reading": {}, **saved}
+    if damaged := [name for name in ("config", "provenance", "reading") if not isinstance(saved[name], dict)]:
         raise RunError(
             f"{file} is damaged: {damaged[0]!r} should be an object. Put back a copy, or choose another directory."
         )

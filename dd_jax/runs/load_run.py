@@ -1,6 +1,7 @@
 """A distilled set again, with what it is to be used on: of a run, or from elsewhere."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,16 +24,20 @@ from dd_jax.types import AS_DISTILLED, Dataset, DistilledData, Pretrained
 Result = TypeVar("Result")
 
 
-def load_run(out: str | Path, place: str | None = None) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
+def load_run(
+    out: str | Path, place: str | None = None, model: str | None = None
+) -> tuple[DistilledData, Model, Dataset, Pretrained | None]:
     """What is needed to evaluate the run in `out` again: its distilled set, network, data and pretrained networks.
 
     The networks come from the run directory itself or, as long as it isn't finished, from the file they were in.
 
     Args:
         place: where the same dataset is now, as for `load_dataset`; None for where it was.
+        model: another network, its settings after a colon; None for that of the run.
 
     Raises:
-        DataError: if there is no run, or if its dataset isn't there or no longer the one that it was made from.
+        DataError: if there is no run, if its dataset isn't there or no longer the one that it was made from, or if it
+            was made in Python of what it doesn't hold: arrays, networks of one's own, or pretrained ones.
     """
     path = Path(out)
     distilled = load_distilled(path)
@@ -40,20 +45,20 @@ def load_run(out: str | Path, place: str | None = None) -> tuple[DistilledData, 
         raise DataError(f"{path} is not a run directory: it has no config.json.")
     made_from, recorded = _recorded(path)
     fingerprint, name = str(recorded["fingerprint"]), place or str(recorded.get("name"))
-    if not made_from:
-        raise DataError(f"The run in {path} was made from arrays in memory: evaluate it with dd_jax.evaluate instead.")
-    kept = path / NETWORKS
-    networks = {"pretrained": kept} if kept.is_file() else {}
-    experts = made_from.get("experts")
-    if experts is not None and made_from["model"] is not None:
-        made_from = {**made_from, "experts": None}  # nothing that was learnt from is needed any more
-    made_from = {**made_from, "dataset": place or made_from["dataset"]}
-    if is_missing(made_from["dataset"]):
+    found = place or made_from.get("dataset") or made_from.get("name")
+    if found is None:
         raise DataError(
-            f"{path} was distilled from {made_from['dataset']}, and nothing is there (looked from {Path.cwd()}). Say "
-            "with --dataset where the same data are now."
+            f"The run in {path} was made from arrays in memory, which it doesn't hold: evaluate it in Python, by "
+            f'dd.evaluate(dd.load_distilled("{path}"), model, dataset), or, if a file has the same arrays, say so with '
+            "--dataset npz:FILE."
         )
-    dataset, model, pretrained, _ = load(**{**made_from, **networks}, make=False)
+    if is_missing(found):
+        raise DataError(
+            f"{path} was distilled from {found}, and nothing is there (looked from {Path.cwd()}). Say with --dataset "
+            "where the same data are now."
+        )
+    load_it = _load_of_command if "dataset" in made_from else _load_of_python
+    dataset, own, pretrained = load_it(path, made_from, found, model)
     dataset = dataclasses.replace(dataset, name=name)  # as it was called, and not by its whole path
     if dataset.fingerprint != fingerprint:
         raise DataError(
@@ -65,7 +70,45 @@ def load_run(out: str | Path, place: str | None = None) -> tuple[DistilledData, 
             f"The networks {pretrained.name} are no longer those that {path} was distilled for "
             f"(fingerprint {pretrained.fingerprint}, then {distilled.protocol.pretrained})."
         )
-    return distilled, model, dataset, pretrained
+    return distilled, own, dataset, pretrained
+
+
+def _load_of_command(
+    path: Path, made_from: dict[str, Any], found: str, model: str | None
+) -> tuple[Dataset, Model, Pretrained | None]:
+    """Dataset, network and pretrained networks of a run that a command made."""
+    kept = path / NETWORKS
+    networks = {"pretrained": kept} if kept.is_file() else {}
+    if made_from.get("experts") is not None and made_from["model"] is not None:
+        made_from = {**made_from, "experts": None}  # nothing that was learnt from is needed any more
+    dataset, own, pretrained, _ = load(**{**made_from, "dataset": found, **networks}, make=False)
+    if model is not None:
+        own = made(model, dataset, own.settings.get("precision", "float32"))
+    return dataset, own, pretrained
+
+
+def _load_of_python(
+    path: Path, reading: dict[str, Any], found: str, model: str | None
+) -> tuple[Dataset, Model, Pretrained | None]:
+    """The same of a run that was made in Python, whose network is found by its recorded settings."""
+    config = read_config(path)["config"]
+    recorded = dict(config["model"]) if isinstance(config.get("model"), dict) else {}
+    name, precision = str(recorded.pop("name", None)), recorded.pop("precision", "float32")
+    in_python = f'in Python, by dd.evaluate(dd.load_distilled("{path}"), model, dataset)'
+    if isinstance(config.get("method"), dict) and config["method"].get("pretrained"):
+        raise DataError(
+            f"The set in {path} is for pretrained networks that were given in Python: evaluate it {in_python[:-1]}, "
+            "pretrained=networks)."
+        )
+    if model is None and name not in models.MODELS:
+        raise DataError(
+            f"The run in {path} was made with the network {name!r}, which is none of dd_jax: evaluate it {in_python}, "
+            "or say with --model another network."
+        )
+    dataset = load_dataset(**{**reading, "name": found})
+    if model is not None:
+        return dataset, made(model, dataset, precision), None
+    return dataset, models.with_precision(models.make(name, dataset, **recorded), precision), None
 
 
 def load_set(
@@ -84,8 +127,9 @@ def load_set(
     path = Path(path)
     distilled = load_distilled(path)
     recorded = _recorded(path)[0] if (path / "config.json").is_file() else {}
-    if recorded and (dataset is None or whole(dataset) == whole(recorded["dataset"])):
-        distilled, own, data, pretrained = load_run(path)
+    theirs = recorded.get("dataset") or recorded.get("name")
+    if theirs and (dataset is None or whole(dataset) == whole(theirs)):
+        distilled, own, data, pretrained = load_run(path, model=model)
     elif dataset is None:
         known = load_provenance(path).get("dataset", {}).get("name")
         hint = f", made from {known!r}" if known else ""
@@ -98,8 +142,6 @@ def load_set(
         if model is None and not recorded:
             raise DataError(f"{path} is a distilled set without its run: say with --model which network to train.")
         own, pretrained = made(model or recorded.get("model") or DEFAULT_MODEL, data), None
-    if model is not None:
-        own = made(model, data, own.settings.get("precision", "float32"))
     return distilled, own, data, pretrained
 
 
@@ -135,17 +177,24 @@ def with_notes(measure: Callable[[], Result]) -> Result:
 
 
 def _recorded(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `load` makes the run in `path` from, empty if that was arrays; and name and fingerprint of its dataset."""
-    config, known = read_config(path)["config"], source(Experiment(experts="", resident_images=1, skip_broken=True))
-    made_from, dataset = config.get("source", {}), config.get("dataset")
+    """What the run in `path` was made from; and name and fingerprint of its dataset.
+
+    The first is what `load` takes, with a "dataset", of a run that a command made; and of one that was made in Python
+    what `load_dataset` takes, with a "name" unless the data were arrays.
+    """
+    saved = read_config(path)
+    config, known = saved["config"], source(Experiment(experts="", resident_images=1, skip_broken=True))
+    made_from, dataset, reading = config.get("source", {}), config.get("dataset"), saved["reading"]
     named = ("dataset", "model", "precision", "pretrained", "experts")
     if (
         not (isinstance(made_from, dict) and isinstance(dataset, dict) and "fingerprint" in dataset)
         or not set(made_from) <= set(known)
         or not all(isinstance(value, str) or value == known[name] for name, value in made_from.items() if name in named)
         or (made_from and "dataset" not in made_from)
+        or not set(reading) <= set(inspect.signature(load_dataset).parameters)
+        or not isinstance(reading.get("name", ""), str)
     ):
         raise DataError(
             f"{path / 'config.json'} is damaged: it doesn't say what the run was made from. Put back a copy."
         )
-    return made_from, dataset
+    return made_from or reading, dataset

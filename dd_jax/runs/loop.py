@@ -24,6 +24,7 @@ from dd_jax.runs.feeds import Arrays
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.metrics import rollback_metrics, training_metrics, validation_metrics
 from dd_jax.runs.pictures import save_frame
+from dd_jax.runs.places import whole_reading
 from dd_jax.runs.processes import agree, lost_processes, on_first
 from dd_jax.runs.progress import note, progress
 from dd_jax.runs.provenance import provenance
@@ -176,7 +177,10 @@ def distill(
     with contextlib.ExitStack() as stack:
         stack.enter_context(lost_processes())
         mesh = mesh_for(method, devices)
-        directory = on_first(lambda: stack.enter_context(open_run(out, config))) if out is not None else None
+        directory = None
+        if out is not None:
+            reading = None if "source" in config else whole_reading(dataset.reading)
+            directory = on_first(lambda: stack.enter_context(open_run(out, config, reading)))
         loop = _Loop(method, dataset, num_outer_steps, seed, eval_every, num_eval_nets, max_rollbacks, directory, mesh)
         loop.patience, loop.callback = patience, callback
         stack.callback(loop.arrays.close)

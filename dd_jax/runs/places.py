@@ -15,6 +15,12 @@ def whole(dataset: str) -> str:
     return f"{kind}:{Path(path).expanduser().absolute()}" if kind in KINDS and path else dataset
 
 
+def whole_reading(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """How a dataset is read, its path from the root."""
+    named = {"name": whole(reading["name"])} if "name" in reading else {}
+    return {**reading, **named}
+
+
 def whole_file(path: str | None) -> str | None:
     """The path of a file or folder from the root; what is neither, such as the name of a preset, as it is."""
     if path is None or not Path(path).expanduser().exists():

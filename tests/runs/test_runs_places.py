@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -129,3 +130,78 @@ def test_what_is_missing(place):
     assert [is_missing(name) for name in names] == [False] * 5
     missing = ("npz:no.npz", "graph:no.npz/inductive", "folder:no", f"planetoid:{place}/no/cora")
     assert [is_missing(name) for name in missing] == [True] * 4
+
+
+IN_PYTHON = {"num_outer_steps": 2, "num_eval_nets": 1, "show_progress": False}
+
+
+def in_python(dataset, out, model=None):
+    """A run as Python makes it, with a network of the library unless another is given."""
+    own = model or dd.models.mlp(dataset, hidden=(8,))
+    return dd.distill(
+        dd.methods.unrolled(own, num_batches=1, num_epochs=2, batch_size=16), dataset, out=out, **IN_PYTHON
+    )
+
+
+def test_a_run_made_in_python_is_judged_by_the_command(place, monkeypatch, capsys):
+    data = dd.load_dataset("npz:mine.npz", split_seed=3, validation_fraction=0.2, transform="identity")
+    run = in_python(data, "run")
+    expected = dd.evaluate(run.distilled, dd.models.mlp(data, hidden=(8,)), data, num_nets=2, seed=1_000_003)
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    assert main(["evaluate", "../run", "--num-nets", "2"]) == 0
+    assert f"{100 * expected.mean:.1f} ± {100 * expected.std:.1f}" in capsys.readouterr().out
+    assert main(["evaluate", "../run", "--num-nets", "2", "--model", "mlp:hidden=(4,)"]) == 0
+    assert main(["train", "../run", "--num-nets", "1", "--num-epochs", "1"]) == 0
+    shutil.move(place / "mine.npz", place / "elsewhere" / "other.npz")
+    assert main(["evaluate", "../run", "--num-nets", "2"]) == 2
+    assert f"was distilled from npz:{place}/mine.npz, and nothing is there" in capsys.readouterr().err
+    assert main(["evaluate", "../run", "--num-nets", "2", "--dataset", "npz:other.npz"]) == 0
+
+
+def test_a_run_made_of_arrays_says_how_it_is_judged(place, capsys):
+    with np.load("mine.npz") as arrays:
+        data = dd.dataset_from_arrays(arrays["images"], arrays["labels"], split_seed=3)
+    in_python(data, "run")
+    assert main(["evaluate", "run", "--num-nets", "2"]) == 2
+    said = capsys.readouterr().err
+    assert 'evaluate it in Python, by dd.evaluate(dd.load_distilled("run"), model, dataset)' in said
+    assert "--dataset npz:FILE" in said
+    assert main(["evaluate", "run", "--num-nets", "2", "--dataset", "npz:mine.npz"]) == 0
+    assert "accuracy on npz:mine.npz" in capsys.readouterr().out
+
+
+def test_a_run_of_a_network_of_ones_own_says_so(place, capsys):
+    data = dd.load_dataset("npz:mine.npz")
+
+    def init(key):
+        return {"w": jax.random.normal(key, (36, 2))}
+
+    def apply(params, images):
+        return images.reshape(len(images), -1) @ params["w"]
+
+    in_python(data, "run", dd.models.from_functions(init, apply, data, name="mine"))
+    assert main(["evaluate", "run", "--num-nets", "2"]) == 2
+    assert "was made with the network 'mine', which is none of dd_jax" in capsys.readouterr().err
+    assert main(["evaluate", "run", "--num-nets", "2", "--model", "mlp:hidden=(8,)"]) == 0
+
+
+def test_a_run_from_before_its_reading_was_recorded_goes_on_and_has_it_then(place):
+    data = dd.load_dataset("npz:mine.npz")
+    in_python(data, "run")
+    file = place / "run" / "config.json"
+    saved = json.loads(file.read_text())
+    assert saved["reading"]["name"] == f"npz:{place}/mine.npz"
+    file.write_text(json.dumps({name: saved[name] for name in ("config", "provenance")}))
+    in_python(data, "run")
+    assert json.loads(file.read_text())["reading"] == saved["reading"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("digits", {"zca": True, "split_seed": 5, "channels": 1}), ("digits-graph", {}), ("digits", {"image_size": 4})],
+)
+def test_a_dataset_says_how_it_is_read_again(name, options):
+    data = dd.load_dataset(name, **options)
+    again = dd.load_dataset(**json.loads(json.dumps(dict(data.reading))))
+    assert (again.fingerprint, again.name) == (data.fingerprint, data.name)
