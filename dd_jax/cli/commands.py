@@ -52,6 +52,8 @@ class Export:
     """Folder to write; an earlier export there is replaced. None for the folder "export" of the run."""
     formats: tuple[str, ...] = ()
     """Which of npz, sheet, images, torch and folder, apart by spaces; none for all that the set can have."""
+    test_file: bool = False
+    """Also write the test split of the run's dataset, as test.npz beside the script of the format torch."""
     tiles: int | None = None
     """Also write every canvas, of a set that is learnt on canvases, three times three side by side, into the folder
     "tiles" of the run: each pixel as so many times so many."""
@@ -225,7 +227,8 @@ def export(argv: Sequence[str]) -> None:
     from dd_jax.runs.processes import on_first
 
     options = parse(Export, argv, "dd-jax export")
-    for written in on_first(lambda: dd_jax.export(options.run, options.out, formats=options.formats or None)) or ():
+    asked: dict[str, Any] = {"formats": options.formats or None, "test_file": options.test_file}
+    for written in on_first(lambda: dd_jax.export(options.run, options.out, **asked)) or ():
         if written.path is None:
             print(f"{written.format}: left out. {written.what}")
         else:

@@ -12,6 +12,7 @@ import pytest
 
 import dd_jax as dd
 from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
+from dd_jax.inner import draw_network
 from dd_jax.runs.export.contents import read_contents
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -253,14 +254,126 @@ def test_a_whitened_set_brings_its_whitening_along(tmp_path, digits, kind):
     np.testing.assert_allclose(script.normalise(images[..., 0], loaded), script.normalise(images, loaded), atol=0)
 
 
+IMAGES = {"bytes": lambda pixels: pixels, "floats": lambda pixels: np.float64(pixels) / 255,
+          "tensors": lambda pixels: torch.tensor(pixels).float() / 255}  # fmt: skip
+
+
+@pytest.mark.parametrize("made", IMAGES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_come_as_bytes_or_floats_and_with_channels_first_or_last(tmp_path, made, channels):
+    distilled = random_set((1, 2, 5, 6, channels), 2)
+    script, loaded = exported(tmp_path, distilled)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 6, channels), dtype=np.uint8)
+    real = np.asarray(dd.to_model(distilled.transform, jnp.float32(pixels / 255)))
+    shapes = [pixels, pixels.transpose(0, 3, 1, 2), *([pixels[..., 0]] if channels == 1 else [])]
+    for shaped in shapes:
+        found = script.normalise(IMAGES[made](shaped), loaded)
+        assert found.dtype == torch.float32
+        np.testing.assert_allclose(found.permute(0, 2, 3, 1), real, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (np.zeros((4, 5, 6, 1), np.uint8), r"\(N, 5, 6, 3\) or \(N, 3, 5, 6\), as .* but are \(4, 5, 6, 1\)"),
+        (np.zeros((4, 5, 6), np.uint8), r"but are \(4, 5, 6\)"),
+        (np.full((4, 5, 6, 3), 255.0), r"floats in \[0, 1\], but are torch.float64 from 255 to 255"),
+        (np.zeros((4, 5, 6, 3), np.int32), r"but are torch.int32"),
+    ],
+)
+def test_other_images_are_refused(tmp_path, images, words):
+    script, loaded = exported(tmp_path, random_set((1, 2, 5, 6, 3), 2))
+    with pytest.raises(ValueError, match=words):
+        script.normalise(images, loaded)
+
+
+NETWORKS = {
+    "mlp": ((5, 6, 3), lambda spec: dd.models.mlp(spec, hidden=(7, 5))),
+    "lenet": ((28, 28, 1), dd.models.lenet),
+    "convnet": ((9, 8, 3), lambda spec: dd.models.convnet(spec, width=8, depth=2)),
+    "convnet of 28": ((28, 28, 1), lambda spec: dd.models.convnet(spec, width=4, depth=2, norm="group", pooling="max")),
+    "convnet of others": (
+        (8, 8, 1),
+        lambda spec: dd.models.convnet(spec, width=4, depth=2, norm="layer", pooling="none", activation="swish"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_script_has_the_network_that_the_set_is_for(tmp_path, name):
+    shape, make = NETWORKS[name]
+    model = make(dd.models.Shapes(shape, 4))
+    distilled = random_set((1, 4, *shape), 4, protocol=dd.Protocol(init="fixed", init_seed=5))
+    script, _ = exported(tmp_path, distilled, model={"name": model.name, **model.settings})
+    folder = tmp_path / "out" / "torch"
+    params = draw_network(model, jax.random.key(5))
+    images = np.random.default_rng(1).normal(size=(3, *shape)).astype(np.float32)
+    net = script.network(folder / "images_nchw.npz")
+    expected = jax.jit(model.apply)(params, images)
+    np.testing.assert_allclose(logits(net, torch.tensor(images).permute(0, 3, 1, 2)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("initialiser", ["xavier", "xavier_uniform", "kaiming", "kaiming_out", "orthogonal", "default"])
+def test_networks_of_the_script_start_as_those_of_the_library(tmp_path, initialiser):
+    model = dd.models.mlp(dd.models.Shapes((20, 20, 1), 4), hidden=(300,), initialiser=initialiser)
+    script, _ = exported(tmp_path, random_set((1, 4, 20, 20, 1), 4), model={"name": "mlp", **model.settings})
+    torch.manual_seed(0)
+    layer = script.network()[1]
+    params = jax.jit(model.init)(jax.random.key(0))["Dense_0"]
+    ours, theirs = np.asarray(params["kernel"]), layer.weight.detach().numpy()
+    assert theirs.std() == pytest.approx(float(ours.std()), rel=0.02)
+    assert np.abs(theirs).max() == pytest.approx(float(np.abs(ours).max()), rel=0.35)
+    assert bool(np.asarray(params["bias"]).any()) == bool(layer.bias.detach().numpy().any())
+
+
+def test_a_network_that_the_script_has_not_is_told(tmp_path):
+    script, _ = exported(tmp_path, random_set((1, 2, 3, 3, 1), 2), model={"name": "Net", "width": 3})
+    with pytest.raises(ValueError, match=r"for the network 'Net', and this file has mlp, convnet, lenet alone"):
+        script.network()
+
+
+def test_the_test_split_is_shipped_where_it_is_asked_for(tmp_path, digits):
+    data = dd.load_dataset("digits")
+    sizes = {"init_step_size": 0.1, "init_step_decay": 1.0}
+    method = dd.methods.unrolled(dd.models.mlp(data, hidden=(64,)), num_batches=1, num_epochs=30, **sizes)
+    options = {"num_outer_steps": 0, "num_eval_nets": 1, "show_progress": False}
+    dd.distill(method, data, out=tmp_path / "run", **options)
+    (written,) = dd.export(tmp_path / "run", formats=["torch"], test_file=True)
+    assert "359 test images of digits" in written.what
+    with np.load(written.path / "test.npz", allow_pickle=False) as test:
+        assert test["images"].shape == (359, 8, 8, 1)
+        pixels = jnp.float32(test["images"] / (255 if test["images"].dtype == np.uint8 else 1))
+        images = dd.to_model(data.transform, pixels)
+        np.testing.assert_allclose(images, data.test.images, atol=1e-4)
+        np.testing.assert_array_equal(test["labels"], data.test.labels)
+    command = [sys.executable, "-I", str(written.path / "train_torch.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    before, after = accuracies(done.stdout)
+    assert before < 0.4 < 0.5 < after
+
+
+def test_a_test_file_goes_with_the_format_torch_and_needs_the_data(tmp_path):
+    dd.save_distilled(tmp_path, random_set((1, 2, 3, 3, 1), 2), {})
+    with pytest.raises(dd.OptionError, match="test_file goes with the format torch, but formats are npz"):
+        dd.export(tmp_path, formats=["npz"], test_file=True)
+    with pytest.raises(dd.DataError, match="not a run directory"):
+        dd.export(tmp_path, formats=["torch"], test_file=True)
+    assert not (tmp_path / "export").exists()
+
+
+def accuracies(said):
+    return tuple(float(word.strip(",")) for word in said.split() if word.strip(",\n")[0].isdigit())
+
+
 def test_the_script_runs_by_itself_without_dd_jax(tmp_path, digits):
-    exported(tmp_path, class_means(digits))
+    exported(tmp_path, class_means(digits), model={"name": "mlp", "hidden": [64], "initialiser": "xavier"})
     real = dd.load_dataset("digits", transform="identity").test
     pixels = np.round(255 * np.asarray(real.images)).astype(np.uint8)
     np.savez(tmp_path / "test.npz", images=pixels, labels=np.asarray(real.labels))
     command = [sys.executable, "-I", str(tmp_path / "out" / "torch" / "train_torch.py")]
     done = subprocess.run([*command, str(tmp_path / "test.npz")], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    before, after = (float(word.strip(",")) for word in done.stdout.split() if word.strip(",\n")[0].isdigit())
+    before, after = accuracies(done.stdout)
     assert before < 0.4 < 0.7 < after
     assert "TEST.npz" in subprocess.run(command, capture_output=True, text=True, timeout=120).stderr

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dd_jax.errors import DataError, OptionError, RunError, unknown_name
-from dd_jax.runs.export.arrays import write_npz, write_torch
+from dd_jax.runs.export.arrays import write_npz, write_test, write_torch
 from dd_jax.runs.export.contents import Contents, read_contents
 from dd_jax.runs.export.folders import whole_folder
 from dd_jax.runs.export.image_folder import write_folder
 from dd_jax.runs.export.pictures import write_images
 from dd_jax.runs.export.sheets import write_sheet
+from dd_jax.types import Dataset
 
 __all__ = ["FORMATS", "Exported", "export"]
 
@@ -38,7 +39,11 @@ class Exported(NamedTuple):
 
 
 def export(
-    path: str | Path, out: str | Path | None = None, *, formats: Sequence[str] | None = None
+    path: str | Path,
+    out: str | Path | None = None,
+    *,
+    formats: Sequence[str] | None = None,
+    test_file: bool = False,
 ) -> tuple[Exported, ...]:
     """Write the distilled set at `path` into the folder `out`, each format in a folder of its name.
 
@@ -52,10 +57,13 @@ def export(
             "images" (a PNG for each), "torch" (arrays and a script for PyTorch), "folder" (class folders of PNGs with a
             dataset card: Hugging Face's imagefolder, TFDS's ImageFolder, "folder:PATH/data" here). None for all that
             the set can have: images that are neither grey nor RGB have no "folder".
+        test_file: whether to write the test split of the run's dataset too, as test.npz into the folder of "torch",
+            where the script finds it.
 
     Raises:
-        OptionError: a format is unknown.
-        DataError: there is no distilled set, it is damaged, or it can't have a format that was asked for.
+        OptionError: a format is unknown, or a test file is asked for without the format "torch".
+        DataError: there is no distilled set, it is damaged, or it can't have a format that was asked for;
+            with `test_file` also if the dataset isn't there.
         RunError: `out` holds files that aren't an export's, or the disk refuses; what was there is left as it is.
     """
     wanted = list(dict.fromkeys(FORMATS if formats is None else [formats] if isinstance(formats, str) else formats))
@@ -64,7 +72,10 @@ def export(
             raise unknown_name("format", name, FORMATS)
     if not wanted:
         raise OptionError(f"formats is empty: give some of {', '.join(FORMATS)}, or None for all.")
+    if test_file and "torch" not in wanted:
+        raise OptionError(f"test_file goes with the format torch, but formats are {', '.join(wanted)}: add it.")
     contents = read_contents(path)
+    dataset = _dataset(contents.run) if test_file else None
     target = (contents.run / "export" if out is None else Path(out).expanduser()).resolve()
     if target in contents.file.resolve().parents:
         raise RunError(f"{target} holds the set that is to be exported, and would be replaced. Choose another folder.")
@@ -80,6 +91,15 @@ def export(
                 (new / name).rmdir()  # writers refuse before they write
                 done.append(Exported(name, None, 0, 0, str(error)))
                 continue
+            if name == "torch" and dataset is not None:
+                what += f", with {write_test(contents, dataset, new / name)}"
             sizes = [file.stat().st_size for file in (new / name).rglob("*") if file.is_file()]
             done.append(Exported(name, target / name, len(sizes), sum(sizes), what))
     return tuple(done)
+
+
+def _dataset(run: Path) -> Dataset:
+    """The dataset that a run was made from; DataError where it isn't there, or where nothing says what it was."""
+    from dd_jax.runs.load_run import load_run
+
+    return load_run(run)[2]

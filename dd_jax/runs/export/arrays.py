@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from dd_jax.data import zca
+from dd_jax.data import to_pixels, zca
+from dd_jax.data.transforms import WHITE
 from dd_jax.errors import DataError
 from dd_jax.evaluation import training_of
 from dd_jax.inner import Training, draw_network, networks_of
@@ -23,7 +24,9 @@ from dd_jax.seeds import key_of_seed
 from dd_jax.storage.artefact import sealed
 from dd_jax.storage.files import write_json
 from dd_jax.storage.pretrained import load_pretrained
-from dd_jax.types import Params
+from dd_jax.types import Dataset, Params
+
+_BYTE_ERROR = 0.01  # of a level, up to which pixels are taken for bytes
 
 _LAYOUT = {
     "pixels": "(S, B, H, W, C) uint8: to look at; clipped and rounded",
@@ -55,7 +58,7 @@ def write_npz(contents: Contents, folder: Path) -> str:
 
 
 def write_torch(contents: Contents, folder: Path) -> str:
-    """images_nchw.npz and train_torch.py; init.npz of a set for one known network, where that can be made."""
+    """images_nchw.npz, train_torch.py and network.json; init.npz of a set for one known network."""
     labels = contents.arrays["labels"]
     arrays = {
         "images": np.ascontiguousarray(np.moveaxis(contents.images, -1, 2)),
@@ -67,6 +70,7 @@ def write_torch(contents: Contents, folder: Path) -> str:
     }
     (folder / "images_nchw.npz").write_bytes(_npz(arrays))
     shutil.copyfile(Path(__file__).with_name("train_torch.py"), folder / "train_torch.py")
+    write_json(folder / "network.json", _network(contents))
     if contents.distilled.protocol.from_scratch:
         return f"arrays for PyTorch, and a script that trains on them from scratch{_left_out(contents)}"
     if contents.distilled.protocol.init != "fixed":
@@ -78,6 +82,30 @@ def write_torch(contents: Contents, folder: Path) -> str:
     weights = {"/".join(str(part.key) for part in path): np.asarray(leaf) for path, leaf in leaves}
     (folder / "init.npz").write_bytes(_npz(weights))
     return "arrays for PyTorch, a script that trains on them, and the one network that the set is for"
+
+
+def write_test(contents: Contents, dataset: Dataset, folder: Path) -> str:
+    """test.npz, the test split of the dataset for the script: bytes where its pixels are that, else floats."""
+    assert contents.distilled.transform is not None
+    pixels = np.asarray(to_pixels(dataset.transform, dataset.test.images), np.float32)
+    levels = np.round(WHITE * pixels)
+    are_bytes = bool(np.abs(WHITE * pixels - levels).max() < _BYTE_ERROR)
+    images = levels.clip(0, WHITE).astype(np.uint8) if are_bytes else pixels
+    (folder / "test.npz").write_bytes(_npz({"images": images, "labels": np.asarray(dataset.test.labels, np.int64)}))
+    return f"{len(images):,} test images of {dataset.name}"
+
+
+def _network(contents: Contents) -> dict[str, Any]:
+    """The network that the set is for, as the script builds it."""
+    settings = dict(contents.meta["provenance"].get("model") or {})
+    name = settings.pop("name", "")
+    return {
+        "name": name,
+        "settings": {key: value for key, value in settings.items() if key != "precision"},
+        "image_shape": list(contents.images.shape[2:]),
+        "num_classes": len(contents.class_names),
+        "fixed": contents.distilled.protocol.init == "fixed" and not contents.distilled.protocol.from_scratch,
+    }
 
 
 def known_network(contents: Contents) -> Params | None:
