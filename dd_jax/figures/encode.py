@@ -11,6 +11,8 @@ import numpy as np
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
+_HALF = 0.5  # of a pixel
+
 _IDS = re.compile(r'(\bid="|\burl\(#|\bhref="#)')
 _WHAT_ONLY_FILES_NEED = re.compile(r'<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>| xmlns(:xlink)?="[^"]*"', re.S)
 _SIZE = re.compile(r'(<svg) (?:height|width)="[^"]*"([^>]*?) (?:height|width)="[^"]*"')
@@ -53,13 +55,15 @@ def svg(figure: Any, name: str, colours: Mapping[str, str]) -> str:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Pixels (H, W, 3) in [0, 1] as PNG; grey ones take a third of the room."""
+    """Pixels (H, W, 3) in [0, 1] as PNG, transparent where they are NaN; grey ones take a third of the room."""
     from PIL import Image
 
-    levels = np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
-    grey = (levels == levels[..., :1]).all()
+    there = ~np.isnan(pixels).any(-1, keepdims=True)
+    levels = np.round(255 * np.clip(np.where(there, pixels, 0), 0, 1)).astype(np.uint8)
+    colours = levels[..., :1] if (levels == levels[..., :1]).all() else levels
+    layers = colours if there.all() else np.concatenate([colours, 255 * there.astype(np.uint8)], -1)
     buffer = io.BytesIO()
-    Image.fromarray(levels[..., 0] if grey else levels).save(buffer, "PNG", optimize=True)
+    Image.fromarray(layers[..., 0] if layers.shape[-1] == 1 else layers).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
@@ -71,11 +75,12 @@ def png_size(data: bytes) -> tuple[int, int] | None:
 
 
 def smaller_png(data: bytes, factor: int) -> bytes:
-    """A PNG with `factor` x `factor` pixels averaged into one; grey where it is."""
+    """A PNG with `factor` x `factor` pixels averaged into one; grey where it is, transparent where most of it is."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:
-        return png(np.asarray(image.convert("RGB").reduce(factor)) / 255)
+        reduced = np.asarray(image.convert("RGBA").convert("RGBa").reduce(factor).convert("RGBA")) / 255
+    return png(np.where(reduced[..., 3:] < _HALF, np.nan, reduced[..., :3]))
 
 
 @contextmanager

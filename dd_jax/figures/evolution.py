@@ -8,11 +8,13 @@ from dd_jax.types import DistilledData
 MAX_SIDE = 64  # pixels of an image; larger ones are shown by every second pixel, or fewer
 
 _GAP = 1  # pixel between images
-_PAPER = 1.0
 
 
 def frame(distilled: DistilledData) -> np.ndarray:
-    """The images of `sheet_of` tiled, (height, width, 3) in [0, 1], or what the parameterisation shows instead."""
+    """The images of `sheet_of` tiled, or what the parameterisation shows instead.
+
+    Returns (height, width, 3) in [0, 1], and NaN where there is no image: the page shines through.
+    """
     pictures = distilled.parameterisation.kind.pictures
     if pictures is not None:
         return pictures.small(distilled)
@@ -25,7 +27,7 @@ def _tiled(rows: list[list[np.ndarray | None]]) -> np.ndarray:
     every = -(-max(first.shape[:2]) // MAX_SIDE)
     height, width = first[::every, ::every].shape[:2]
     pitch = height + _GAP, width + _GAP
-    sheet = np.full((pitch[0] * len(rows) - _GAP, pitch[1] * len(rows[0]) - _GAP, 3), _PAPER)
+    sheet = np.full((pitch[0] * len(rows) - _GAP, pitch[1] * len(rows[0]) - _GAP, 3), np.nan)
     for down, row in enumerate(rows):
         for right, image in enumerate(row):
             if image is not None:

@@ -8,7 +8,7 @@ import numpy as np
 
 NO_BREAK = "\u00a0"
 
-_ERRORS = 2.0  # standard errors that a difference must exceed to be one
+ERRORS = 2.0  # standard errors that a difference must exceed to be one
 
 
 class Spread(NamedTuple):
@@ -51,7 +51,7 @@ def difference(ours: Spread, theirs: Spread) -> Difference:
         return Difference(points, None)
     of_each = variances if len(variances) == 2 else 2 * variances
     error = math.sqrt(of_each[0] / ours.n + of_each[1] / theirs.n)
-    return Difference(points, 100 * _ERRORS * error)
+    return Difference(points, 100 * ERRORS * error)
 
 
 def percent(spread: Spread) -> str:

@@ -485,6 +485,7 @@ class _Loop:
         return {
             **run_config(self.method, self.dataset),
             "validation": {"accuracy": float(best.accuracy), "nets": self._nets(), "step": int(best.step)},
+            "split_sizes": {part: len(getattr(self.dataset, part).labels) for part in ("validation", "test")},
             "outer_steps_done": self.step,
             "outer_seed": self.seed,
             "rollbacks": int(self.progress.good.rollbacks),

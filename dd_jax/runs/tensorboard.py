@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from dd_jax.errors import OptionError
 from dd_jax.figures.evolution import frame
 from dd_jax.storage.files import disk_errors
@@ -58,7 +60,8 @@ def open_tensorboard(folder: Path, step: int) -> Iterator[TensorBoard]:
 
     def picture(step: int, distilled: DistilledData) -> None:
         with disk_errors("write for TensorBoard", folder):
-            writer.add_image("distilled", frame(distilled), step, dataformats="HWC")
+            pixels = np.nan_to_num(frame(distilled), nan=1.0)  # white where there is nothing
+            writer.add_image("distilled", pixels, step, dataformats="HWC")
 
     try:
         yield TensorBoard(metrics, picture)

@@ -1,5 +1,7 @@
 """The page on runs: what it says, what it shows, what it does without, and that it is whole and safe."""
 
+import dataclasses
+import io
 import itertools
 import json
 import re
@@ -9,10 +11,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from made_runs import DIGITS, RESULTS, confusion, make_run, row
+from PIL import Image
 
 import dd_jax as dd
 from dd_jax.cli import main
+from dd_jax.figures.encode import png, smaller_png
+from dd_jax.parameterisation import Parameterisation
+from dd_jax.runs.pictures import save_frame
 from dd_jax.runs.report import pictures, write_report
+from dd_jax.synthetic.graph import GRAPH
 from dd_jax.types import Protocol
 
 VOID = {"img", "input", "meta"}
@@ -234,6 +241,57 @@ def test_classes_that_were_never_seen_do_no_harm(tmp_path):
 
 
 # Several runs.
+
+
+def png_frame():
+    return png(np.zeros((4, 4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "protocol", "said"),
+    [
+        ([[0, 1, 2]], Protocol(), "Columns are classes."),
+        ([[0, 0, 1, 1]], Protocol("dc"), "Columns are classes, rows are the 2 images of each."),
+        ([[0, 1], [0, 1]], Protocol(), "Columns are classes, rows are steps."),
+        ([[0, 0, 1], [0, 0, 1]], Protocol(), "Columns are classes, rows are steps, 2 images of a class in each."),
+        ([[0, 1], [0, 1]], Protocol(order="random"), "Columns are classes, rows are batches."),
+    ],
+)
+def test_the_caption_of_the_evolution_says_what_rows_are(labels, protocol, said):
+    images = np.zeros((*np.shape(labels), 4, 4, 1), np.float32)
+    distilled = dd.distilled_from_arrays(images, np.array(labels), class_names=("a", "b", "c")[: np.max(labels) + 1])
+    distilled = dataclasses.replace(distilled, protocol=protocol)
+    assert f">{said}<" in pictures.evolution([(0, png_frame()), (1, png_frame())], distilled)
+
+
+def test_the_caption_of_a_graph_says_what_is_drawn():
+    learnt = {"features": np.ones((1, 4, 3), np.float32), "adjacency": np.ones((4, 4), np.float32)}
+    labels = np.array([[0, 0, 1, 1]])
+    distilled = dd.DistilledData(learnt, labels, np.ones(1, np.float32), parameterisation=Parameterisation(GRAPH))
+    said = pictures.evolution([(0, png_frame())], distilled)
+    assert "Columns are classes" not in said
+    assert distilled.parameterisation.kind.pictures.small_words in said
+
+
+def test_a_set_of_unequal_classes_tells_their_range(tmp_path):
+    labels = np.array([[0, 1, 1, 1]])
+    path = make_run(tmp_path / "run", {"distilled": row(0.9, num_classes=2)}, classes=("a", "b"))
+    images = np.zeros((1, 4, 8, 8, 1), np.float32)
+    dd.save_distilled(path / "distilled", dd.distilled_from_arrays(images, labels, class_names=("a", "b")), {})
+    assert "1 to 3 of a class" in page_of(path).text
+
+
+def test_between_the_images_of_a_frame_the_page_shines_through(tmp_path):
+    images = np.random.default_rng(0).normal(size=(2, 3, 4, 4, 3)).astype(np.float32)
+    save_frame(tmp_path, 1, dd.distilled_from_arrays(images, np.tile(np.arange(3), (2, 1))))
+    data = (tmp_path / "step_00000001.png").read_bytes()
+    for found, gap, size in ((data, 4, (14, 9)), (smaller_png(data, 1), 4, (14, 9))):
+        with Image.open(io.BytesIO(found)) as image:
+            assert image.size == size
+            alpha = np.asarray(image.convert("RGBA"))[..., 3]
+        assert not alpha[:, gap].any()
+        assert not alpha[gap].any()
+        assert (alpha == 0).sum() == 2 * 9 + 14 - 2
 
 
 def test_several_runs_are_side_by_side_and_then_one_by_one(full, tmp_path, monkeypatch):

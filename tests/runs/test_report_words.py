@@ -5,7 +5,8 @@ import pytest
 from made_runs import attacked, make_run, row
 
 from dd_jax.outcomes.spread import Spread, difference
-from dd_jax.runs.report import compare, words
+from dd_jax.runs.report import compare, words, write_report
+from dd_jax.runs.report.advice import advised
 from dd_jax.runs.report.read import read_run
 from dd_jax.types import Protocol
 
@@ -101,3 +102,54 @@ def test_noise_is_twice_the_standard_error_of_the_difference(ours, theirs, point
 def test_what_a_comparison_can_not_say(tmp_path, options, said):
     records = [read_run(make_run(tmp_path / "a")), read_run(make_run(tmp_path / "b", **options))]
     assert said in " ".join(compare.sentences(records, ["a", "b"]))
+
+
+LOST = {"distilled": row(0.8), "class mean": row(0.82), "random real": row(0.5)}
+MANY = {"validation": 5000, "test": 10_000}
+KMEANS = "Images that start as k-means centres: init_images kmeans."
+
+
+@pytest.mark.parametrize(
+    ("results", "options", "said"),
+    [
+        (LOST, {}, "The set is not better than class mean, which costs nothing"),
+        (LOST, {}, "More outer steps than 100"),
+        (LOST, {}, "More images of each class than 1."),
+        ({"distilled": row(0.82, 0.05), "class mean": row(0.8, 0.05)}, {}, "not better than class mean"),
+        (LOST, {"options": {"factor": 1}}, "factor 2 (IDC)"),
+        (LOST, {"options": {"images_per_class": 5, "init_images": "real"}}, KMEANS),
+        ({"distilled": row(0.8), "k-NN k-means": row(0.9)}, {}, "k-NN k-means takes as many images, no training"),
+        ({"distilled": row(0.5)}, {"split_sizes": {"validation": 16, "test": 40}},
+         "The test split has 40 images: on others an accuracy may differ by ± 16 points"),
+        ({"distilled": row(0.5)}, {"split_sizes": {"validation": 16, "test": 4000}, "best": 20},
+         "chosen by 16 validation images, on which 95.0 % is known to ± 11 points: mostly luck"),
+        ({"distilled": row(0.9)}, {"best": 0, "options": {"init_images": "real"}},
+         "before any outer step, so the set is as it started (real)"),
+        ({"distilled": row(0.9)}, {"split_sizes": MANY}, "The last validation was the best one"),
+    ],
+)  # fmt: skip
+def test_the_report_says_what_to_try_next(tmp_path, results, options, said):
+    path = make_run(tmp_path / "run", results, **options)
+    assert said in " ".join(advised(read_run(path))).replace("\u00a0", " ")
+    assert "What to try next" in write_report(path).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("results", "options"),
+    [
+        ({"distilled": row(0.9), "class mean": row(0.8), "k-NN k-means": row(0.85)}, {"split_sizes": MANY, "best": 40}),
+        (None, {"split_sizes": {"validation": 16, "test": 40}}),
+        ({"distilled": attacked(0.3, 0.9), "k-means": attacked(0.9, 0.9)}, {"protocol": ATTACK}),
+    ],
+)
+def test_nothing_is_advised_where_nothing_is_wrong_or_known(tmp_path, results, options):
+    path = make_run(tmp_path / "run", results, **options)
+    assert advised(read_run(path)) == []
+    assert "What to try next" not in write_report(path).read_text(encoding="utf-8")
+
+
+def test_options_that_were_used_are_not_advised(tmp_path):
+    used = {"factor": 2, "images_per_class": 5, "init_images": "kmeans"}
+    said = " ".join(advised(read_run(make_run(tmp_path / "run", LOST, options=used))))
+    assert "factor 2" not in said
+    assert KMEANS not in said

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from dd_jax.runs.report import compare, course, results, words
+from dd_jax.runs.report.advice import advised
 from dd_jax.runs.report.layout import Place
 from dd_jax.runs.report.markup import Markup, element, join
 from dd_jax.runs.report.record import RunRecord
@@ -58,7 +59,12 @@ def opening(record: RunRecord) -> list[Markup | None]:
     """What a run means, in sentences and in key numbers."""
     said = words.remarks(record)
     remarks = element("ul", *(element("li", remark) for remark in said), class_="remarks") if said else None
-    return [element("p", " ".join(words.meaning(record)), class_="lead"), remarks, results.tiles(record)]
+    advice = advised(record)
+    tips = None
+    if advice:
+        listed = element("ul", *(element("li", tip) for tip in advice), class_="remarks")
+        tips = element("div", element("p", "What to try next"), listed, class_="next")
+    return [element("p", " ".join(words.meaning(record)), class_="lead"), remarks, tips, results.tiles(record)]
 
 
 def cards(record: RunRecord, place: Place) -> Markup:

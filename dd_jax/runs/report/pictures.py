@@ -22,6 +22,7 @@ _GALLERY_CLASSES = 5  # from so many classes on, a set of one image each is a ga
 _PRINTED = 6  # frames on paper
 _NARROWEST, _WIDEST = 48, 120  # pixels of the page that an image gets where there is room
 _NARROW_COLUMNS = 12
+_HALF_PAGE, _TALL = 400, 600  # pixels of the page: a card's width, and where it is higher than a chart's
 _BROAD = 2.5
 _GREY_SAVES = 3.0  # as many times smaller grey frames may become that were written in colour
 
@@ -65,6 +66,17 @@ def is_narrow(distilled: DistilledData) -> bool:
     return small and len(distilled.class_names) <= _NARROW_COLUMNS and not _is_gallery(distilled)
 
 
+def is_tall(distilled: DistilledData) -> bool:
+    """Whether narrow images are as high as two charts."""
+    rows = len(sheet_of(distilled).rows)
+    return rows * _column(len(distilled.class_names), distilled.images.shape[2]) > _TALL
+
+
+def _column(columns: int, pixels: int) -> int:
+    """Pixels of the page that a column gets where there is room: more where there are few."""
+    return min(_WIDEST, max(_NARROWEST, 2 * pixels, _HALF_PAGE // columns))
+
+
 def glimpse(distilled: DistilledData, share: float) -> Markup:
     """A few of the images, to be put next to those of other sets, or a small drawing."""
     pictures = distilled.parameterisation.kind.pictures
@@ -81,8 +93,12 @@ def drawn(distilled: DistilledData, pictures: Pictures) -> Markup:
     return join([element("figure", drawing), element("p", pictures.note(distilled), class_="note")])
 
 
-def evolution(frames: Sequence[tuple[int, bytes]]) -> Markup:
-    """Frames (outer step, PNG) as a strip that a script makes a player of."""
+def evolution(frames: Sequence[tuple[int, bytes]], distilled: DistilledData | None) -> Markup:
+    """Frames (outer step, PNG) as a strip that a script makes a player of.
+
+    Args:
+        distilled: the set that became of them, if there is one.
+    """
     shown = [
         frames[i] for i in sorted({round(i) for i in np.linspace(0, len(frames) - 1, min(len(frames), MAX_FRAMES))})
     ]
@@ -91,7 +107,7 @@ def evolution(frames: Sequence[tuple[int, bytes]]) -> Markup:
     strip = [
         element(
             "figure",
-            _image(data, f"Distilled images after outer step {step:,}", f"--aspect:{min(_aspect(data), 30):.3g}"),
+            _image(data, f"{_framed(distilled)} after outer step {step:,}", f"--aspect:{min(_aspect(data), 30):.3g}"),
             element("figcaption", f"outer step {step:,}"),
             class_=None if index in kept else "unprinted",
         )
@@ -105,13 +121,39 @@ def evolution(frames: Sequence[tuple[int, bytes]]) -> Markup:
         class_="controls",
         hidden=True,
     )
-    says = "Columns are classes, rows are steps."
+    says = _rows_say(distilled)
     if len(shown) < len(frames):
         says += f" Shown: {len(shown)} of {count(len(frames), 'frame')}."
     if factor > 1:
         says += f" Reduced to 1/{factor} of their size."
     strip_box = element("div", *strip, class_="strip", tabindex="0", role="region", aria_label="How the images evolved")
     return join([element("div", controls, strip_box, class_="evolution"), element("p", says, class_="note")])
+
+
+def _framed(distilled: DistilledData | None) -> str:
+    """What a frame shows."""
+    pictures = None if distilled is None else distilled.parameterisation.kind.pictures
+    return "Distilled images" if pictures is None else pictures.small_words
+
+
+def _rows_say(distilled: DistilledData | None) -> str:
+    """What columns and rows of a frame are."""
+    if distilled is None:
+        return "Columns are classes."
+    if distilled.parameterisation.kind.pictures is not None:
+        return f"{_framed(distilled)}."
+    steps, most = distilled.num_batches, max(counts_of_classes(distilled, 0))
+    if steps == 1:
+        return "Columns are classes." if most == 1 else f"Columns are classes, rows are the {most} images of each."
+    what = "batches" if distilled.protocol.order == "random" else "steps"
+    return f"Columns are classes, rows are {what}" + (f", {most} images of a class in each." if most > 1 else ".")
+
+
+def counts_of_classes(distilled: DistilledData, step: int | None = None) -> list[int]:
+    """How many images each class has, in one step or in all; with a soft label they count as of its largest class."""
+    labels = np.asarray(distilled.labels if step is None else distilled.labels[step : step + 1])
+    classes = labels.argmax(-1) if labels.ndim == 3 else labels
+    return np.bincount(classes.ravel(), minlength=len(distilled.class_names) or 1).tolist()
 
 
 def is_broad(frames: Sequence[tuple[int, bytes]]) -> bool:
@@ -163,9 +205,10 @@ def _side(sheet: Sheet, share: float) -> int:
 def _grid(sheet: Sheet, side: int) -> Markup:
     """A table of images. Its roles are spelled out, as on a narrow page it is laid out as another thing."""
     titles = [None, *sheet.names]
+    first = "step" if any(row.step_sizes for row in sheet.rows) else ""
     above = [
         element("th", name, scope="col", role="columnheader", title=title)
-        for name, title in zip(("step", *sheet.names), titles, strict=True)
+        for name, title in zip((first, *sheet.names), titles, strict=True)
     ]
     head = element("thead", element("tr", *above, role="row"), role="rowgroup")
     lines = []
@@ -174,7 +217,7 @@ def _grid(sheet: Sheet, side: int) -> Markup:
         lines.append(element("tr", _row_head(sheet, index), *cells, role="row"))
     columns = len(sheet.names)
     native = max(image.shape[0] for row in sheet.rows for image in row.images if image is not None)
-    widest = 64 + columns * min(_WIDEST, max(_NARROWEST, 2 * min(native, side)))
+    widest = 64 + columns * _column(columns, min(native, side))
     style = f"--columns:{columns};max-width:{widest}px"
     body = element("tbody", *lines, role="rowgroup")
     return scroll(element("table", head, body, class_="images", role="table", style=style), "Distilled images")
@@ -188,7 +231,7 @@ def _row_head(sheet: Sheet, index: int) -> Markup | None:
     height = sum(other.step == row.step for other in sheet.rows)
     over = {"scope": "rowgroup", "rowspan": height} if height > 1 else {"scope": "row"}
     if not row.step_sizes:
-        return element("th", "all", role="rowheader", **over)
+        return element("th", f"{height} each" if height > 1 else "all", role="rowheader", **over)
     ends = sorted({0, len(row.step_sizes) - 1})
     sizes = element("small", "η " + "–".join(f"{row.step_sizes[end]:.2g}" for end in ends))
     return element("th", row.step + 1, " ", sizes, role="rowheader", **over)

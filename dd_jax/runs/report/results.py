@@ -17,6 +17,7 @@ from dd_jax.runs.report.words import outcome, own, rivals
 MAX_CELLS = 12  # classes of a confusion matrix that is shown as numbers
 
 _CONFUSIONS = 5  # that are listed
+_FEW = 5  # classes whose names have room beside each other
 _SHORT = 3  # letters of a class name that fits above a column
 _SMALLEST = 0.005  # share of a row that is written down
 
@@ -35,8 +36,7 @@ def tiles(record: RunRecord) -> Markup:
     elif record.best is not None:
         shown.append(("on validation", fraction(record.best["validation"]), f"outer step {record.best['step']:,}"))
     if record.num_images is not None:
-        per_class = record.num_images / max(1, len(record.class_names))
-        shown.append((f"distilled {record.unit}s", f"{record.num_images:,}", f"{per_class:g} of each class"))
+        shown.append((f"distilled {record.unit}s", f"{record.num_images:,}", _per_class(record, record.num_images)))
     if record.num_inner_steps is not None:
         epochs = None if record.from_scratch else record.setting("method", "num_epochs")
         shown.append(("gradient steps", f"{record.num_inner_steps:,}", count(epochs, "epoch") if epochs else ""))
@@ -52,14 +52,23 @@ def tiles(record: RunRecord) -> Markup:
     )
 
 
+def _per_class(record: RunRecord, total: int) -> str:
+    """How many images the classes have."""
+    if record.distilled is None:
+        return f"{total / max(1, len(record.class_names)):g} of each class"
+    counts = pictures.counts_of_classes(record.distilled)
+    least, most = min(counts), max(counts)
+    return f"{most:,} of each class" if least == most else f"{least:,} to {most:,} of a class"
+
+
 def images(record: RunRecord, place: Place) -> Markup | None:
     """The distilled images."""
     if record.distilled is None:
         return card(place, "Distilled images", note("There is no distilled set in this directory."), class_="wide")
-    shown = pictures.images(record.distilled, 1 / place.runs)
-    return card(
-        place, f"Distilled {record.unit}s", shown, class_="tall" if pictures.is_narrow(record.distilled) else "wide"
-    )
+    shown, class_ = pictures.images(record.distilled, 1 / place.runs), "wide"
+    if pictures.is_narrow(record.distilled):
+        class_ = "tall" if pictures.is_tall(record.distilled) else ""
+    return card(place, f"Distilled {record.unit}s", shown, class_=class_)
 
 
 def evolution(record: RunRecord, place: Place) -> Markup | None:
@@ -69,7 +78,7 @@ def evolution(record: RunRecord, place: Place) -> Markup | None:
     return card(
         place,
         f"How the {record.unit}s evolved",
-        pictures.evolution(record.frames),
+        pictures.evolution(record.frames, record.distilled),
         class_="wide" if pictures.is_broad(record.frames) else "",
     )
 
@@ -164,9 +173,9 @@ def _confusion_table(matrix: np.ndarray, names: Sequence[str]) -> Markup:
         element("tr", element("th", name, scope="row"), *map(_share, row))
         for name, row in zip(names, matrix, strict=True)
     ]
-    long = max(map(len, names)) > _SHORT
-    style = f"--columns:{len(names)};--first:{'6rem' if long else '2.2rem'}"
-    class_ = "confusion upright" if long else "confusion"
+    long, few = max(map(len, names)) > _SHORT, len(names) <= _FEW
+    style = f"--columns:{len(names)};--first:{'6rem' if long else '2.2rem'};--cell:{'4.5rem' if few else '2.2rem'}"
+    class_ = "confusion upright" if long and not few else "confusion"
     inside = element("table", element("thead", head), element("tbody", *lines), class_=class_, style=style)
     return scroll(inside, "Confusion matrix")
 

@@ -102,6 +102,7 @@ thead th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 tbody th { font-weight: 500; }
 tbody tr:last-child > * { border-bottom: 0; }
 .results td { white-space: nowrap; }
+.results td:last-child { white-space: normal; }
 .results :is(th, td) { max-width: 22rem; }
 .settings { width: 100%; table-layout: fixed; overflow-wrap: anywhere; }
 .settings th { width: 42%; color: var(--soft); font-weight: 400; }
@@ -122,6 +123,10 @@ tbody tr:last-child > * { border-bottom: 0; }
   .images tr { display: grid; grid-template-columns: repeat(var(--columns), minmax(0, 1fr)); }
   .images tbody th { grid-column: 1 / -1; padding-top: 0.35rem; }
   .images thead th:first-child { display: none; }
+  .results { font-size: 0.82rem; }
+  .results thead th { white-space: normal; }
+  .results :is(th, td) { padding-right: 0.55rem; }
+  .results tr > :last-child { padding-right: 0; }
   .images small { display: inline; font-size: 0.75rem; margin-left: 0.5em; }
 }
 img { display: block; image-rendering: pixelated; }
@@ -136,6 +141,8 @@ figcaption { font-size: 0.8rem; color: var(--soft); }
 }
 .strip { display: flex; gap: 0.75rem; overflow-x: auto; max-width: 100%; }
 .strip figure { flex: 0 0 min(85%, 20rem); }
+.next { margin-top: 0.75rem; }
+.next p { margin: 0 0 0.2rem; font-weight: 600; }
 .strip img { width: 100%; min-width: calc(4rem * var(--aspect)); height: auto; border-radius: 4px; }
 .player .strip { display: block; }
 .player figure { display: none; max-width: 30rem; }
@@ -152,7 +159,7 @@ button {
 }
 .confusion {
   font-size: 0.75rem; table-layout: fixed; width: 100%; min-width: calc(var(--first) + 1.35rem * var(--columns));
-  max-width: calc(var(--first) + 2.2rem * var(--columns));
+  max-width: calc(var(--first) + var(--cell) * var(--columns));
 }
 .confusion :is(th, td) {
   border: 1px solid var(--card); padding: 0.15rem 0; text-align: center; vertical-align: middle; height: 1.6rem;

@@ -1,0 +1,111 @@
+"""What to try next: where a set is no better than a baseline, or was chosen by too few images to be chosen well."""
+
+import math
+
+from dd_jax.outcomes.spread import ERRORS, Spread, difference, percent
+from dd_jax.runs.report.amounts import count, fraction
+from dd_jax.runs.report.record import Measured, RunRecord
+from dd_jax.runs.report.words import NEIGHBOURS, outcome, own, rivals
+
+_FEW = 300  # images of a split below which an accuracy is known to some points only
+
+
+def advised(record: RunRecord) -> list[str]:
+    """A sentence or two each; empty where there is nothing to say, or nothing was measured."""
+    found = own(record)
+    if found is None or not outcome(record).truthful:
+        return []
+    said = [_few(record, found, "test"), _chosen(record)]
+    best = rivals(record)[:1]
+    if best and not _better(found.accuracy, best[0].accuracy):
+        said += [_no_gain(best[0]), *_options(record)]
+    near = max(_neighbours(record), key=lambda row: row.accuracy.mean, default=None)
+    if near is not None and _better(near.accuracy, found.accuracy):
+        said.append(
+            f"Where a classifier is wanted, and not a network: {near.name} takes as many images, no training, and gets "
+            f"{percent(near.accuracy)}."
+        )
+    return [sentence for sentence in said if sentence]
+
+
+def _better(ours: Spread, theirs: Spread) -> bool:
+    gap = difference(ours, theirs)
+    return gap.real and gap.points > 0
+
+
+def _neighbours(record: RunRecord) -> list[Measured]:
+    return [row for name, row in record.rows.items() if name.startswith(NEIGHBOURS)]
+
+
+def _few(record: RunRecord, found: Measured, split: str) -> str:
+    """Of a split with few images, how far its accuracy is known; the test split of the run is the same for all rows."""
+    images = _images(record, split)
+    if not 0 < images < _FEW or found.split != split:
+        return ""
+    return (
+        f"The {split} split has {count(images, 'image')}: on others an accuracy may differ by ± "
+        f"{_known(found.accuracy.mean, images):.0f} points, which no ± here has in it. Differences below that say "
+        "little; more images to test on would."
+    )
+
+
+def _chosen(record: RunRecord) -> str:
+    """Which of the sets was kept, where that was hardly a choice."""
+    if record.best is None:
+        return ""
+    images, step = _images(record, "validation"), record.best["step"]
+    last = max(row["step"] for row in record.validation)
+    said = ""
+    if 0 < images < _FEW:
+        accuracy = record.best["validation"]
+        said = (
+            f"The set was chosen by {count(images, 'validation image')}, on which {fraction(accuracy)} is known to ± "
+            f"{_known(accuracy, images):.0f} points: mostly luck. Keep more images for validation: a folder of its own "
+            "for the split, or validation_fraction in load_dataset. "
+        )
+    if step == 0 and last > 0:
+        start = record.setting("method", "init_images")
+        as_it_was = f" ({start})" if start else ""
+        said += (
+            f"No validation was better than the first, before any outer step, so the set is as it started{as_it_was}: "
+            "nothing that was learnt is in it. Try a smaller learning rate, or more outer steps."
+        )
+    elif step == last and last > 0 and len(record.validation) > 1 and images >= _FEW:
+        said += "The last validation was the best one: more outer steps may give more."
+    return said.strip()
+
+
+def _no_gain(rival: Measured) -> str:
+    return (
+        f"The set is not better than {rival.name}, which costs nothing: take that, or try the following, one at a time."
+    )
+
+
+def _options(record: RunRecord) -> list[str]:
+    """Changes of options that this run's method has, and that it didn't use."""
+    method = record.setting("method", default={})
+    steps = record.num_outer_steps or 0
+    tips = [f"More outer steps than {steps:,}, or another learning rate: up to three times larger, or smaller."]
+    if method.get("factor") == 1:
+        tips.append("Several images stored in each one: factor 2 (IDC), for the same storage.")
+    if (
+        method.get("init_images") not in (None, "kmeans")
+        and record.num_images
+        and method.get("images_per_class", 1) > 1
+    ):
+        tips.append("Images that start as k-means centres: init_images kmeans.")
+    if isinstance(method.get("images_per_class"), int):
+        tips.append(f"More images of each class than {method['images_per_class']}.")
+    return tips
+
+
+def _images(record: RunRecord, split: str) -> int:
+    """Images of a split; 0 where that wasn't recorded."""
+    sizes = record.about.get("split_sizes")
+    found = sizes.get(split) if isinstance(sizes, dict) else None
+    return found if isinstance(found, int) else 0
+
+
+def _known(accuracy: float, images: int) -> float:
+    """Points of per cent: twice the standard error of an accuracy on so many images."""
+    return 100 * ERRORS * math.sqrt(max(accuracy * (1 - accuracy), 1 / images / 4) / images)
