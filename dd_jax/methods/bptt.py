@@ -25,6 +25,7 @@ from dd_jax.methods.bptt_options import (
     window_lengths,
     words_of,
 )
+from dd_jax.methods.described import described
 from dd_jax.methods.matching import MatchingArrays
 from dd_jax.methods.outer import OuterState, scale_outer_learning_rate
 from dd_jax.methods.sampling import runs_mapped
@@ -56,6 +57,7 @@ class BpttInfo(NamedTuple):
     hypergradient_norm: Float[Array, ""]
 
 
+@described(BpttOptions)
 def bptt(model: Model, options: BpttOptions | None = None, **overrides: Any) -> Method:
     """Learn a set on which an ordinary training leads to a small loss on real data.
 
@@ -69,7 +71,7 @@ def bptt(model: Model, options: BpttOptions | None = None, **overrides: Any) -> 
 
     Args:
         options: hyper-parameters.
-        overrides: single ones by name, e.g. bptt(model, images="bases", made_per_class=8).
+        overrides: single ones by name, as listed below, e.g. bptt(model, images="bases", made_per_class=8).
 
     Raises:
         OptionError: for options out of range, that don't go together, or unknown names.
