@@ -160,4 +160,5 @@ def _step(model: Model, opts: BpttOptions) -> StepFn:
     return step
 
 
-SPEC = MethodSpec("bptt", BpttOptions, bptt, words_of, {"num_inner_steps": 2, "batch_size": 64})
+_SMALL = {"num_inner_steps": 2, "batch_size": 200, "window": None, "first_window": None, "first_horizon": None}
+SPEC = MethodSpec("bptt", BpttOptions, bptt, words_of, _SMALL)

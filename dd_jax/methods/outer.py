@@ -187,7 +187,7 @@ def clip_by_running_norm(factor: Number, decay: float = 0.9) -> optax.GradientTr
 
     mean <- decay mean + (1 - decay) min(norm, factor mean), and in the beginning the first norm. So a single huge
     gradient, as long unrolls have them, hardly moves the bound.
-    Source: Feng et al. 2024, RaT-BPTT, the released code (factor 2, decay 0.9).
+    Source: Feng et al. 2024, RaT-BPTT, the released code (factor 2, decay 0.9; there the norms as they are).
     """
 
     def init(params: Any) -> RunningNormState:

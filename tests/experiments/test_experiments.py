@@ -180,6 +180,13 @@ def test_smoke_of_trajectories(script, name, experts, here):
     assert len(list((run / "tiles").glob("tile-*.png"))) == (10 if script == "wearable" else 0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["rtp", "rat_bptt"])
+def test_smoke_of_trainings_that_are_differentiated(script, here):
+    run_script(script, "digits-ipc1", "--smoke", "--out", here / "runs")
+    assert distilled_row(here / "runs" / "digits-ipc1")["n"] == 1
+
+
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.slow
 def test_smoke_of_a_table_with_the_network_that_it_is_for(here, digits28):

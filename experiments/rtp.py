@@ -1,0 +1,20 @@
+"""Addressable memories (RememberThePast): images that are mixtures of bases, learnt through whole trainings.
+
+Paper:     Deng & Russakovsky 2022, *Remember the Past: Distilling Datasets into Addressable Memories for Neural
+           Networks*, table 1, at 1 / 10 / 50 images of each class, ConvNet of depth 3 and width 128: MNIST 98.7 /
+           99.3 / 99.4, SVHN 87.3 / 91.4 / 92.2, CIFAR-10 66.4 / 71.2 / 73.6, CIFAR-100 34.0 / 42.9, Tiny ImageNet
+           16.0 with one
+Command:   python experiments/rtp.py mnist-ipc1               also digits, mnist-convnet and cifar10; ipc1, ipc10
+           python experiments/rtp.py mnist-ipc1 --images stored           the same with plain images in as much room
+           python experiments/rtp.py cifar10-ipc1 --paper                 the paper's settings, for a GPU
+Options:   those of dd-jax distill; --smoke to see it run
+Result:    see docs/methods/bptt.md
+"""
+
+import sys
+
+from dd_jax.cli import run_table
+from dd_jax.presets.bptt import bptt_cells
+
+if __name__ == "__main__":
+    sys.exit(run_table(bptt_cells("rtp"), paper=bptt_cells("rtp", paper=True)))
