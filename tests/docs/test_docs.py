@@ -107,12 +107,13 @@ def load_in_small(name: str, **options: Any) -> Any:
 
 # Networks and trainings of a few sizes only, so that the pages share what is compiled.
 SMALL_METHODS = {name: dict(method.small) for name, method in METHODS.items()}
+SMALL_METHODS["bptt"] = {"num_inner_steps": 2, "batch_size": 100}
 SMALL_METHODS["unrolled"] |= {"num_batches": 2, "num_epochs": 2}
 
 
 # Pages with programs that no other page has.
-SLOW_PAGES = {"protocols", "scores", "network", "pretrained", "frepo", "gradient_matching", "graph_condensation",
-              "kernel_inducing_points", "trajectory_matching"}  # fmt: skip
+SLOW_PAGES = {"protocols", "scores", "network", "pretrained", "bptt", "frepo", "gradient_matching",
+              "graph_condensation", "kernel_inducing_points", "trajectory_matching"}  # fmt: skip
 
 
 def page_of(path: Path) -> Any:
