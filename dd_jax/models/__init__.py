@@ -24,6 +24,7 @@ from dd_jax.models.base import (
     with_precision,
 )
 from dd_jax.models.convnet import convnet
+from dd_jax.models.convnet_family import convnet_family, family_member
 from dd_jax.models.custom import from_flax, from_functions
 from dd_jax.models.graph.appnp import appnp
 from dd_jax.models.graph.base import propagated
@@ -143,6 +144,8 @@ __all__ = [
     "check_fits",
     "check_pretrained",
     "convnet",
+    "convnet_family",
+    "family_member",
     "from_flax",
     "from_functions",
     "from_kernel",
