@@ -29,6 +29,7 @@ FLOORS = {
     "storage": 5,
     "runs": 6,
     "presets": 7,
+    "applications": 7,
     "__init__": 8,
     "cli": 8,
     "experiments": 8,

@@ -80,11 +80,11 @@ def evaluate(
     make, starts = _starts(model, own, num_nets, seed, pretrained, part)
     chosen_by = None
     if isinstance(training, Training) and training.keep == "best" and len(dataset.validation.labels):
-        chosen_by = _real_for(distilled, dataset, "validation").validation
+        chosen_by = real_for(distilled, dataset, "validation").validation
     if distilled.transform is None:  # in the model space of the dataset, as sets of real images are
         distilled = dataclasses.replace(distilled, transform=dataset.transform)
     course = plan_course(model, distilled, training, num_epochs, curve == "steps", chosen_by)
-    real = _real_for(distilled, dataset, split)
+    real = real_for(distilled, dataset, split)
     return measure(make, model, starts, course, real, Wanted(split, outcome_of(own), num_curve_nets, devices))
 
 
@@ -149,7 +149,7 @@ def train_on(
     return train_one(model, course, params, jax.random.key(0) if key is None else key)
 
 
-def _real_for(distilled: DistilledData, dataset: Dataset, split: str) -> Dataset:
+def real_for(distilled: DistilledData, dataset: Dataset, split: str) -> Dataset:
     """The dataset with the images of a split in the model space of the distilled set."""
     names, own = distilled.class_names, dataset.class_names
     if names and names != own and sorted(names) == sorted(own):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -102,19 +102,33 @@ def _all_groups(make, model: Model, starts: Starts, course: Course | None, real:
     """What all networks get right, and as what they take what, as `_count` gives them; and the former along the way."""
     count = starts.num_nets
     mesh = device_mesh(wanted.devices) if count > 1 or jax.process_count() > 1 else None
-    size = _group_size(count, mesh)
-    given = replicate((None if course is None else course.arrays, *_chunks(real)), mesh)
+    given = replicate((None if course is None else course.arrays, *in_chunks(real)), mesh)
     target = wanted.outcome.target
     marks, tables, seen = [], [], []
-    for first in range(0, count, size):
-        mine = np.minimum(np.arange(first, first + size), count - 1)  # what is missing in the last group is repeated
+    for mine in _groups(count, mesh):
         group = replicate(starts.at(mine), mesh)
-        along, counted = _train_group(make, model, target, mesh, course, group, given, first < wanted.num_curve_nets)
+        along, counted = _train_group(make, model, target, mesh, course, group, given, mine[0] < wanted.num_curve_nets)
         marks.append(counted[0])
         tables.append(counted[1])
         seen += [along] if along else []
     marks, tables, seen = jax.tree.map(np.asarray, (marks, tables, seen))
     return np.concatenate(marks)[:count], np.concatenate(tables)[:count], seen
+
+
+def train_all(
+    make: Callable[[Any], Params], model: Model, starts: Starts, course: Course, devices: int | None = None
+) -> Networks:
+    """Networks after a training, with a leading axis, on the host; as many at the same time as for `measure`."""
+    count = starts.num_nets
+    mesh = device_mesh(devices) if count > 1 or jax.process_count() > 1 else None
+    arrays, networks = replicate(course.arrays, mesh), []
+    for mine in _groups(count, mesh):
+        group = replicate(starts.at(mine), mesh)
+        state, keys = _in_turn(_begin(make, model.apply, course.plan, mesh, arrays, group), mesh)
+        for part in course.whole:
+            state = _in_turn(_go_on(model.apply, course.plan, mesh, arrays, state, keys, replicate(part, mesh)), mesh)
+        networks.append(jax.tree.map(np.asarray, network_of(state)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *networks)
 
 
 def train_one(model: Model, course: Course, params: Params, key: jax.Array) -> Params:
@@ -159,6 +173,13 @@ def _in_turn(tree: Any, mesh: Mesh | None) -> Any:
     results: two programs at the same time could each hold the thread that the other waits for, for good.
     """
     return jax.block_until_ready(tree) if mesh is not None and jax.default_backend() == "cpu" else tree
+
+
+def _groups(count: int, mesh: Mesh | None) -> Iterator[np.ndarray]:
+    """The numbers of the networks of each group, all equally many: what is missing in the last one is repeated."""
+    size = _group_size(count, mesh)
+    for first in range(0, count, size):
+        yield np.minimum(np.arange(first, first + size), count - 1)
 
 
 def _group_size(count: int, mesh: Mesh | None) -> int:
@@ -238,7 +259,7 @@ def _count_one(apply, num_classes, target, tabled, params, images, labels) -> tu
     return jnp.stack([jnp.diagonal(table), taken]), table
 
 
-def _chunks(split: Batch) -> tuple[Any, jax.Array]:
+def in_chunks(split: Batch) -> tuple[Any, jax.Array]:
     """A split in chunks, (C, chunk, ...); what is missing in the last has label -1, which counts nowhere.
 
     Examples that see each other are one chunk.

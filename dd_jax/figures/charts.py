@@ -152,6 +152,43 @@ def heat_figure(matrix: np.ndarray) -> Any:
     return figure
 
 
+def matrix_figure(matrix: np.ndarray, xlabel: str, ylabel: str) -> Any:
+    """A square with its number, in per cent, for each fraction of a matrix (N, M); NaN is left blank."""
+    rows, columns = matrix.shape
+    figure, axes = bare_axes(WIDTH, 0.6 + 0.42 * rows, left=0.62, right=0.12, top=0.08, bottom=0.52, font=FONT)
+    red, green, blue = (int(COLOURS[0][i : i + 2], 16) / 255 for i in (1, 3, 5))
+    pixels = np.empty((rows, columns, 4))
+    pixels[..., :3] = red, green, blue
+    pixels[..., 3] = 0.75 * np.clip(np.nan_to_num(matrix), 0, 1)
+    axes.imshow(pixels, interpolation="nearest", aspect="auto")
+    for (row, column), value in np.ndenumerate(matrix):
+        if np.isfinite(value):
+            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=FONT, color=INK)
+    axes.grid(visible=False)
+    axes.set_xticks(range(columns), [str(i + 1) for i in range(columns)])
+    axes.set_yticks(range(rows), [str(i + 1) for i in range(rows)])
+    axes.set_xlabel(xlabel, fontsize=FONT, color=INK, labelpad=2)
+    axes.set_ylabel(ylabel, fontsize=FONT, color=INK, labelpad=2)
+    return figure
+
+
+def scatter_figure(x: Sequence[float], y: Sequence[float], xlabel: str, ylabel: str) -> Any:
+    """A dot for each pair of fractions, in per cent."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = bare_axes(WIDTH, 3.4, left=0.78, right=0.2, top=0.12, bottom=0.56, font=FONT)
+    across, up = 100 * np.asarray(x, float), 100 * np.asarray(y, float)
+    axes.plot(across, up, color=COLOURS[0], marker="o", markersize=4.5, alpha=0.7, linewidth=0)
+    fit_heights(axes, up[np.isfinite(up)].tolist())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5, steps=_STEPS))
+        axis.set_major_formatter(lambda value, _: f"{value:g} %")
+    axes.grid(axis="x", color=GRID, linewidth=0.7)
+    axes.set_xlabel(xlabel, fontsize=FONT, color=INK, labelpad=2)
+    axes.set_ylabel(ylabel, fontsize=FONT, color=INK, labelpad=2)
+    return figure
+
+
 def shortened(name: str, longest: int = _LONGEST) -> str:
     """A name that has room in a chart: the middle is left out, as names that begin alike often end differently."""
     name, tail = " ".join(name.split()), longest // 3

@@ -97,6 +97,16 @@ def hash_json(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def hash_arrays(arrays: Mapping[str, Any]) -> str:
+    """The SHA-256 of arrays by name: of their names, types, shapes and numbers."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found.update(f"{name} {array.dtype} {array.shape};".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
 def read_json(path: str | Path) -> Any:
     """Read JSON from `path`.
 

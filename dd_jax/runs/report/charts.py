@@ -120,6 +120,11 @@ def confusion(matrix: np.ndarray, name: str) -> Markup:
     return _svg(heat_figure(matrix), name, "Heat map of the confusion matrix; the most frequent confusions are listed.")
 
 
+def chart(figure: Any, name: str, description: str) -> Markup:
+    """A figure as it stands in a page; name: a word of its own there; description: for who can't see it."""
+    return _svg(figure, name, description)
+
+
 def _validation_series(record: RunRecord, name: str) -> Series:
     rows = record.validation
     std = [row.get("validation_std") or 0.0 for row in rows]

@@ -1,0 +1,162 @@
+"""The files that an architecture search leaves: a page, a table of all candidates, and the numbers as JSON."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dd_jax.applications.search_result import Ranking, Search
+from dd_jax.figures.charts import scatter_figure
+from dd_jax.outcomes.spread import percent
+from dd_jax.runs.provenance import provenance
+from dd_jax.runs.report import NAME
+from dd_jax.runs.report.amounts import count, fraction, lasting
+from dd_jax.runs.report.charts import chart
+from dd_jax.runs.report.layout import Place, card, note
+from dd_jax.runs.report.markup import Markup, element, join, table
+from dd_jax.runs.report.page import document
+from dd_jax.storage.files import disk_errors, write_bytes, write_json
+
+RESULTS, CANDIDATES = "results.json", "candidates.csv"
+
+_PLACE = Place("search", 2, 1)
+_SHOWN = 15  # candidates in the table of the page
+
+
+def write_search(folder: Path, search: Search, dataset: str) -> None:
+    """Write results.json, candidates.csv and report.html into `folder`.
+
+    Raises:
+        RunError: if the disk refuses.
+    """
+    with disk_errors("save the results", folder):
+        write_json(folder / RESULTS, {**plain_search(search), "made_with": provenance()})
+        write_bytes(folder / CANDIDATES, _csv(search).encode())
+        write_bytes(folder / NAME, search_page(search, dataset).encode(errors="backslashreplace"))
+
+
+def plain_search(search: Search) -> dict[str, Any]:
+    """All numbers for JSON, accuracies as fractions."""
+    best, found = search.best
+    return {
+        "says": search.sentences(),
+        "rankings": {
+            ranking.name: {
+                **{name: interval._asdict() for name, interval in ranking.coefficients.items()},
+                "beyond random": None if ranking.beyond_random is None else ranking.beyond_random._asdict(),
+                "best": search.names[ranking.best],
+                "accuracy of the best after full training": ranking.found._asdict(),
+                "seconds": ranking.seconds,
+                "compiling": ranking.compiling,
+                "bytes": ranking.num_bytes,
+            }
+            for ranking in search.rankings
+        },
+        "agreement of two full trainings": None if search.agreement is None else search.agreement._asdict(),
+        "random search": [{**one._asdict(), "found": one.found._asdict()} for one in search.random_search],
+        "best": {"candidate": search.names[best], "accuracy": found._asdict()},
+        "full training": {
+            "candidates": int(search.sampled.sum()),
+            "seconds": float(np.nansum(search.full.seconds)),
+            "compiling": float(search.full.compiling.sum()),
+        },
+    }
+
+
+def lines_of(search: Search) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The table of rankings: its head, and a line for each."""
+    names = ("trained on", "Spearman [95 %]", "Kendall [95 %]", "beyond random", "best", "its test accuracy", "time")
+    lines: list[tuple[str, ...]] = [
+        (
+            ranking.name,
+            str(ranking.coefficients["spearman"]),
+            str(ranking.coefficients["kendall"]),
+            "–" if ranking.beyond_random is None else str(ranking.beyond_random),
+            search.names[ranking.best],
+            percent(ranking.found),
+            lasting(ranking.seconds),
+        )
+        for ranking in search.rankings
+    ]
+    for one in search.random_search:
+        extra = " and its distilling" if one.with_distilling else ""
+        name = f"random search, {count(one.num_trainings, 'full training')} (the time of {one.beside}{extra})"
+        lines.append((name, "–", "–", "–", "–", percent(one.found), "–"))
+    best, found = search.best
+    agreement = "–" if search.agreement is None else f"{search.agreement} (with itself)"
+    seconds = lasting(float(np.nansum(search.full.seconds)))
+    lines.append(("real data in full", agreement, "–", "–", search.names[best], percent(found), seconds))
+    return names, lines
+
+
+def search_page(search: Search, dataset: str) -> str:
+    """An HTML page on a search, whole."""
+    title = f"{len(search.names)} architectures ranked on {dataset}"
+    top = element(
+        "header",
+        element("p", "Architecture search of dd_jax", class_="kind"),
+        element("h1", title),
+        *(element("p", words, class_="lead" if i == 0 else None) for i, words in enumerate(search.sentences())),
+    )
+    cards = [_table(search), *_scatters(search), _candidates(search)]
+    foot = element("footer", "Made by dd-jax apply nas; the page needs no network.")
+    return document(f"{title} – dd_jax", join([top, element("main", element("div", *cards, class_="cards")), foot]))
+
+
+def _table(search: Search) -> Markup:
+    head, lines = lines_of(search)
+    says = (
+        "Candidates are ranked by their mean accuracy on validation; the coefficients hold that against accuracy on "
+        "test after training on real data in full. Test accuracies: mean ± standard deviation over the networks of the "
+        "candidate, of random search over draws. Time: training and measuring all candidates, without compiling."
+    )
+    return card(_PLACE, "Rankings", table(head, lines, "Rankings", "results"), note(says), class_="wide")
+
+
+def _scatters(search: Search) -> Iterator[Markup]:
+    truth, chosen = search.full.test.mean(1), search.sampled
+    for number, ranking in enumerate(search.rankings):
+        yield card(_PLACE, f"Trained on {ranking.name}", _scatter(ranking, truth, chosen, number))
+
+
+def _scatter(ranking: Ranking, truth: np.ndarray, chosen: np.ndarray, number: int) -> Markup:
+    drawn = scatter_figure(
+        ranking.accuracies[chosen],
+        truth[chosen],
+        "on validation, after the short training",
+        "on test, trained in full",
+    )
+    rho = ranking.coefficients["spearman"]
+    words = f"Scatter plot: accuracy trained in full against accuracy trained on {ranking.name}; Spearman's rho {rho}."
+    return chart(drawn, f"search-{number}", words)
+
+
+def _candidates(search: Search) -> Markup:
+    order = np.argsort(-np.nan_to_num(search.full.test.mean(1), nan=-1.0), kind="stable")[:_SHOWN]
+    head = ("candidate", "parameters", "in full, test", *(ranking.name for ranking in search.rankings))
+    lines = [
+        (
+            search.names[i],
+            f"{search.num_params[i]:,}",
+            fraction(float(search.full.test[i].mean())),
+            *(fraction(float(ranking.accuracies[i])) for ranking in search.rankings),
+        )
+        for i in order.tolist()
+    ]
+    says = f"The {len(lines)} best after full training; all {len(search.names)} are in {CANDIDATES}."
+    return card(_PLACE, "The best candidates", table(head, lines, "Candidates", "results"), note(says), class_="wide")
+
+
+def _csv(search: Search) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    ways = [ranking.name for ranking in search.rankings]
+    writer.writerow(["candidate", "parameters", "full validation", "full test", *(f"{way} validation" for way in ways)])
+    for i, name in enumerate(search.names):
+        full = (search.full.validation[i].mean(), search.full.test[i].mean())
+        numbers = [*full, *(ranking.accuracies[i] for ranking in search.rankings)]
+        writer.writerow([name, search.num_params[i], *("" if np.isnan(x) else f"{x:.6f}" for x in numbers)])
+    return text.getvalue()
