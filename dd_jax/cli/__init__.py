@@ -30,6 +30,7 @@ commands:
   report      show runs as one page for a browser: images, curves, baselines, settings; several side by side
   runs        list runs, or compare some: results, best baselines, settings that differ
   info        versions, devices and presets; or what a dataset, or a run directory, holds
+  apply       use distilled sets: to search architectures (apply nas), to learn task by task (apply continual)
   help        this; help COMMAND tells a command's options
   version     the version of dd_jax
 

@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 
 import dd_jax
+from dd_jax.cli.apply import apply
 from dd_jax.cli.options import parse, parse_experiment, take_option
 from dd_jax.errors import OptionError
 from dd_jax.runs.experiment import Experiment
@@ -311,6 +312,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "report": report,
     "runs": runs,
     "info": info,
+    "apply": apply,
 }
 
 

@@ -1,0 +1,20 @@
+"""What distilled sets are good for: searching architectures, and remembering tasks that are over."""
+
+from dd_jax.applications.architecture_search import SearchOptions, search_architectures
+from dd_jax.applications.continual import ContinualOptions, learn_continually
+from dd_jax.applications.continual_result import Continual, Course
+from dd_jax.applications.search_result import Ranking, Search
+from dd_jax.applications.search_space import DC_SPACE, SearchSpace
+
+__all__ = [
+    "DC_SPACE",
+    "Continual",
+    "ContinualOptions",
+    "Course",
+    "Ranking",
+    "Search",
+    "SearchOptions",
+    "SearchSpace",
+    "learn_continually",
+    "search_architectures",
+]
