@@ -46,7 +46,7 @@ class UnrolledState(NamedTuple):
     """The state of unrolled, carried from one outer step to the next.
 
     Attributes:
-        learnable: images and raw step sizes.
+        learnable: images and raw step sizes, and labels if they are learnt.
         outer: the optimiser's state.
     """
 
@@ -83,8 +83,9 @@ def unrolled(
 
     min over (x, eta) of E_{theta_0 ~ p} L(theta_T), theta_{t+1} = theta_t - eta_t grad l(theta_t; x_{t mod S}, y)
 
-    Real images have in L the labels that networks are to learn, by the outcome that the options ask for.
-    The hypergradient is exact, by reverse-mode differentiation through the scan, unless `discount` is below 1.
+    With `learn_labels` y is learnt too. Real images have in L the labels that networks are to learn, by the outcome
+    that the options ask for. The hypergradient is exact, by reverse-mode differentiation through the scan, unless
+    `discount` is below 1.
 
     Args:
         options: hyper-parameters.
@@ -156,6 +157,7 @@ _ROLES = Roles(
     numbers={
         "learning_rate": None,
         "step_size_rate": None,
+        "label_rate": None,
         "b1": None,
         "b2": None,
         "clip_norm": None,
@@ -193,7 +195,8 @@ def _step(model: Model, opts: UnrolledOptions, from_networks: bool) -> StepFn:
         norm = optax.global_norm(hypergradient)
         images = smooth(hypergradient.images, (opts.step_smoothing, 0.0, opts.smoothing, opts.smoothing, 0.0))
         hypergradient = hypergradient._replace(images=images)
-        shares = StepBatches(jnp.float32(1.0), jnp.float32(opts.step_size_rate))
+        labels = jnp.float32(opts.label_rate) if opts.learn_labels else None
+        shares = StepBatches(jnp.float32(1.0), jnp.float32(opts.step_size_rate), labels)
         learnable, outer = optimiser.update(hypergradient, state.outer, state.learnable, shares)
         learnable = synthetic.project(learnable)
         step_size = synthetic.decode(learnable).step_sizes.mean()

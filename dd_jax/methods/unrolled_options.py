@@ -46,6 +46,8 @@ class _StartOptions:
     """What the first inner step size starts as."""
     init_step_decay: float = 0.1
     """What the last inner step size starts as, as a share of the first; geometric in between."""
+    learn_labels: bool = False
+    """Learn with each image how probable every class is, in place of a hard label."""
 
 
 @renamed(num_steps="num_batches")
@@ -63,6 +65,8 @@ class UnrolledOptions(OuterOptions, _StartOptions, CanvasOptions, AttackOptions,
     """Outer learning rate (Adam) of the images."""
     step_size_rate: float = 0.3
     """Outer learning rate of the raw step sizes, as a share of that of the images."""
+    label_rate: float = 1.0
+    """Outer learning rate of the labels' logits, if they are learnt, as a share of that of the images."""
     b1: float = 0.9
     """Adam's decay of the first moment."""
     b2: float = 0.999
@@ -92,6 +96,7 @@ def images_of(model: Model, opts: UnrolledOptions) -> Synthetic:
         opts.init_step_decay,
         opts.order,
         relabelled(opts),
+        opts.learn_labels,
     )
     return as_asked(plain, model, opts)
 
@@ -139,11 +144,9 @@ def _check(options: UnrolledOptions) -> None:
     check_seed(options.init_seed, "init_seed")
     if not 0.0 < options.discount <= 1.0:
         raise OptionError(f"discount must be above 0 and at most 1, but is {options.discount}.")
-    for name in ("smoothing", "step_smoothing"):
+    for name in ("smoothing", "step_smoothing", "step_size_rate", "label_rate"):
         if not 0.0 <= getattr(options, name) < float("inf"):
             raise OptionError(f"{name} must be at least 0 and finite, but is {getattr(options, name)}.")
-    if not 0.0 <= options.step_size_rate < float("inf"):
-        raise OptionError(f"step_size_rate must be at least 0 and finite, but is {options.step_size_rate}.")
     for name in ("b1", "b2"):
         if not 0.0 <= getattr(options, name) < 1.0:
             raise OptionError(f"{name} must be at least 0 and below 1, but is {getattr(options, name)}.")

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError
 from dd_jax.synthetic.base import Synthetic
@@ -39,14 +40,12 @@ def soft_labels(synthetic: Synthetic, num_classes: int, certainty: float = 0.9) 
     """
     if synthetic.num_inner_steps != 1:
         raise OptionError(f"Labels are learnt of sets of one batch, not of {synthetic.num_inner_steps}.")
-    if not 1 / num_classes < certainty < 1:
-        raise OptionError(f"certainty must be above 1 / {num_classes} and below 1, but is {certainty}.")
-    own = math.log((num_classes - 1) * certainty / (1 - certainty))
+    certain_logits(np.zeros(0, np.int32), num_classes, certainty)  # raises what is wrong with the certainty
 
     def init(key: jax.Array, dataset: Dataset) -> SoftLabelled:
         learnable = synthetic.init(key, dataset)
         hard = synthetic.decode(learnable).labels[0]
-        return SoftLabelled(learnable, own * jax.nn.one_hot(hard, num_classes, dtype=jnp.float32))
+        return SoftLabelled(learnable, certain_logits(hard, num_classes, certainty))
 
     def batch(learnable: SoftLabelled, key: jax.Array, t: jax.Array) -> Batch:
         images = synthetic.batch(learnable.learnable, key, t).images
@@ -60,3 +59,17 @@ def soft_labels(synthetic: Synthetic, num_classes: int, certainty: float = 0.9) 
         return learnable._replace(learnable=synthetic.project(learnable.learnable, transform))
 
     return Synthetic(init, batch, decode, project, 1)
+
+
+def certain_logits(
+    labels: Int[Array, "*batch"] | Int[np.ndarray, "*batch"], num_classes: int, certainty: float = 0.9
+) -> Float[Array, "*batch classes"]:
+    """Logits by which each class has the probability `certainty` for itself, the others sharing the rest.
+
+    Raises:
+        OptionError: for a certainty that isn't between chance and 1.
+    """
+    if not 1 / num_classes < certainty < 1:
+        raise OptionError(f"certainty must be above 1 / {num_classes} and below 1, but is {certainty}.")
+    own = math.log((num_classes - 1) * certainty / (1 - certainty))
+    return own * jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)

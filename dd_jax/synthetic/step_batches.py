@@ -12,14 +12,20 @@ from dd_jax.renamed import renamed
 from dd_jax.synthetic.base import Synthetic, unbounded
 from dd_jax.synthetic.initial import check_init_images, initial_images
 from dd_jax.synthetic.order import ORDERS, batch_of_step
-from dd_jax.types import Batch, Dataset, DistilledData
+from dd_jax.synthetic.soft_labels import certain_logits
+from dd_jax.types import Batch, Dataset, DistilledData, Labels
 
 
 class StepBatches(NamedTuple):
-    """images (S, K * images_per_class, H, W, C), raw_step_sizes (T,): what is learnt."""
+    """images (S, K * images_per_class, H, W, C), raw_step_sizes (T,): what is learnt.
+
+    Attributes:
+        label_logits: (S, K * images_per_class, K), whose softmax the labels are; None where they are hard.
+    """
 
     images: Float[Array, "steps batch height width channels"]
     raw_step_sizes: Float[Array, " unrolled"]
+    label_logits: Float[Array, "steps batch classes"] | None = None
 
 
 @renamed(num_steps="num_batches")
@@ -33,11 +39,13 @@ def step_batches(
     init_step_decay: float = 1.0,
     order: str = "fixed",
     relabelled: tuple[int, int] | None = None,
+    learn_labels: bool = False,
 ) -> Synthetic:
     """S batches, gone through E times; step t of T = S * E uses batch t mod S, or one drawn at random, and step size t.
 
     Args:
-        images_per_class: images of each class in each batch; labels are hard, in class order, and not learnt.
+        images_per_class: images of each class in each batch, in class order.
+        learn_labels: whether labels are learnt too, from 90 % certain ones; else they stay hard.
         order: "fixed", or "random": every epoch deals all the images out to its batches anew, whatever their class.
         init_images: what they start as, see `initial_images`.
         relabelled: (K, T), where what starts as images of class K is to be labelled T; None: every class as itself.
@@ -48,7 +56,8 @@ def step_batches(
     Raises:
         OptionError: for counts below one, a step size that is not positive, or an unknown `init_images` or `order`.
 
-    Source: Wang et al. 2018, section 3.4 and Algorithm 1; softplus from the released code.
+    Source: Wang et al. 2018, section 3.4 and Algorithm 1; softplus from the released code. Bohdal et al. 2020 and
+    Sucholutsky & Schonlau 2021 (learnt labels).
     """
     counts = {"num_batches": num_batches, "num_epochs": num_epochs, "images_per_class": images_per_class}
     for name, count in counts.items():
@@ -69,14 +78,18 @@ def step_batches(
         total = num_batches * num_epochs
         sizes = init_step_size * init_step_decay ** (np.arange(total) / max(total - 1, 1))
         raw = jnp.asarray(inverse_softplus(sizes), jnp.float32)
-        return StepBatches(initial_images(key, dataset, labels, num_batches, init_images), raw)
+        logits = certain_logits(all_labels, num_classes) if learn_labels else None
+        return StepBatches(initial_images(key, dataset, labels, num_batches, init_images), raw, logits)
+
+    def labels_of(learnable: StepBatches) -> Labels:
+        return jnp.asarray(all_labels) if learnable.label_logits is None else jax.nn.softmax(learnable.label_logits)
 
     def batch(learnable: StepBatches, key: jax.Array, t: jax.Array) -> Batch:
-        return batch_of_step(learnable.images, jnp.asarray(all_labels), order, key, t)
+        return batch_of_step(learnable.images, labels_of(learnable), order, key, t)
 
     def decode(learnable: StepBatches) -> DistilledData:
         sizes = jax.nn.softplus(learnable.raw_step_sizes)
-        return DistilledData({"images": learnable.images}, jnp.asarray(all_labels), sizes)
+        return DistilledData({"images": learnable.images}, labels_of(learnable), sizes)
 
     return Synthetic(init, batch, decode, unbounded, num_batches * num_epochs)
 

@@ -30,10 +30,10 @@ def network(name: str) -> tuple[models.Model, Params]:
 
 
 @functools.cache
-def problem(name: str, num_epochs: int, num_batches: int, remat: str, order: str = "fixed"):
+def problem(name: str, num_epochs: int, num_batches: int, remat: str, order: str = "fixed", learn_labels: bool = False):
     """A jitted outer loss with its hypergradient in float64, and a generic point."""
     model, params = network(name)
-    synthetic = step_batches(3, num_batches=num_batches, num_epochs=num_epochs, init_step_size=0.05, order=order)
+    synthetic = step_batches(3, num_batches, num_epochs, init_step_size=0.05, order=order, learn_labels=learn_labels)
     params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), params)
     generator = np.random.default_rng(1)
     images, labels = generator.normal(size=(32, *model.image_shape)), generator.integers(0, 3, 32)
@@ -41,6 +41,7 @@ def problem(name: str, num_epochs: int, num_batches: int, remat: str, order: str
     learnable = StepBatches(
         jnp.asarray(generator.normal(size=(num_batches, 3, *model.image_shape))),
         jnp.asarray(np.linspace(-3.0, -2.0, num_batches * num_epochs)),
+        jnp.asarray(generator.normal(size=(num_batches, 3, 3))) if learn_labels else None,
     )
     objective = outer_loss(model, lambda key: params, synthetic, remat)
     return jax.jit(jax.value_and_grad(lambda learnable: objective(learnable, jax.random.key(2), real))), learnable
@@ -53,6 +54,12 @@ def problem(name: str, num_epochs: int, num_batches: int, remat: str, order: str
 )
 def test_equals_central_finite_differences(name, num_batches, num_epochs, remat):
     check_by_differences(*problem(name, num_epochs, num_batches, remat))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("order", ["fixed", "random"])
+def test_equals_central_finite_differences_in_learnt_labels(order):
+    check_by_differences(*problem("mlp", 3, 2, "steps", order, learn_labels=True))
 
 
 @pytest.mark.slow
@@ -71,7 +78,7 @@ def test_in_random_order_too():
 
 def check_by_differences(loss_and_gradient, learnable):
     found = loss_and_gradient(learnable)[1]
-    for field in StepBatches._fields:
+    for field in (field for field in StepBatches._fields if getattr(learnable, field) is not None):
         # Along the gradient itself the derivative is its norm, as far from cancellation as can be; along a direction
         # with noise too, so that a gradient that is wrong in places is caught. The steps are tiny because the loss
         # jumps wherever a ReLU or a pooling of the inner loop switches.

@@ -184,6 +184,21 @@ def test_momentum_equals_the_reversal_that_is_written_by_hand():
     for one, other in zip(found, (by_image, by_size, by_momentum), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-12)
 
+    @jax.jit
+    @jax.grad
+    def in_single(learnt, params, real):
+        images, sizes, momenta = learnt
+        after = unroll(MODEL.apply, params, batches(images), momentum(sizes, momenta))
+        return batch_loss(MODEL.apply)(after, real)
+
+    single = jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+        ((images, sizes, momenta), params, real),
+    )
+    for one, other in zip(in_single(*single), (by_image, by_size, by_momentum), strict=True):
+        assert one.dtype == jnp.float32
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(other).max())
+
 
 @pytest.mark.parametrize("remat", ["none", "steps", "nested"])
 def test_batches_that_are_made_in_the_step_are_the_same_batches(remat):

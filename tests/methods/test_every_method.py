@@ -22,7 +22,7 @@ from dd_jax.types import Protocol
 SMALL: dict[str, dict[str, Any]] = {
     "unrolled": {
         "num_batches": 2, "num_epochs": 1, "num_inits": 1, "batch_size": 8,
-        "discount": 0.9, "smoothing": 1.0, "step_smoothing": 1.0, "schedule": "step",
+        "discount": 0.9, "smoothing": 1.0, "step_smoothing": 1.0, "schedule": "step", "learn_labels": True,
     },
     "bptt": {
         "num_inner_steps": 4, "window": 2, "first_window": 1, "first_horizon": 3, "growth_steps": 2, "batch_size": 9,

@@ -82,6 +82,17 @@ def test_remat_does_not_change_the_step(model, tiny):
     assert_close(plain[1], remat[1])
 
 
+def test_labels_that_are_learnt_start_as_nearly_certain_shares_of_the_classes_and_move(model, tiny):
+    before, after, _ = first_step(model, tiny, learn_labels=True, label_rate=0.5, learning_rate=0.1)
+    method = unrolled(model, **SMALL, learn_labels=True)
+    start, found = method.distilled(before).labels, method.distilled(after).labels
+    assert found.shape == (2, 3, 3)
+    np.testing.assert_allclose(start, np.broadcast_to(0.85 * np.eye(3) + 0.05, (2, 3, 3)), rtol=1e-5)
+    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)
+    moved = np.abs(after.learnable.label_logits - before.learnable.label_logits)
+    np.testing.assert_allclose(moved, 0.05, rtol=1e-2, err_msg="the first step of Adam, of half the rate")
+
+
 def test_the_same_key_gives_the_same_bits_and_another_does_not(model, tiny):
     method = unrolled(model, **SMALL)
     state, arrays = method.init(jax.random.key(0), tiny, 10), method.arrays(tiny)

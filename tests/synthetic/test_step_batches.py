@@ -134,4 +134,4 @@ def test_errors(options, words):
 def test_a_distilled_set_of_real_images_has_the_datasets_dtype(digits):
     for kind in ("noise", "real", "mean"):
         learnable = step_batches(10, init_images=kind).init(jax.random.key(0), digits)
-        assert {leaf.dtype for leaf in learnable} == {jnp.dtype("float32")}
+        assert {leaf.dtype for leaf in jax.tree.leaves(learnable)} == {jnp.dtype("float32")}
