@@ -5,8 +5,11 @@ real images of the same bytes, a reservoir, joint training on all real data so f
 data of one task after another (the lower bound).
 """
 
+import contextlib
 import dataclasses
 import functools
+import math
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -35,15 +38,17 @@ from dd_jax.evaluation import training_of
 from dd_jax.evaluation.coresets import MAKERS
 from dd_jax.evaluation.measure import Starts, as_it_is, in_chunks, train_all
 from dd_jax.evaluation.training import plan_course
-from dd_jax.inner import Training, keys_of
+from dd_jax.inner import Training, keys_of, steps_per_epoch
 from dd_jax.methods import check_networks, make_method
 from dd_jax.models import Model, parse_model
 from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment
+from dd_jax.runs.experts import pretrain_experts
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.loop import distill
+from dd_jax.runs.networks import Pretraining, pretraining
 from dd_jax.runs.progress import note
 from dd_jax.seeds import check_seed
-from dd_jax.types import Dataset, DistilledData, Networks
+from dd_jax.types import Dataset, DistilledData, Experts, Networks
 
 # (dataset of a task, network for it, seed, run directory or None) -> its distilled set; resumes in the directory.
 Distil: TypeAlias = Callable[[Dataset, Model, int, Path | None], DistilledData]
@@ -93,30 +98,58 @@ class Way(NamedTuple):
 def distilling(experiment: Experiment) -> Distil:
     """How an experiment distils the data of a task: by its method, for as many outer steps.
 
+    Experts are trained on the task, as the preset that the experiment names says.
+
     Raises:
-        OptionError: for a method that needs pretrained networks or experts.
+        OptionError: for pretrained networks, and for experts that are no preset.
     """
-    check_networks(experiment.method, *(name for name in ("pretrained", "experts") if getattr(experiment, name)))
-    if experiment.pretrained or experiment.experts:
-        raise OptionError("Networks that were trained beforehand have other classes than a task: leave them out.")
+    if experiment.pretrained:
+        raise OptionError("Networks that were pretrained have other classes than a task: leave out pretrained.")
+    wanted = None if experiment.experts is None else pretraining(experiment.experts)
+    check_networks(experiment.method, *(() if wanted is None else ("experts",)))
+    if wanted is not None and not wanted.snapshots:
+        raise OptionError(
+            f"Experts of a task are networks all along their training; {experiment.experts} has none such."
+        )
 
     def distil(task: Dataset, model: Model, seed: int, out: Path | None) -> DistilledData:
-        run = distill(
-            make_method(model, experiment.method),
-            task,
-            num_outer_steps=experiment.num_outer_steps,
-            seed=seed,
-            out=out,
-            eval_every=experiment.eval_every,
-            num_eval_nets=experiment.num_eval_nets,
-            devices=experiment.devices,
-            max_rollbacks=experiment.max_rollbacks,
-            patience=experiment.patience,
-            show_progress=False,
-        )
+        with contextlib.ExitStack() as stack:
+            experts = None
+            if wanted is not None:
+                folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else f"{out}-experts"
+                experts = _experts(wanted, task, model, seed, Path(folder))
+            run = distill(
+                make_method(model, experiment.method, experts=experts),
+                task,
+                num_outer_steps=experiment.num_outer_steps,
+                seed=seed,
+                out=out,
+                eval_every=experiment.eval_every,
+                num_eval_nets=experiment.num_eval_nets,
+                devices=experiment.devices,
+                max_rollbacks=experiment.max_rollbacks,
+                patience=experiment.patience,
+                show_progress=False,
+            )
         return run.distilled
 
     return distil
+
+
+def _experts(wanted: Pretraining, task: Dataset, model: Model, seed: int, folder: Path) -> Experts:
+    """Networks all along their training on a task; those that are there are read."""
+    steps = steps_per_epoch(wanted.training, len(task.train.labels))
+    return pretrain_experts(
+        model,
+        task,
+        num_experts=wanted.num_nets,
+        training=wanted.training,
+        every=None if wanted.every is None else math.gcd(wanted.every, steps),
+        dtype=wanted.dtype,
+        out=folder,
+        seed=seed,
+        show_progress=False,
+    )
 
 
 def learn_continually(
@@ -131,8 +164,9 @@ def learn_continually(
     """Learn the classes of a dataset task by task, from distilled sets of those that are over, and from what is beside.
 
     Args:
-        distil: how the data of a task become a set: an experiment, whose method and steps it says, or a function of its
-            own of the task's dataset, a network for it, a seed and a run directory.
+        distil: how the data of a task become a set: an experiment, of which the method, its steps and validations, and
+            a preset of experts count, see `distilling`; or a function of the task's dataset, a network for it, a seed
+            and a run directory.
         model: the network, with settings after a colon; None: that of the experiment.
         out: a directory; the same call with the same directory goes on where it was cut short, between tasks and within
             the distilling of one. The result, a table and a page are written there. None: all stays in memory.
@@ -150,11 +184,8 @@ def learn_continually(
     _check(options)
     if isinstance(distil, Experiment):
         model = model or distil.model
-        record = {
-            "method": dataclasses.asdict(distil.method),
-            "num_outer_steps": distil.num_outer_steps,
-            **(record or {}),
-        }
+        own = {name: getattr(distil, name) for name in ("num_outer_steps", "eval_every", "num_eval_nets", "experts")}
+        record = {"method": dataclasses.asdict(distil.method), **own, **(record or {})}
         distil = distilling(distil)
     name = model or DEFAULT_MODEL
     config = {

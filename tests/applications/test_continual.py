@@ -27,7 +27,7 @@ from dd_jax.applications.streams import stream_of
 from dd_jax.cli import main
 from dd_jax.errors import OptionError
 from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
-from dd_jax.methods import DistributionMatchingOptions
+from dd_jax.methods import DistributionMatchingOptions, TrajectoryMatchingOptions
 from dd_jax.runs.experiment import Experiment
 
 NET = "mlp:hidden=(4,)"
@@ -239,6 +239,22 @@ def test_a_kill_within_the_distilling_of_a_task(digits, tmp_path, monkeypatch):
             learn_continually(digits, experiment, options=options, out=tmp_path)
     assert (tmp_path / "distilled" / "order-0-task-1" / "checkpoints").is_dir()
     assert same(straight, learn_continually(digits, experiment, options=options, out=tmp_path))
+
+
+@pytest.mark.slow
+def test_experts_are_trained_on_each_task(digits, tmp_path):
+    method = TrajectoryMatchingOptions(
+        num_inner_steps=2, expert_epochs=1, max_start=1, augment="none", protocol="mtt-plain"
+    )
+    experiment = Experiment(
+        model=NET, method=method, num_outer_steps=1, num_eval_nets=1, experts="digits-experts-smoke"
+    )
+    found = learn_continually(digits, experiment, options=dataclasses.replace(OPTIONS, memories=()), out=tmp_path)
+    assert np.isfinite(found.course(DISTILLED).matrices[:, -1]).all()
+    for task in range(2):
+        experts = dd.load_experts(tmp_path / "distilled" / f"order-0-task-{task}-experts")
+        assert experts.num_classes == 5
+        assert len(experts.accuracies) == 1
 
 
 @pytest.mark.slow

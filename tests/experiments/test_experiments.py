@@ -255,3 +255,19 @@ def test_smoke_of_the_scores(here, capsys):
     assert 0 <= found["dd-ranking"]["lrs"] <= 1
     assert 0 <= found["dc-bench"]["transfer average"] <= 1
     assert "random transfer average" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_smoke_of_the_applications(here, digits28):
+    run_script(
+        "continual", "--smoke", "--dataset", digits28, *SMALL_NET, "--num-outer-steps", "1", "--out", here / "cl"
+    )
+    assert json.loads((here / "cl" / "results.json").read_text())["courses"]["herding"]["bytes"]
+    data = dd.load_dataset(digits28)
+    means = dd.evaluation.coresets.mean_images(data, 1)
+    shape = dd.evaluation.coresets.SetShape(1, 1, 1)
+    made = dd.evaluation.coresets.as_distilled(means, shape, 0.1, dd.Protocol("dc", order="random"))
+    dd.save_distilled(here / "set", dataclasses.replace(made, transform=data.transform), {})
+    nets = ["--models", *(f"mlp:hidden=({units},)" for units in (2, 4, 8))]
+    run_script("nas", here / "set", "--smoke", "--dataset", digits28, *nets, "--out", here / "nas")
+    assert set(json.loads((here / "nas" / "results.json").read_text())["rankings"]) >= {"set", "random real"}
