@@ -17,7 +17,7 @@ import numpy as np
 
 from dd_jax.applications.memories import FREE, images_of_bytes
 from dd_jax.applications.records import Records
-from dd_jax.applications.search_result import FULL, RANDOM, Search, Taken, summarise
+from dd_jax.applications.search_result import EARLY, FULL, RANDOM, Search, Taken, summarise
 from dd_jax.applications.search_space import Candidate, SearchSpace, candidates, drawn, members_of
 from dd_jax.errors import DataError, OptionError, check_at_least
 from dd_jax.evaluation import evaluate_networks, storage_bytes, training_of
@@ -33,7 +33,6 @@ from dd_jax.seeds import check_seed
 from dd_jax.storage.files import hash_arrays
 from dd_jax.types import Dataset, DistilledData, see_each_other
 
-EARLY = "early stopping"
 CORESETS = (RANDOM, "herding", "k-means")
 
 _SHORT_SEED, _FULL_SEED = 6_000_011, 7_000_003  # networks trained on few images, and on real data in full

@@ -13,7 +13,7 @@ from dd_jax.figures.charts import scatter_figure
 from dd_jax.outcomes.spread import percent
 from dd_jax.runs.provenance import provenance
 from dd_jax.runs.report import NAME
-from dd_jax.runs.report.amounts import count, fraction, lasting
+from dd_jax.runs.report.amounts import fraction, lasting
 from dd_jax.runs.report.charts import chart
 from dd_jax.runs.report.layout import Place, card, note
 from dd_jax.runs.report.markup import Markup, element, join, table
@@ -75,21 +75,31 @@ def lines_of(search: Search) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             str(ranking.coefficients["spearman"]),
             str(ranking.coefficients["kendall"]),
             "–" if ranking.beyond_random is None else str(ranking.beyond_random),
-            search.names[ranking.best],
+            _spaced(search.names[ranking.best]),
             percent(ranking.found),
             lasting(ranking.seconds),
         )
         for ranking in search.rankings
     ]
-    for one in search.random_search:
-        extra = " and its distilling" if one.with_distilling else ""
-        name = f"random search, {count(one.num_trainings, 'full training')} (the time of {one.beside}{extra})"
-        lines.append((name, "–", "–", "–", "–", percent(one.found), "–"))
     best, found = search.best
     agreement = "–" if search.agreement is None else f"{search.agreement} (with itself)"
     seconds = lasting(float(np.nansum(search.full.seconds)))
-    lines.append(("real data in full", agreement, "–", "–", search.names[best], percent(found), seconds))
+    lines.append(("real data in full", agreement, "–", "–", _spaced(search.names[best]), percent(found), seconds))
     return names, lines
+
+
+def random_lines(search: Search) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The table of random search: its head, and a line for each time that it had."""
+    head = ("in the time of", "full trainings", "test accuracy")
+    lines: list[tuple[str, ...]] = [
+        (
+            f"the search by {one.beside}" + (" and its distilling" if one.with_distilling else ""),
+            str(one.num_trainings),
+            percent(one.found),
+        )
+        for one in search.random_search
+    ]
+    return head, lines
 
 
 def search_page(search: Search, dataset: str) -> str:
@@ -113,7 +123,9 @@ def _table(search: Search) -> Markup:
         "test after training on real data in full. Test accuracies: mean ± standard deviation over the networks of the "
         "candidate, of random search over draws. Time: training and measuring all candidates, without compiling."
     )
-    return card(_PLACE, "Rankings", table(head, lines, "Rankings", "results"), note(says), class_="wide")
+    random = table(*random_lines(search), "Random search")
+    beside = element("h3", "Random search at equal time")
+    return card(_PLACE, "Rankings", table(head, lines, "Rankings"), note(says), beside, random, class_="wide")
 
 
 def _scatters(search: Search) -> Iterator[Markup]:
@@ -139,7 +151,7 @@ def _candidates(search: Search) -> Markup:
     head = ("candidate", "parameters", "in full, test", *(ranking.name for ranking in search.rankings))
     lines = [
         (
-            search.names[i],
+            _spaced(search.names[i]),
             f"{search.num_params[i]:,}",
             fraction(float(search.full.test[i].mean())),
             *(fraction(float(ranking.accuracies[i])) for ranking in search.rankings),
@@ -147,7 +159,12 @@ def _candidates(search: Search) -> Markup:
         for i in order.tolist()
     ]
     says = f"The {len(lines)} best after full training; all {len(search.names)} are in {CANDIDATES}."
-    return card(_PLACE, "The best candidates", table(head, lines, "Candidates", "results"), note(says), class_="wide")
+    return card(_PLACE, "The best candidates", table(head, lines, "Candidates"), note(says), class_="wide")
+
+
+def _spaced(name: str) -> str:
+    """The name of a candidate with room for line breaks."""
+    return name.replace(":", " ").replace(",", ", ")
 
 
 def _csv(search: Search) -> str:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from dd_jax.applications.ranking import COEFFICIENTS, Interval, correlation, difference, resampled, spearman
 from dd_jax.outcomes.spread import Spread, percent, spread_of
 
-FULL, RANDOM = "real data in full", "random real"
+FULL, RANDOM, EARLY = "real data in full", "random real", "early stopping"
 
 _ORDERS = 1000  # in which random search is thought to go through the candidates
 
@@ -115,6 +115,10 @@ class Search:
                 f"({count} candidates, 95 % bootstrap intervals)."
             )
             said.append(_beside_random(ours))
+        for ranking in self.rankings:
+            if ranking.name == EARLY:
+                rho = ranking.coefficients["spearman"]
+                said.append(f"Real data for as many images as the short trainings see rank them with rho {rho}.")
         if self.agreement is not None:
             said.append(f"Two trainings on real data in full rank them alike with rho {self.agreement}.")
         best, found = self.best

@@ -45,7 +45,7 @@ class Nas(SearchOptions):
 
 def nas(argv: Sequence[str]) -> None:
     """dd-jax apply nas: architecture search with distilled sets."""
-    from dd_jax.applications.search_page import lines_of
+    from dd_jax.applications.search_page import lines_of, random_lines
     from dd_jax.runs.load_run import load_set
     from dd_jax.runs.progress import note, table
 
@@ -65,6 +65,7 @@ def nas(argv: Sequence[str]) -> None:
     )
     head, lines = lines_of(search)
     table(f"{len(search.names)} architectures ranked on {data.name}", head, lines)
+    table("Random search: the best of candidates at random, trained in full", *random_lines(search))
     for words in search.sentences():
         print(words)
     note(f"The numbers, all candidates and a page are in {options.out}: open {options.out}/report.html")

@@ -10,9 +10,9 @@ import pytest
 import dd_jax as dd
 from dd_jax.applications import DC_SPACE, SearchOptions, SearchSpace, search_architectures
 from dd_jax.applications import architecture_search as module
-from dd_jax.applications.architecture_search import CORESETS, EARLY
+from dd_jax.applications.architecture_search import CORESETS
 from dd_jax.applications.memories import images_of_bytes
-from dd_jax.applications.search_result import FULL, RANDOM, Taken, at_random, summarise
+from dd_jax.applications.search_result import EARLY, FULL, RANDOM, Taken, at_random, summarise
 from dd_jax.applications.search_space import candidates, drawn
 from dd_jax.cli import main
 from dd_jax.errors import DataError, OptionError, RunError
