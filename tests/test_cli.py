@@ -13,11 +13,10 @@ import pytest
 import dd_jax as dd
 from dd_jax.cli import COMMANDS, main, run_script, run_table
 from dd_jax.errors import OptionError
-from dd_jax.methods import GradientMatchingOptions, UnrolledOptions
 from dd_jax.models import parse_model
 from dd_jax.presets import PRESETS, preset, smoke
 from dd_jax.runs import networks
-from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment, default_out, load
+from dd_jax.runs.experiment import DEFAULT_MODEL, load
 from dd_jax.runs.networks import PRETRAININGS
 
 TINY = ["--num-outer-steps", "6", "--num-eval-nets", "2", "--num-nets", "4", "--num-epochs", "2", "--batch-size", "32"]
@@ -236,19 +235,6 @@ def test_parse_model(spec, expected):
 def test_parse_model_executes_nothing(spec):
     with pytest.raises(OptionError, match="Can't read"):
         parse_model(spec)
-
-
-def test_default_out_is_named_after_the_experiment():
-    assert default_out(Experiment(dataset="folder:/data/birds", model="convnet:width=8")) == "runs/birds-convnet-random"
-    attack = UnrolledOptions(init="fixed", attack_class=0, target_class=1)
-    assert (
-        default_out(Experiment(pretrained="nets/ones.npz", method=attack)) == "runs/digits-from-ones-fixed-attack-0-1"
-    )
-    matched = GradientMatchingOptions(images_per_class=10, factor=2, augment="dsa")
-    assert (
-        default_out(Experiment(dataset="mnist", model="convnet", method=matched))
-        == "runs/mnist-convnet-dsa-ipc10-factor2"
-    )
 
 
 @pytest.mark.parametrize("name", dd.methods.METHODS)

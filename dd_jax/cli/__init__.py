@@ -12,6 +12,7 @@ from dd_jax.cli.options import join, take_flag, take_option
 from dd_jax.cli.streams import give_up_output, open_streams, why_full
 from dd_jax.errors import DDJaxError, unknown_name
 from dd_jax.runs.experiment import Experiment
+from dd_jax.runs.naming import default_out
 from dd_jax.runs.progress import warnings_as_notes
 
 __all__ = ["COMMANDS", "main", "run_script", "run_table"]
@@ -59,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_script(default: Experiment, paper: Experiment, argv: Sequence[str] | None = None) -> int:
     """What an experiment script does: the options of `dd-jax distill` over its own record, --paper and --smoke."""
     wanted, rest = take_flag(sys.argv[1:] if argv is None else argv, "--paper")
+    if wanted and paper.out is None:
+        paper = dataclasses.replace(paper, out=default_out(paper, paper, None, "paper"))
     return _guarded([lambda argv: distill(argv, paper if wanted else default)], rest)
 
 
@@ -83,8 +86,9 @@ def run_table(
         def one(argv: Sequence[str]) -> None:
             print(f"{name}:", flush=True)
             folder, argv = take_option(argv, "--out")
-            out = Path(folder or "runs") / (f"{name}-paper" if wanted else name)
-            distill(argv, dataclasses.replace((paper if wanted else experiments)[name], out=str(out)))
+            out = str(Path(folder or "runs") / (f"{name}-paper" if wanted else name))
+            record = dataclasses.replace((paper if wanted else experiments)[name], out=out)
+            distill([*argv, "--out", out] if folder else argv, record)
 
         return one
 

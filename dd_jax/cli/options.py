@@ -9,6 +9,7 @@ import tyro
 from dd_jax.errors import OptionError
 from dd_jax.renamed import refuse_old_option
 from dd_jax.runs.experiment import Experiment
+from dd_jax.runs.naming import default_out
 
 
 def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experiment | None = None) -> Experiment:
@@ -36,7 +37,11 @@ def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experim
                                        bases=(Experiment,), frozen=True)  # fmt: skip
     flat = tyro.conf.OmitArgPrefixes[tyro.conf.AvoidSubcommands[typed]]  # type: ignore[valid-type]
     experiment = Experiment(**vars(parse(flat, argv, prog, typed(**vars(start)), description)))
-    return with_few_networks(experiment) if small else experiment
+    experiment = with_few_networks(experiment) if small else experiment
+    if experiment.out is None or (start.out is not None and not _has(argv, "--out")):
+        also = ("smoke",) if small else ()
+        experiment = dataclasses.replace(experiment, out=default_out(experiment, start, start.out or name, *also))
+    return experiment
 
 
 def parse(kind: Any, argv: Sequence[str], prog: str, default: Any = None, description: str | None = None) -> Any:
@@ -48,6 +53,10 @@ def parse(kind: Any, argv: Sequence[str], prog: str, default: Any = None, descri
 def _field(word: str) -> str:
     """The field that an option such as --num-batches or --num-batches=3 is for."""
     return word.removeprefix("--").partition("=")[0].replace("-", "_")
+
+
+def _has(argv: Sequence[str], option: str) -> bool:
+    return any(word == option or word.startswith(f"{option}=") for word in argv)
 
 
 def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:

@@ -13,13 +13,14 @@ from dd_jax.data.images import ImageSize
 from dd_jax.errors import OptionError
 from dd_jax.evaluation import Evaluation
 from dd_jax.inner import network_range
-from dd_jax.methods import METHODS, Method, MethodOptions, UnrolledOptions, check_networks, make_method, name_of
+from dd_jax.methods import Method, MethodOptions, UnrolledOptions, check_networks, make_method
 from dd_jax.methods.unrolled import protocol_of
 from dd_jax.models import Model, parse_model
 from dd_jax.outcomes import outcome_of
 from dd_jax.runs.judging import Row, measure_rows, plain_rows, print_table, title_of
 from dd_jax.runs.loop import Run, distill
-from dd_jax.runs.networks import file_name, load_networks, networks_file
+from dd_jax.runs.naming import DEFAULT_MODEL, default_out
+from dd_jax.runs.networks import load_networks, networks_file
 from dd_jax.runs.places import NETWORKS as NETWORK_SOURCES
 from dd_jax.runs.places import whole, whole_file
 from dd_jax.runs.processes import on_first
@@ -34,7 +35,6 @@ from dd_jax.storage.files import disk_errors, write_json
 from dd_jax.storage.pretrained import load_pretrained, read_about, save_pretrained
 from dd_jax.types import Dataset, Experts, Pretrained, Protocol
 
-DEFAULT_MODEL = "mlp:hidden=(64,)"
 NETWORKS = "networks.safetensors"  # in a run directory: what is needed to judge it again
 
 
@@ -73,7 +73,8 @@ class Experiment:
     seed: int = 0
     """Of everything random in the distillation: from 0 to 2**63 - 1."""
     out: str | None = None
-    """Run directory; the same command with the same directory resumes. None: a name under runs/."""
+    """Run directory; the same command with the same directory resumes. None: runs/ and a name that tells what was
+    changed of the preset or the defaults."""
     eval_every: int | None = None
     """Outer steps between two validations; None for twenty of them."""
     num_eval_nets: int = 10
@@ -258,17 +259,6 @@ def keep_networks(path: Path, pretrained: Pretrained, protocol: Protocol) -> Non
     train_accuracies = np.concatenate([pretrained.accuracies["train"][slice(*ends)] for ends in ranges])
     accuracies = {"train": train_accuracies, "held_out": pretrained.accuracies["held_out"]}
     save_pretrained(path, networks, dataclasses.replace(pretrained, accuracies=accuracies, num_selection=selection))
-
-
-def default_out(experiment: Experiment) -> str:
-    """runs/DATASET-MODEL-INIT, or runs/DATASET-from-NETWORKS-INIT, or with what else tells a method's runs apart."""
-    network = (experiment.model or DEFAULT_MODEL).partition(":")[0]
-    if experiment.pretrained is not None:
-        network = f"from-{Path(experiment.pretrained).stem}"
-    if experiment.experts is not None:
-        network = f"experts-{Path(experiment.experts).stem}"
-    words = METHODS[name_of(experiment.method)].words(experiment.method)
-    return str(Path("runs") / "-".join([file_name(experiment.dataset), network, *words]))
 
 
 def describe_start(method: Method, dataset: Dataset, out: str) -> str:
