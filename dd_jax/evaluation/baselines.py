@@ -12,7 +12,17 @@ import jax
 import numpy as np
 
 from dd_jax.errors import unknown_name
-from dd_jax.evaluation.contest import SELECTION_SEED, Contest, best_size, measured_before, merit, sets, trained
+from dd_jax.evaluation.contest import (
+    CANDIDATE_NETS,
+    SELECTION_SEED,
+    Contest,
+    best_size,
+    measured_before,
+    merit,
+    sets,
+    trained,
+    trainings,
+)
 from dd_jax.evaluation.coresets import as_vectors
 from dd_jax.evaluation.embeddings import passes, train_on_all, trained_networks
 from dd_jax.evaluation.evaluate import evaluate_networks
@@ -21,6 +31,7 @@ from dd_jax.inner import Regression, Training, device_mesh, networks_of, replica
 from dd_jax.models import Model
 from dd_jax.outcomes import outcome_of
 from dd_jax.seeds import check_seed
+from dd_jax.synthetic import Counts
 from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
 
 BASELINES = ("random real", "best of random", "class mean", "k-means", "k-NN random", "k-NN k-means")
@@ -31,9 +42,11 @@ FOR_GRAPHS = (
 )  # fmt: skip
 FOR_PRETRAINED = ("no steps", "full training set")
 
+NUM_SETS = 10  # random sets of one kind
+NUM_CANDIDATES = 20  # random sets that the best is chosen of
+
 _NEIGHBOURS, _NORMS = (1, 3, 5), (1, 2)
 _OF_NEIGHBOURS = {"k-NN random": "random real", "k-NN k-means": "k-means"}
-_CANDIDATE_NETS = 5  # networks that one random set is tried on
 
 
 class Baseline(NamedTuple):
@@ -78,8 +91,8 @@ def iterate_baselines(
     *,
     names: Sequence[str] | None = None,
     num_nets: int = 200,
-    num_sets: int = 10,
-    num_candidates: int = 20,
+    num_sets: int = NUM_SETS,
+    num_candidates: int = NUM_CANDIDATES,
     seed: int = 0,
     pretrained: Pretrained | None = None,
     protocol: str | Training | Regression | None = None,
@@ -113,6 +126,37 @@ def iterate_baselines(
     Source: Wang et al. 2018, section 4 (baselines), table 2; Cui et al. 2022 (coresets).
     """
     seed = check_seed(seed)
+    names = _known_names(distilled, dataset, names, pretrained)
+    protocol = protocol or distilled.protocol.name
+    contest = Contest(distilled, model, dataset, protocol, pretrained, num_nets, num_sets, seed)
+    for name in names:
+        yield name, _baseline(contest, name, num_candidates)
+
+
+def networks_to_train(
+    distilled: DistilledData,
+    model: Model,
+    dataset: Dataset,
+    names: Sequence[str] | None = None,
+    num_nets: int = 200,
+    pretrained: Pretrained | None = None,
+    protocol: str | Training | Regression | None = None,
+) -> dict[str, int]:
+    """How many networks `iterate_baselines`, whose arguments these are, measures for each baseline, about."""
+    contest = Contest(distilled, model, dataset, protocol or distilled.protocol.name, pretrained, num_nets, NUM_SETS, 0)
+
+    def of(name: str) -> int:
+        if name.startswith("k-NN"):
+            return 0
+        return num_nets if name in FOR_PRETRAINED else trainings(contest, name, NUM_CANDIDATES)
+
+    return {name: of(name) for name in _known_names(distilled, dataset, names, pretrained)}
+
+
+def _known_names(
+    distilled: DistilledData, dataset: Dataset, names: Sequence[str] | None, pretrained: Pretrained | None
+) -> Sequence[str]:
+    """The names that are meant, all of them known."""
     known = baseline_names(distilled.protocol, pretrained, distilled.parameterisation.kind.compare_all)
     if dataset.stream is not None:
         known = tuple(name for name in known if name != "full training set")
@@ -120,10 +164,7 @@ def iterate_baselines(
     for name in names:
         if name not in (*known, *CORESETS):
             raise unknown_name("baseline", name, (*known, *CORESETS))
-    protocol = protocol or distilled.protocol.name
-    contest = Contest(distilled, model, dataset, protocol, pretrained, num_nets, num_sets, seed)
-    for name in names:
-        yield name, _baseline(contest, name, num_candidates)
+    return names
 
 
 def _baseline(contest: Contest, name: str, num_candidates: int) -> Baseline:
@@ -133,7 +174,8 @@ def _baseline(contest: Contest, name: str, num_candidates: int) -> Baseline:
     if name == "full training set":
         return Baseline(_full(contest), {})
     if name.startswith("k-NN"):
-        return _neighbours(sets(contest, _OF_NEIGHBOURS[name], contest.num_sets), contest.dataset)
+        candidates = sets(contest, _OF_NEIGHBOURS[name], contest.num_sets)
+        return _neighbours(candidates, contest.shape.per_class, contest.dataset)
     if name == "best of random":
         return _best_of_random(contest, num_candidates)
     candidates = sets(contest, name, contest.num_sets)
@@ -149,7 +191,7 @@ def _best_of_random(contest: Contest, num_candidates: int) -> Baseline:
     """The random set that is worth most on validation, at the step size that most of them do well with."""
     candidates = sets(contest, "random real", num_candidates)
     size = best_size(contest, candidates[: contest.num_sets])
-    winner = int(np.argmax([merit(contest, [images], size, _CANDIDATE_NETS) for images in candidates]))
+    winner = int(np.argmax([merit(contest, [images], size, CANDIDATE_NETS) for images in candidates]))
     found = trained(contest, [candidates[winner]], size, "test")
     return Baseline(found, {**_said(contest, size), "set": winner, "of": num_candidates})
 
@@ -176,23 +218,24 @@ def _fully_trained(
     return evaluate_networks(jax.tree.map(np.asarray, after), model, dataset)
 
 
-def _neighbours(candidates: list[Any], dataset: Dataset) -> Baseline:
+def _neighbours(candidates: list[Any], per_class: Counts, dataset: Dataset) -> Baseline:
     """Nearest neighbours on each candidate set, k and p chosen on validation over all of them."""
     options = list(itertools.product(_NEIGHBOURS, _NORMS))
-    options = [(k, p) for k, p in options if k <= candidates[0].shape[0] * candidates[0].shape[1]]
-    scores = [np.mean([_hits(c, dataset.validation, k, p).mean() for c in candidates]) for k, p in options]
+    vectors = [as_vectors(candidate, per_class) for candidate in candidates]
+    options = [(k, p) for k, p in options if k <= len(vectors[0][1])]
+    scores = [np.mean([_hits(v, dataset.validation, k, p).mean() for v in vectors]) for k, p in options]
     k, p = options[int(np.argmax(scores))]
     labels = np.asarray(dataset.test.labels)
-    right = [labels[_hits(c, dataset.test, k, p)] for c in candidates]
+    right = [labels[_hits(v, dataset.test, k, p)] for v in vectors]
     hits = np.stack([np.bincount(mine, minlength=dataset.num_classes) for mine in right])
     counts = np.bincount(labels, minlength=dataset.num_classes)
     return Baseline(evaluation_of(np.stack([hits, 0 * hits], 1), counts, "test"), {"k": k, "p": p})
 
 
-def _hits(images: Any, split: Batch, k: int, p: int) -> np.ndarray:
+def _hits(vectors: tuple[np.ndarray, np.ndarray], split: Batch, k: int, p: int) -> np.ndarray:
     from sklearn.neighbors import KNeighborsClassifier
 
     metric = "euclidean" if p == 2 else "manhattan"
-    neighbours = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(*as_vectors(images))
+    neighbours = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(*vectors)
     queries = np.asarray(split.images).reshape(len(split.labels), -1)
     return neighbours.predict(queries) == np.asarray(split.labels)

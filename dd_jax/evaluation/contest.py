@@ -17,6 +17,7 @@ from dd_jax.outcomes import Outcome, Values, outcome_of
 from dd_jax.types import Dataset, DistilledData, Pretrained, Protocol
 
 STEP_SIZES = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+CANDIDATE_NETS = 5  # networks that one random set is tried on
 SELECTION_SEED = 4_000_037  # networks that choices are made with: neither trained with nor reported on
 
 _TEST_SEED = 1_000_003  # networks that results are measured with: those of `evaluate`
@@ -105,7 +106,7 @@ def measured_before(contest: Contest, num_nets: int, split: str = "test") -> Eva
 
 
 def sets(contest: Contest, name: str, count: int) -> list[Any]:
-    """`count` sets of a name in `MAKERS`, or the only one that there is: images (K, per_class, H, W, C)."""
+    """`count` sets of a name in `MAKERS`, or the only one that there is: images (K, M, H, W, C)."""
     count = 1 if is_only_one(name, contest.shape.per_class) else count
     if (name, count) not in contest.made:
         vectors = {"vectors": contest.features} if name.endswith("features") else {}
@@ -160,3 +161,24 @@ def best_size(contest: Contest, candidates: list[Any]) -> float:
     few = candidates if contest.pretrained is None else candidates[:_SIZE_SETS]
     worth = {size: merit(contest, few, size, _SIZE_NETS) for size in STEP_SIZES}
     return max(worth, key=lambda size: worth[size])
+
+
+def trainings(contest: Contest, name: str, candidates: int) -> int:
+    """How many networks are trained on sets of a name: to choose the step size, and for the result.
+
+    Args:
+        candidates: random sets that the best is chosen of.
+    """
+
+    def on(num_sets: int, num_nets: int, choosing: bool) -> int:
+        if contest.pretrained is not None:
+            return num_sets * (_SELECTION_NETS if choosing else num_nets)
+        return num_sets * (1 if contest.own.init == "fixed" else max(1, num_nets // num_sets))
+
+    best = name == "best of random"
+    num_sets = contest.num_sets if best or not is_only_one(name, contest.shape.per_class) else 1
+    few = num_sets if contest.pretrained is None else min(num_sets, _SIZE_SETS)
+    count = len(STEP_SIZES) * on(few, _SIZE_NETS, True) if contest.leaves_size_open else 0
+    if best:
+        return count + candidates * on(1, CANDIDATE_NETS, True) + on(1, contest.num_nets, False)
+    return count + on(num_sets, contest.num_nets, False)

@@ -1,9 +1,11 @@
 """Networks trained on a distilled set, a group at a time, and what they get right on real data."""
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,10 @@ from dd_jax.values import quick_jit
 
 SPLITS = ("train", "validation", "test")
 CONFUSION_CLASSES = 100  # more would be more than a table that can be read, and a lot of memory
+
+See: TypeAlias = Callable[[int], None]  # is told how many networks have been measured since the last time
+
+_watching: contextvars.ContextVar[See | None] = contextvars.ContextVar("watching", default=None)
 
 _CHUNK = 32  # images per forward pass on a CPU: their activations stay in cache
 _NETS_AT_ONCE = 50  # networks under one vmap on an accelerator; on a CPU one after another is faster
@@ -54,6 +60,16 @@ class Wanted(NamedTuple):
     outcome: Outcome
     num_curve_nets: int = 0
     devices: int | None = None
+
+
+@contextlib.contextmanager
+def watched(see: See) -> Iterator[None]:
+    """Within the block `see` is told of every group of networks that was measured, of how many."""
+    before = _watching.set(see)
+    try:
+        yield
+    finally:
+        _watching.reset(before)
 
 
 def measure(
@@ -111,6 +127,8 @@ def _all_groups(make, model: Model, starts: Starts, course: Course | None, real:
         marks.append(counted[0])
         tables.append(counted[1])
         seen += [along] if along else []
+        if (see := _watching.get()) is not None:
+            see(min(size, count - first))
     marks, tables, seen = jax.tree.map(np.asarray, (marks, tables, seen))
     return np.concatenate(marks)[:count], np.concatenate(tables)[:count], seen
 

@@ -201,4 +201,5 @@ def with_overrides(options: Options, overrides: Mapping[str, Any]) -> Options:
         if name not in known:
             refuse_old_option(name, known)
             raise unknown_name("option", name, known)
-    return dataclasses.replace(options, **overrides)  # type: ignore[type-var]
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items()}
+    return dataclasses.replace(options, **given)  # type: ignore[type-var]

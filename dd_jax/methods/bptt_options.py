@@ -12,7 +12,17 @@ from dd_jax.methods.matching import StoredOptions, stored_images
 from dd_jax.methods.outer import OuterOptimiser, OuterOptions, Schedule, outer_adam, outer_sgd
 from dd_jax.methods.sampling import SamplingOptions, check_sampling, less_sampling, runs_mapped
 from dd_jax.models import Model
-from dd_jax.synthetic import ImageInit, SoftLabelled, Synthetic, bases, bases_within, num_formed, soft_labels
+from dd_jax.synthetic import (
+    ImageInit,
+    SoftLabelled,
+    Synthetic,
+    bases,
+    bases_within,
+    counts_word,
+    num_formed,
+    same_count,
+    soft_labels,
+)
 from dd_jax.types import Protocol
 
 
@@ -103,7 +113,7 @@ def images_of(model: Model, options: BpttOptions) -> Synthetic:
         synthetic = bases(
             model.num_classes,
             model.image_shape,
-            options.images_per_class,
+            same_count(options.images_per_class),
             options.made_per_class,
             options.downscale,
             options.num_bases,
@@ -164,7 +174,7 @@ def images_made(options: BpttOptions) -> int:
     """Images of each class that networks see."""
     if options.images == "bases":
         return options.made_per_class
-    return options.images_per_class * num_formed(options.factor, options.formation) * options.canvas_samples
+    return same_count(options.images_per_class) * num_formed(options.factor, options.formation) * options.canvas_samples
 
 
 def protocol_of(options: BpttOptions) -> Protocol:
@@ -189,7 +199,7 @@ def words_of(options: BpttOptions) -> tuple[str, ...]:
     name = "bptt" if options.window is None else "rat-bptt"
     form = ("bases",) if options.images == "bases" else (f"factor{options.factor}",) * (options.factor > 1)
     canvas = () if options.canvas_size == 1 else (f"canvas{options.canvas_size}",)
-    return (name, f"ipc{options.images_per_class}", *form, *canvas)
+    return (name, counts_word(options.images_per_class), *form, *canvas)
 
 
 def check_options(model: Model, options: BpttOptions) -> None:
@@ -250,10 +260,14 @@ def _check_windows(options: BpttOptions) -> None:
 def set_words(model: Model, options: BpttOptions) -> str:
     """What is learnt, in words."""
     if options.images != "bases":
-        stored = options.images_per_class * model.num_classes
+        stored = same_count(options.images_per_class) * model.num_classes
         made = model.num_classes * images_made(options)
         return f"{stored} images" if made == stored else f"{stored} stored images that become {made}"
     count = options.num_bases or bases_within(
-        model.num_classes, model.image_shape, options.images_per_class, options.made_per_class, options.downscale
+        model.num_classes,
+        model.image_shape,
+        same_count(options.images_per_class),
+        options.made_per_class,
+        options.downscale,
     )
     return f"{model.num_classes * options.made_per_class} images made of {count} bases"

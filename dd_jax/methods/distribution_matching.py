@@ -18,6 +18,7 @@ from dd_jax.methods.matching import (
     MATCHING_ROLES,
     MatchingArrays,
     MatchingOptions,
+    padded_by_class,
     set_by_class,
     set_protocol,
     set_words,
@@ -28,6 +29,7 @@ from dd_jax.methods.matching import (
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
 from dd_jax.methods.sampling import check_sampling, less_sampling, runs_mapped
 from dd_jax.models import Model
+from dd_jax.synthetic import is_equal
 from dd_jax.types import Dataset, DistilledData, Learnable, Params
 
 
@@ -118,7 +120,9 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
 
 def _step(model: Model, opts: DistributionMatchingOptions) -> StepFn:
     synthetic, optimiser = stored_images(model, opts), _optimiser(opts)
+    equal = is_equal(opts.images_per_class)
     whole = set_by_class(synthetic, model.num_classes)
+    padded = padded_by_class(synthetic, opts.images_per_class, model.num_classes)
     at_once = None if runs_mapped(opts.over_inits) else opts.num_inits
 
     def step(
@@ -133,9 +137,14 @@ def _step(model: Model, opts: DistributionMatchingOptions) -> StepFn:
             keys = jax.random.split(change_key, model.num_classes)[mine]
 
             def objective(learnable: Learnable) -> jax.Array:
-                images = whole(learnable, jax.random.fold_in(change_key, model.num_classes)).images[mine]
+                set_key = jax.random.fold_in(change_key, model.num_classes)
+                images, weights = (whole(learnable, set_key).images, None) if equal else padded(learnable, set_key)
+                weights = None if weights is None else weights[mine]
                 # The mean over the parts is the sum over all classes.
-                return parts * feature_distance(model.features, params, images, batches, keys, opts.augment)
+                found = feature_distance(
+                    model.features, params, images[mine], batches, keys, opts.augment, weights=weights
+                )
+                return parts * found
 
             return jax.value_and_grad(objective)(state.learnable)
 
@@ -160,21 +169,24 @@ def feature_distance(
     real: Float[Array, "classes size height width channels"],
     keys: jax.Array,
     change: str,
+    weights: Float[Array, "classes per_class"] | None = None,
 ) -> Float[Array, ""]:
     """Squared distance of the mean features of distilled and real images, summed over features and classes.
 
     Args:
         keys: (K,), one for each class: real and distilled images are changed by the same one. Not differentiable in
             `real`.
+        weights: of the distilled images of a class in their mean; None: all the same.
     """
 
-    def of_class(item: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        key, mine, theirs = item
+    def of_class(item: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
+        key, mine, theirs, weight = item
         goal = lax.stop_gradient(mean_features(features, params, siamese(key, theirs, change)))
-        found = features(params, siamese(key, mine, change)).mean(0)
+        found = features(params, siamese(key, mine, change))
+        found = found.mean(0) if weight is None else weight.astype(found.dtype) @ found
         return jnp.square(found - goal).sum()
 
-    return each_class(of_class, (keys, images, real)).sum()
+    return each_class(of_class, (keys, images, real, weights)).sum()
 
 
 def mean_features(

@@ -28,7 +28,7 @@ from dd_jax.methods.options import RegressionOptions
 from dd_jax.methods.outer import OuterOptimiser, OuterOptions, OuterState, outer_lamb, scale_outer_learning_rate
 from dd_jax.methods.sampling import minibatch
 from dd_jax.models import Model
-from dd_jax.synthetic import Synthetic, pixels_of
+from dd_jax.synthetic import Synthetic, counts_word, num_images, pixels_of
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Params, Protocol
 from dd_jax.values import with_numbers
 
@@ -109,7 +109,7 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
     opts = with_overrides(options or FrepoOptions(), overrides)
     _check(model, opts)
     synthetic, optimiser = _images(model, opts), _optimiser(opts)
-    total = model.num_classes * opts.images_per_class
+    total = num_images(opts.images_per_class, model.num_classes)
     protocol = Protocol(opts.protocol, order="random")
 
     def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> FrepoState:
@@ -148,7 +148,7 @@ _ROLES = Roles(
 
 def _step(model: Model, opts: FrepoOptions) -> StepFn:
     synthetic, optimiser = _images(model, opts), _optimiser(opts)
-    begin, train = trainer(model.apply, _training(opts, model.num_classes * opts.images_per_class))
+    begin, train = trainer(model.apply, _training(opts, num_images(opts.images_per_class, model.num_classes)))
 
     def draw(key: jax.Array) -> FitState:
         return begin(model.init(key))
@@ -231,7 +231,7 @@ def _check(model: Model, options: FrepoOptions) -> None:
 
 
 def _words(options: FrepoOptions) -> tuple[str, ...]:
-    return "frepo", f"ipc{options.images_per_class}"
+    return "frepo", counts_word(options.images_per_class)
 
 
 SPEC = MethodSpec("frepo", FrepoOptions, frepo, _words, {"batch_size": 64, "pool_size": 2, "max_updates": 10})

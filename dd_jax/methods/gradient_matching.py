@@ -260,6 +260,7 @@ def _image_steps(model: Model, options: GradientMatchingOptions) -> OuterOptimis
 
 
 def _count_scale(options: GradientMatchingOptions) -> float:
+    assert isinstance(options.images_per_class, int)
     return options.images_per_class / _BASE_COUNT if options.rate_by_count else 1.0
 
 

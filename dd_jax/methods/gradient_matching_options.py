@@ -10,6 +10,7 @@ from dd_jax.inner import Training
 from dd_jax.methods.matching import MatchingOptions
 from dd_jax.methods.sampling import check_sampling
 from dd_jax.models import Model
+from dd_jax.synthetic import same_count
 from dd_jax.values import with_numbers
 
 _EPOCHS = 500  # of a network's life, where several images of each class are learnt
@@ -68,7 +69,8 @@ def with_loops(options: GradientMatchingOptions) -> GradientMatchingOptions:
     For 1, 10 and 50 images of each class these are 1 match; 10 with 50 epochs between them; 50 with 10.
     Source: Zhao et al. 2021, appendix A; the released code has a table of six cases.
     """
-    count = options.images_per_class
+    count = same_count(options.images_per_class)
+    options = dataclasses.replace(options, images_per_class=count)
     matches = max(count, 1) if options.num_matches is None else options.num_matches
     epochs = options.inner_epochs
     if epochs is None:

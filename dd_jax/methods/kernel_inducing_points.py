@@ -34,7 +34,7 @@ from dd_jax.methods.outer import (
     scale_outer_learning_rate,
 )
 from dd_jax.models import KernelFn, Model
-from dd_jax.synthetic import Synthetic, pixels_of
+from dd_jax.synthetic import Synthetic, counts_word, num_images, pixels_of
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Protocol
 from dd_jax.values import Number
 
@@ -130,7 +130,7 @@ def kernel_inducing_points(
 
     step, arrays = compiled_step(_step, model, opts, _ROLES, real)
     per_class = _per_class(model, opts)
-    count = opts.images_per_class * model.num_classes
+    count = num_images(opts.images_per_class, model.num_classes)
     summary = f"{count} images, learning {_WORDS[opts.learn]}, {per_class * model.num_classes:,} real per outer step"
     return Method(
         "kernel_inducing_points",
@@ -246,7 +246,7 @@ def _check(model: Model, options: KernelInducingPointsOptions) -> KernelFn:
 
 def _words(options: KernelInducingPointsOptions) -> tuple[str, ...]:
     name = {"images": "kip-images", "labels": "kip-labels", "both": "kip"}[options.learn]
-    return name, f"ipc{options.images_per_class}"
+    return name, counts_word(options.images_per_class)
 
 
 _SMALL = {"batch_size": 100}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dd_jax.errors import OptionError
 from dd_jax.inner import ByClass, SmoothAugment
@@ -16,7 +17,17 @@ from dd_jax.methods.options import SetOptions
 from dd_jax.methods.outer import OuterOptions, Schedule
 from dd_jax.methods.sampling import SamplingOptions
 from dd_jax.models import Model
-from dd_jax.synthetic import Formation, Synthetic, multi_formation, num_formed, pixels
+from dd_jax.synthetic import (
+    Counts,
+    Formation,
+    Synthetic,
+    class_counts,
+    counts_word,
+    multi_formation,
+    num_formed,
+    num_images,
+    pixels,
+)
 from dd_jax.types import Batch, Networks, Protocol, Transform
 
 _BY_CHANGE = {"dsa": "dsa", "dsa_no_flip": "dsa-digits"}
@@ -26,8 +37,8 @@ _BY_CHANGE = {"dsa": "dsa", "dsa_no_flip": "dsa-digits"}
 class StoredOptions(CanvasOptions, SetOptions):
     """Images as they are stored."""
 
-    images_per_class: int = 1
-    """Stored images of each class."""
+    images_per_class: Counts = 1
+    """Stored images of each class: one number, or one for each class."""
     factor: int = 1
     """Each stored image becomes factor * factor images of the set: its tiles, enlarged (Kim et al. 2022: 2)."""
     formation: Formation = "single"
@@ -88,12 +99,36 @@ def stored_images(model: Model, options: StoredOptions) -> Synthetic:
 def set_by_class(synthetic: Synthetic, num_classes: int) -> Callable[[Any, jax.Array], Batch]:
     """(learnable, key) -> the set as images (K, M, H, W, C) with labels (K, M) or (K, M, classes).
 
-    The key is that of what is random in the images, if anything is.
+    The key is that of what is random in the images, if anything is. There must be as many of each class.
     """
 
     def whole(learnable: Any, key: jax.Array) -> Batch:
         batch = synthetic.batch(learnable, key, jnp.int32(0))
         return Batch(*(leaf.reshape(num_classes, -1, *leaf.shape[1:]) for leaf in batch))
+
+    return whole
+
+
+def class_weights(images_per_class: Counts, num_classes: int) -> np.ndarray:
+    """Of each class the weight of each of its images, (K, most of a class), with the sum one; zero of no image."""
+    counts = class_counts(images_per_class, num_classes)
+    return ((np.arange(counts.max()) < counts[:, None]) / counts[:, None]).astype(np.float32)
+
+
+def padded_by_class(
+    synthetic: Synthetic, images_per_class: Counts, num_classes: int
+) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
+    """As `set_by_class`, of any counts: images (K, M, H, W, C), M those of the largest class, and their weights (K, M).
+
+    The weights are those of a mean over the images of a class; a class that has fewer ends in others of weight zero.
+    """
+    counts = class_counts(images_per_class, num_classes)
+
+    def whole(learnable: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        images = synthetic.batch(learnable, key, jnp.int32(0)).images
+        mine = counts * (len(images) // counts.sum())  # a stored image may become several
+        places = np.cumsum(mine)[:, None] - mine[:, None] + np.minimum(np.arange(mine.max()), mine[:, None] - 1)
+        return images[places], jnp.asarray(class_weights(tuple(map(int, mine)), num_classes))
 
     return whole
 
@@ -115,7 +150,7 @@ def set_protocol(change: str, name: str | None = None) -> Protocol:
 
 def summary_of(options: MatchingOptions, model: Model) -> str:
     """How many images a set has, and out of how many stored ones."""
-    stored = options.images_per_class * model.num_classes
+    stored = num_images(options.images_per_class, model.num_classes)
     if options.factor == 1:
         return f"{stored} {canvas_words(model, options)}"
     return f"{stored} images that become {stored * num_formed(options.factor, options.formation)}"
@@ -125,4 +160,4 @@ def set_words(options: MatchingOptions) -> tuple[str, ...]:
     """What tells sets of one method apart, for the names of run directories."""
     factor = () if options.factor == 1 else (f"factor{options.factor}",)
     canvas = () if options.canvas_size == 1 else (f"canvas{options.canvas_size}",)
-    return (f"ipc{options.images_per_class}", *factor, *canvas)
+    return (counts_word(options.images_per_class), *factor, *canvas)

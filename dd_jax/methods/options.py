@@ -5,15 +5,15 @@ Those of sampling and of the outer optimiser stand where these are, in `sampling
 
 import dataclasses
 
-from dd_jax.synthetic import ImageInit
+from dd_jax.synthetic import Counts, ImageInit
 
 
 @dataclasses.dataclass(frozen=True)
 class SetOptions:
     """How many images a set has, and what they start as."""
 
-    images_per_class: int = 1
-    """Images of each class."""
+    images_per_class: Counts = 1
+    """Images of each class: one number, or one for each class."""
     init_images: ImageInit = "real"
     """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
     training images."""

@@ -19,7 +19,17 @@ from dd_jax.methods.sampling import runs_mapped
 from dd_jax.methods.trajectory_loss import trajectory_gradient
 from dd_jax.methods.trajectory_options import TrajectoryMatchingOptions, advice_of, check_options, protocol_for
 from dd_jax.models import Model
-from dd_jax.synthetic import SoftLabelled, StepSized, Synthetic, pixels, raw_rate, soft_labels, step_sized
+from dd_jax.synthetic import (
+    SoftLabelled,
+    StepSized,
+    Synthetic,
+    counts_word,
+    num_images,
+    pixels,
+    raw_rate,
+    soft_labels,
+    step_sized,
+)
 from dd_jax.types import Dataset, DistilledData, Experts, Learnable, Pretrained
 
 
@@ -92,7 +102,7 @@ def trajectory_matching(
     init_correct).
     """
     opts = with_overrides(options or TrajectoryMatchingOptions(), overrides)
-    total = model.num_classes * opts.images_per_class
+    total = num_images(opts.images_per_class, model.num_classes)
     check_options(opts, total * opts.canvas_samples)
     check_experts(experts, model, opts)
     assert isinstance(experts, Experts)
@@ -220,7 +230,7 @@ def _remat(model: Model, options: TrajectoryMatchingOptions) -> Any:
     """What the reverse pass keeps, in place of "auto"."""
     if options.remat != "auto":
         return options.remat
-    size = options.batch_size or model.num_classes * options.images_per_class * options.canvas_samples
+    size = options.batch_size or num_images(options.images_per_class, model.num_classes) * options.canvas_samples
     nets = 1 if runs_mapped(options.over_inits) else options.num_inits
     return remat_for(model, size, options.num_inner_steps, nets)
 
@@ -228,7 +238,7 @@ def _remat(model: Model, options: TrajectoryMatchingOptions) -> Any:
 def _words(options: TrajectoryMatchingOptions) -> tuple[str, ...]:
     name = "mtt" if options.gradient == "exact" else "tesla"
     canvas = () if options.canvas_size == 1 else (f"canvas{options.canvas_size}",)
-    return (name, f"ipc{options.images_per_class}", *canvas)
+    return (name, counts_word(options.images_per_class), *canvas)
 
 
 _SMALL = {"num_inner_steps": 2, "expert_epochs": 1, "max_start": 1}

@@ -37,7 +37,7 @@ from dd_jax.methods.unrolled_options import (
 )
 from dd_jax.models import Model, check_pretrained
 from dd_jax.outcomes import outcome_of
-from dd_jax.synthetic import StepBatches, Synthetic
+from dd_jax.synthetic import StepBatches, Synthetic, num_images
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Networks, Pretrained, Protocol
 from dd_jax.values import Number
 
@@ -119,7 +119,7 @@ def unrolled(
     def useful_devices(available: int) -> int:
         # CPU cores that have no network of their own share the real images and repeat the unroll. That pays where the
         # real images are most of the work: three passes through the network each, ten for each distilled one.
-        unrolled_images = opts.num_batches * opts.num_epochs * opts.images_per_class * model.num_classes
+        unrolled_images = opts.num_batches * opts.num_epochs * num_images(opts.images_per_class, model.num_classes)
         shared = 3 * opts.batch_size >= 10 * unrolled_images
         return available if jax.default_backend() != "cpu" or shared else min(available, num_inits)
 
@@ -229,7 +229,7 @@ def outer_loss(
 
 
 def _summary(options: UnrolledOptions, model: Model, protocol: Protocol, pretrained: Pretrained | None) -> str:
-    images = options.num_batches * options.images_per_class * model.num_classes
+    images = options.num_batches * num_images(options.images_per_class, model.num_classes)
     start = f"{options.init} init"
     if pretrained is not None:
         first, last = network_range(pretrained, protocol, "train")

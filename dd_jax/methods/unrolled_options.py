@@ -13,7 +13,7 @@ from dd_jax.methods.sampling import SamplingOptions, check_sampling, less_sampli
 from dd_jax.models import Model
 from dd_jax.renamed import renamed
 from dd_jax.seeds import check_seed
-from dd_jax.synthetic import ImageInit, Order, Synthetic, step_batches
+from dd_jax.synthetic import Counts, ImageInit, Order, Synthetic, num_images, step_batches
 from dd_jax.types import AS_DISTILLED, Pretrained, Protocol
 
 
@@ -25,8 +25,8 @@ class _LoopOptions:
     """S, distinct batches: as many as there are inner steps in an epoch, each with its own."""
     num_epochs: int = 3
     """E, times that the batches are gone through; S * E step sizes are learnt."""
-    images_per_class: int = 1
-    """Images of each class in each batch."""
+    images_per_class: Counts = 1
+    """Images of each class in each batch: one number, or one for each class."""
     order: Order = "fixed"
     """Of the images: "fixed" (each step has its batch) or "random" (every epoch deals all the images out to its steps
     anew, so that the set also serves for shuffled minibatches)."""
@@ -122,7 +122,7 @@ def protocol_of(options: UnrolledOptions, pretrained: Pretrained | None = None) 
 
 def inner_remat(model: Model, options: UnrolledOptions, nets: int) -> Remat:
     """The way of `choose_remat` for the unroll that these options ask for, `nets` at once."""
-    size = model.num_classes * options.images_per_class * options.canvas_samples
+    size = num_images(options.images_per_class, model.num_classes) * options.canvas_samples
     return remat_for(model, size, options.num_batches * options.num_epochs, nets)
 
 

@@ -4,6 +4,7 @@ from dd_jax.parameterisation import PLAIN, Kind
 from dd_jax.synthetic.base import Synthetic
 from dd_jax.synthetic.bases import BASES, Bases, bases, bases_within, coefficient_penalty, some_of
 from dd_jax.synthetic.canvas import CANVAS, canvases_of, on_canvas
+from dd_jax.synthetic.counts import Counts, class_counts, counts_word, is_equal, num_images, same_count, share_images
 from dd_jax.synthetic.graph import GRAPH, GraphSet, adjacency_of, graph_set
 from dd_jax.synthetic.initial import (
     ImageInit,
@@ -30,6 +31,7 @@ __all__ = [
     "ORDERS",
     "PARAMETERISATIONS",
     "Bases",
+    "Counts",
     "Formation",
     "GraphSet",
     "ImageInit",
@@ -47,23 +49,29 @@ __all__ = [
     "bases_within",
     "batch_of_step",
     "canvases_of",
+    "class_counts",
     "class_means",
     "coefficient_penalty",
+    "counts_word",
     "cover",
     "distilled_from_arrays",
     "graph_set",
     "herd",
     "initial_images",
+    "is_equal",
     "kmeans_centres",
     "labelled_pixels",
     "multi_formation",
     "nearest_to_centres",
     "num_formed",
+    "num_images",
     "on_canvas",
     "pixels",
     "pixels_of",
     "raw_rate",
+    "same_count",
     "sample_per_class",
+    "share_images",
     "soft_labels",
     "some_of",
     "step_batches",

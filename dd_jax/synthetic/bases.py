@@ -62,7 +62,7 @@ def bases(
     Source: Deng & Russakovsky 2022, *Remember the Past: Distilling Datasets into Addressable Memories for Neural
     Networks*, section 3.2 and the released code (bases at half the resolution, bilinear).
     """
-    check_set(images_per_class, init_images, step_size)
+    check_set(init_images, step_size)
     height, width, channels = image_shape
     rows, columns = _small(image_shape, downscale)
     if num_bases is None:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import DataError, unknown_name
 from dd_jax.seeds import word_of_seed
+from dd_jax.synthetic.counts import Counts, class_counts
 from dd_jax.synthetic.select import herd
 from dd_jax.types import Batch, Dataset, each_alone, see_each_other
 
@@ -20,7 +21,7 @@ IMAGE_INITS: tuple[str, ...] = get_args(ImageInit)
 def initial_images(
     key: jax.Array, dataset: Dataset, labels: Int[np.ndarray, " batch"], num_batches: int, kind: str
 ) -> Float[Array, "batches batch height width channels"]:
-    """Images to start from, in batches of the same `labels`, which hold every class equally often, in class order.
+    """Images to start from, in batches of the same `labels`, which hold every class, in class order.
 
     Args:
         kind: "noise" (standard normal), "real" (random training images), "mean" (the class mean plus noise of half the
@@ -35,10 +36,11 @@ def initial_images(
     if see_each_other(dataset.train.images):
         raise DataError(f"{dataset.name} is a graph, and this method learns images: take graph_condensation.")
     shape = (num_batches, len(labels), *dataset.image_shape)
+    counts = np.bincount(labels, minlength=dataset.num_classes)  # in each batch
     if kind == "kmeans":
-        return jnp.asarray(_centres(key, dataset, num_batches * len(labels) // dataset.num_classes, shape))
+        return jnp.asarray(_centres(key, dataset, counts, num_batches))
     if kind == "herding":
-        return _herded(dataset, num_batches * len(labels) // dataset.num_classes, shape)
+        return _herded(dataset, counts, num_batches)
     if kind == "real":
         wanted = np.broadcast_to(labels, shape[:2])
         return dataset.train.images[sample_per_class(key, dataset.train.labels, wanted)]
@@ -86,24 +88,25 @@ def sample_per_class(key: jax.Array, labels: Int[Array, " n"], wanted: Int[np.nd
     return indices.reshape(wanted.shape)
 
 
-def kmeans_centres(split: Batch, num_classes: int, per_class: int, seed: int) -> np.ndarray:
-    """The centres of k-means with k = `per_class` on the pixels of each class, (K, per_class, H, W, C).
+def kmeans_centres(split: Batch, num_classes: int, per_class: Counts, seed: int) -> np.ndarray:
+    """The centres of k-means with k = `per_class` on the pixels of each class, (K, most of a class, H, W, C).
 
-    Where a class has fewer different images than that, centres repeat.
+    Where a class has fewer different images than that, or is to have fewer than others, centres repeat.
     """
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
     labels = np.asarray(split.labels)
     flat = np.asarray(split.images).reshape(len(labels), -1)
-    centres = []
+    centres, counts = [], class_counts(per_class, num_classes)
+    most = int(counts.max())
     for c in range(num_classes):
         mine = flat[labels == c]
-        clusters = min(per_class, len(np.unique(mine, axis=0)))
+        clusters = min(int(counts[c]), len(np.unique(mine, axis=0)))
         with threadpool_limits(1):  # several threads add up in any order, and runs would differ in the last bits
             found = KMeans(clusters, n_init=1, random_state=word_of_seed(seed)).fit(mine).cluster_centers_
-        centres.append(found[np.arange(per_class) % clusters])
-    return np.stack(centres).reshape(num_classes, per_class, *split.images.shape[1:]).astype(np.float32)
+        centres.append(found[np.arange(most) % clusters])
+    return np.stack(centres).reshape(num_classes, most, *split.images.shape[1:]).astype(np.float32)
 
 
 def class_means(split: Batch, num_classes: int) -> Float[Array, "classes height width channels"]:
@@ -114,21 +117,21 @@ def class_means(split: Batch, num_classes: int) -> Float[Array, "classes height 
     return sums / counts[:, None, None, None].astype(sums.dtype)
 
 
-def _centres(key, dataset, per_class, shape):
+def _centres(key, dataset, counts, num_batches):
     """k-means centres of each class, dealt out to the batches in random order."""
     seed = int(jax.random.key_data(key)[-1])
     generator = np.random.default_rng(seed)
-    centres = kmeans_centres(dataset.train, dataset.num_classes, per_class, seed % 2**32)
-    dealt = np.stack([generator.permutation(mine) for mine in centres])
-    by_step = dealt.reshape(dataset.num_classes, shape[0], -1, *shape[2:])
-    return np.moveaxis(by_step, 1, 0).reshape(shape)
+    totals = num_batches * counts
+    centres = kmeans_centres(dataset.train, dataset.num_classes, tuple(map(int, totals)), seed % 2**32)
+    dealt = [generator.permutation(mine[:total]) for mine, total in zip(centres, totals, strict=True)]
+    return np.concatenate([mine.reshape(num_batches, -1, *mine.shape[1:]) for mine in dealt], 1)
 
 
-def _herded(dataset: Dataset, per_class: int, shape: tuple[int, ...]) -> Float[Array, "batches batch h w c"]:
+def _herded(dataset: Dataset, counts: np.ndarray, num_batches: int) -> Float[Array, "batches batch h w c"]:
     """The first images that herding chooses are those of the first batch."""
     labels = np.asarray(dataset.train.labels)
     flat = np.asarray(dataset.train.images).reshape(len(labels), -1)
     members = [np.flatnonzero(labels == c) for c in range(dataset.num_classes)]
-    chosen = np.stack([mine[herd(flat[mine], per_class)] for mine in members])
-    by_step = np.moveaxis(chosen.reshape(dataset.num_classes, shape[0], -1), 1, 0).reshape(shape[:2])
+    chosen = [mine[herd(flat[mine], num_batches * int(n))] for mine, n in zip(members, counts, strict=True)]
+    by_step = np.concatenate([mine.reshape(num_batches, -1) for mine in chosen], 1)
     return dataset.train.images[by_step]

@@ -7,20 +7,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dd_jax.synthetic.base import Synthetic, unbounded
+from dd_jax.synthetic.counts import Counts
 from dd_jax.synthetic.initial import initial_images
 from dd_jax.synthetic.pixels import check_set, class_labels, one_batch, pixels
 from dd_jax.types import Batch, Dataset, DistilledData
 
 
 class LabelledPixels(NamedTuple):
-    """images (K * images_per_class, H, W, C), in class order, and labels (K * images_per_class, K)."""
+    """images (N, H, W, C), in class order, and labels (N, K)."""
 
     images: Float[Array, "set height width channels"]
     labels: Float[Array, "set classes"]
 
 
 def labelled_pixels(
-    num_classes: int, images_per_class: int = 1, init_images: str = "real", step_size: float = 0.01
+    num_classes: int, images_per_class: Counts = 1, init_images: str = "real", step_size: float = 0.01
 ) -> Synthetic:
     """As `pixels`, but with soft labels, which start as one-hot vectors and may become any numbers.
 
@@ -31,7 +32,7 @@ def labelled_pixels(
 
     Source: Sucholutsky & Schonlau 2021; Nguyen et al. 2021, section 3.1.
     """
-    check_set(images_per_class, init_images, step_size)
+    check_set(init_images, step_size)
     classes = class_labels(num_classes, images_per_class)
 
     def init(key: jax.Array, dataset: Dataset) -> LabelledPixels:
@@ -47,7 +48,7 @@ def labelled_pixels(
     return Synthetic(init, batch, decode, unbounded, 1)
 
 
-def pixels_of(learn: str, num_classes: int, images_per_class: int, init_images: str) -> Synthetic:
+def pixels_of(learn: str, num_classes: int, images_per_class: Counts, init_images: str) -> Synthetic:
     """`pixels`, whose labels stay hard, where `learn` is "images"; else `labelled_pixels`."""
     make = pixels if learn == "images" else labelled_pixels
     return make(num_classes, images_per_class, init_images)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.parameterisation import Kind, Learnt, Parameterisation
 from dd_jax.synthetic.base import Synthetic, describe
+from dd_jax.synthetic.counts import Counts
 from dd_jax.synthetic.initial import initial_images
 from dd_jax.synthetic.pixels import check_set, class_labels, one_batch, projection
 from dd_jax.types import Batch, Dataset, DistilledData
@@ -21,14 +22,14 @@ FORMATIONS: tuple[str, ...] = get_args(Formation)
 
 
 class MultiFormation(NamedTuple):
-    """stored (K * images_per_class, H, W, C), in class order: all that is learnt."""
+    """stored (N, H, W, C), in class order: all that is learnt."""
 
     stored: Float[Array, "set height width channels"]
 
 
 def multi_formation(
     num_classes: int,
-    images_per_class: int = 1,
+    images_per_class: Counts = 1,
     factor: int = 2,
     init_images: str = "real",
     step_size: float = 0.01,
@@ -51,12 +52,12 @@ def multi_formation(
 
     Source: Kim et al. 2022, section 3.2 and the released code (decode_zoom, decode_zoom_multi; init "mix").
     """
-    check_set(images_per_class, init_images, step_size)
+    check_set(init_images, step_size)
     if factor < 1:
         raise OptionError(f"factor must be at least 1, but is {factor}.")
     parameterisation = Parameterisation.of(MULTI_FORMATION, factor=factor, formation=formation)
-    start_labels = class_labels(num_classes, images_per_class * factor**2)
-    labels = class_labels(num_classes, images_per_class * num_formed(factor, formation))
+    start_labels = class_labels(num_classes, images_per_class, factor**2)
+    labels = class_labels(num_classes, images_per_class, num_formed(factor, formation))
 
     def init(key: jax.Array, dataset: Dataset) -> MultiFormation:
         if factor > min(dataset.image_shape[:2]):

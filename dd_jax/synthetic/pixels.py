@@ -1,4 +1,4 @@
-"""One set of images, the same number of each class, without an order or step sizes of its own."""
+"""One set of images without an order or step sizes of its own."""
 
 from typing import NamedTuple
 
@@ -11,19 +11,20 @@ from dd_jax.data.transforms import clip_to_pixels
 from dd_jax.errors import OptionError
 from dd_jax.parameterisation import PLAIN, Learnt, Parameterisation
 from dd_jax.synthetic.base import ProjectFn, Synthetic, unbounded
+from dd_jax.synthetic.counts import Counts, class_counts
 from dd_jax.synthetic.initial import check_init_images, initial_images
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable, Transform
 
 
 class Pixels(NamedTuple):
-    """images (K * images_per_class, H, W, C), in class order: all that is learnt."""
+    """images (N, H, W, C), in class order: all that is learnt."""
 
     images: Float[Array, "set height width channels"]
 
 
 def pixels(
     num_classes: int,
-    images_per_class: int = 1,
+    images_per_class: Counts = 1,
     init_images: str = "real",
     step_size: float = 0.01,
     clamp: bool = False,
@@ -31,6 +32,7 @@ def pixels(
     """A set that is trained on as any training set is: all of it is one batch, and labels are hard.
 
     Args:
+        images_per_class: one number, or one for each class.
         init_images: what they start as, see `initial_images`.
         step_size: not learnt; said of the set where something asks for one, as a protocol does that leaves it open.
         clamp: whether images are kept where their pixels lie between 0 and 1.
@@ -40,7 +42,7 @@ def pixels(
 
     Source: Zhao et al. 2021, section 3.2.
     """
-    check_set(images_per_class, init_images, step_size)
+    check_set(init_images, step_size)
     labels = class_labels(num_classes, images_per_class)
 
     def init(key: jax.Array, dataset: Dataset) -> Pixels:
@@ -77,15 +79,13 @@ def one_batch(
     return DistilledData(learnt, jnp.asarray(labels)[None], sizes, parameterisation=parameterisation)
 
 
-def class_labels(num_classes: int, per_class: int) -> np.ndarray:
-    """Each class `per_class` times, in class order, int32."""
-    return np.repeat(np.arange(num_classes, dtype=np.int32), per_class)
+def class_labels(num_classes: int, per_class: Counts, times: int = 1) -> np.ndarray:
+    """Each class `per_class` times, or `times` as often, in class order, int32; OptionError for counts below one."""
+    return np.repeat(np.arange(num_classes, dtype=np.int32), times * class_counts(per_class, num_classes))
 
 
-def check_set(images_per_class: int, init_images: str, step_size: float) -> None:
+def check_set(init_images: str, step_size: float) -> None:
     """OptionError for what a set without an order can't be made of."""
-    if images_per_class < 1:
-        raise OptionError(f"images_per_class must be at least 1, but is {images_per_class}.")
     if not 0 < step_size < float("inf"):
         raise OptionError(f"step_size must be positive and finite, but is {step_size}.")
     check_init_images(init_images)

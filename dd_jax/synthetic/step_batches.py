@@ -10,17 +10,19 @@ from jaxtyping import Array, Float
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.renamed import renamed
 from dd_jax.synthetic.base import Synthetic, unbounded
+from dd_jax.synthetic.counts import Counts
 from dd_jax.synthetic.initial import check_init_images, initial_images
 from dd_jax.synthetic.order import ORDERS, batch_of_step
+from dd_jax.synthetic.pixels import class_labels
 from dd_jax.synthetic.soft_labels import certain_logits
 from dd_jax.types import Batch, Dataset, DistilledData, Labels
 
 
 class StepBatches(NamedTuple):
-    """images (S, K * images_per_class, H, W, C), raw_step_sizes (T,): what is learnt.
+    """images (S, B, H, W, C), raw_step_sizes (T,): what is learnt.
 
     Attributes:
-        label_logits: (S, K * images_per_class, K), whose softmax the labels are; None where they are hard.
+        label_logits: (S, B, K), whose softmax the labels are; None where they are hard.
     """
 
     images: Float[Array, "steps batch height width channels"]
@@ -33,7 +35,7 @@ def step_batches(
     num_classes: int,
     num_batches: int = 10,
     num_epochs: int = 3,
-    images_per_class: int = 1,
+    images_per_class: Counts = 1,
     init_images: str = "noise",
     init_step_size: float = 0.02,
     init_step_decay: float = 1.0,
@@ -44,7 +46,7 @@ def step_batches(
     """S batches, gone through E times; step t of T = S * E uses batch t mod S, or one drawn at random, and step size t.
 
     Args:
-        images_per_class: images of each class in each batch, in class order.
+        images_per_class: images of each class in each batch, in class order: one number, or one for each class.
         learn_labels: whether labels are learnt too, from 90 % certain ones; else they stay hard.
         order: "fixed", or "random": every epoch deals all the images out to its batches anew, whatever their class.
         init_images: what they start as, see `initial_images`.
@@ -59,7 +61,7 @@ def step_batches(
     Source: Wang et al. 2018, section 3.4 and Algorithm 1; softplus from the released code. Bohdal et al. 2020 and
     Sucholutsky & Schonlau 2021 (learnt labels).
     """
-    counts = {"num_batches": num_batches, "num_epochs": num_epochs, "images_per_class": images_per_class}
+    counts = {"num_batches": num_batches, "num_epochs": num_epochs}
     for name, count in counts.items():
         if count < 1:
             raise OptionError(f"{name} must be at least 1, but is {count}.")
@@ -70,7 +72,7 @@ def step_batches(
     check_init_images(init_images)
     if order not in ORDERS:
         raise unknown_name("order", order, ORDERS)
-    labels = np.repeat(np.arange(num_classes, dtype=np.int32), images_per_class)
+    labels = class_labels(num_classes, images_per_class)
     taught = labels if relabelled is None else np.where(labels == relabelled[0], np.int32(relabelled[1]), labels)
     all_labels = np.broadcast_to(taught, (num_batches, len(labels)))
 

@@ -71,7 +71,8 @@ def _method(config: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     if isinstance(method, Mapping):
         counts |= {name: method.get(name, 1) for name in _COUNTS}
     for name, value in counts.items():
-        if not isinstance(value, int) or value < 0:
+        each = value if name == "images_per_class" and isinstance(value, list) and value else [value]
+        if not all(isinstance(count, int) and count >= 0 for count in each):
             raise DataError(f"{path} is damaged: {name!r} should be a whole number, found {value!r}.")
     if not isinstance(method, Mapping):
         raise DataError(f"{path} is damaged: 'method' should be an object, found {method!r}.")

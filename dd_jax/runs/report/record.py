@@ -142,6 +142,8 @@ class RunRecord:
         if self.distilled is not None:
             return self.distilled.num_examples
         steps, per_class = (self.setting("method", name) for name in ("num_batches", "images_per_class"))
+        if isinstance(per_class, list):
+            return steps * sum(per_class) if steps else None
         return steps * per_class * len(self.class_names) if steps and per_class and self.class_names else None
 
     @property
