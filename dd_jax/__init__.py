@@ -29,6 +29,7 @@ from dd_jax.runs import (
     Exported,
     Run,
     distill,
+    distill_many,
     estimate,
     export,
     pretrain,
@@ -38,7 +39,7 @@ from dd_jax.runs import (
 )
 from dd_jax.runs import write_report as report
 from dd_jax.storage import load_distilled, load_experts, load_pretrained, save_distilled
-from dd_jax.synthetic import distilled_from_arrays
+from dd_jax.synthetic import distilled_from_arrays, share_images
 from dd_jax.types import Batch, Dataset, DistilledData, Edges, Experts, Nodes, Pretrained, Protocol, Transform
 
 __version__ = "0.1.0"
@@ -74,6 +75,7 @@ __all__ = [
     "dc_bench",
     "dd_ranking",
     "distill",
+    "distill_many",
     "distilled_from_arrays",
     "estimate",
     "evaluate",
@@ -90,6 +92,7 @@ __all__ = [
     "report",
     "save_distilled",
     "save_tiles",
+    "share_images",
     "storage_bytes",
     "to_model",
     "to_pixels",

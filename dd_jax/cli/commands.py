@@ -11,7 +11,7 @@ import tyro
 
 import dd_jax
 from dd_jax.cli.apply import apply
-from dd_jax.cli.options import parse, parse_experiment, take_option
+from dd_jax.cli.options import parse, parse_experiment, sweep_cells, take_option
 from dd_jax.errors import OptionError
 from dd_jax.runs.experiment import Experiment
 from dd_jax.runs.progress import note
@@ -70,12 +70,22 @@ class Report:
     """The file; None for report.html in the run directory or, of several, in the current folder."""
 
 
-def distill(argv: Sequence[str], default: Experiment | None = None) -> None:
-    """dd-jax distill: one experiment, from data to table and pictures."""
-    from dd_jax.runs.experiment import run_experiment
+_SWEEPS = (
+    "--seeds 0:5, or 0,3,7, distils with each of these seeds, --sweep learning_rate=0.01,0.03 with each of these "
+    "values (several --sweep: every combination); one table of all of them follows. "
+)
 
-    what = "Learn a distilled set and compare it with baselines."
-    run_experiment(parse_experiment(argv, "dd-jax distill", what, default))
+
+def distill(argv: Sequence[str], default: Experiment | None = None) -> None:
+    """dd-jax distill: one experiment, from data to table and pictures; or several, with other seeds or options."""
+    from dd_jax.runs.experiment import run_experiment
+    from dd_jax.runs.sweep import run_sweep
+
+    prog, what = "dd-jax distill", "Learn a distilled set and compare it with baselines."
+    if any(word.partition("=")[0] in ("--seeds", "--sweep") for word in argv):
+        run_sweep(*sweep_cells(argv, prog, what, default))
+    else:
+        run_experiment(parse_experiment(argv, prog, what, default, _SWEEPS))
 
 
 def estimate(argv: Sequence[str]) -> None:

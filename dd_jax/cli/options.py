@@ -1,19 +1,29 @@
 """The words of a command line: options of experiments, presets, and those that join several processes."""
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
 
-from dd_jax.errors import OptionError
+from dd_jax.errors import OptionError, unknown_name
 from dd_jax.renamed import refuse_old_option
 from dd_jax.runs.experiment import Experiment
-from dd_jax.runs.naming import default_out
+from dd_jax.runs.naming import WITHOUT_EFFECT, default_out, shortened, word_of
+from dd_jax.runs.sweep import Cell
 
 
-def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experiment | None = None) -> Experiment:
-    """The experiment that the options describe, over a preset or `default`."""
+def parse_experiment(
+    argv: Sequence[str], prog: str, what: str, default: Experiment | None = None, more: str = ""
+) -> Experiment:
+    """The experiment that the options describe, over a preset or `default`.
+
+    Args:
+        what: the command does, for its help; more: further options of it, in a sentence that ends in a blank.
+    """
     from dd_jax.methods import METHODS
     from dd_jax.presets import PAPERS, PRESETS, of_method, preset, smoke, with_few_networks
 
@@ -26,8 +36,8 @@ def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experim
     description = (
         f"{what}\n\n--preset NAME starts from the defaults of {', '.join(PRESETS)}. --method NAME takes a method, of "
         f"{', '.join(METHODS)}, or by what papers call it ({', '.join(PAPERS)}), with the defaults of its smallest "
-        "preset. The options and defaults below are those of what is named beside --help. --smoke makes the experiment "
-        "tiny."
+        f"preset. {more}The options and defaults below are those of what is named beside --help. --smoke makes the "
+        "experiment tiny."
     )
     kind = type(start.method)
     for word in argv:
@@ -42,6 +52,74 @@ def parse_experiment(argv: Sequence[str], prog: str, what: str, default: Experim
         also = ("smoke",) if small else ()
         experiment = dataclasses.replace(experiment, out=default_out(experiment, start, start.out or name, *also))
     return experiment
+
+
+def sweep_cells(argv: Sequence[str], prog: str, what: str, default: Experiment | None) -> tuple[list[Cell], Path]:
+    """The experiments that --seeds and --sweep mean, every combination of their values; and the folder of their table.
+
+    Raises:
+        OptionError: for a seed or an option that is none, or without values.
+    """
+    seeds, argv = take_option(argv, "--seeds")
+    sweeps, argv = take_options(argv, "--sweep")
+    base = parse_experiment(argv, prog, what, default)
+    axes = dict(_axis(sweep, base) for sweep in sweeps)
+    if len(axes) < len(sweeps):
+        raise OptionError("Give each option of --sweep once, with all its values.")
+    if seeds is not None:
+        axes["seed"] = [str(seed) for seed in seed_list(seeds)]
+    cells = []
+    for values in itertools.product(*axes.values()):
+        settings = dict(zip(axes, values, strict=True))
+        words = [word for name, value in settings.items() for word in _as_option(name, value, base)]
+        experiment = parse_experiment([*argv, *words], prog, what, default)
+        if _has(argv, "--out"):
+            own = "-".join(word_of(name, value) for name, value in settings.items())
+            experiment = dataclasses.replace(experiment, out=str(Path(str(base.out)) / own))
+        cells.append(Cell(settings, experiment))
+    if _has(argv, "--out"):
+        return cells, Path(str(base.out))
+    told = [word_of(name, ",".join(values)) for name, values in axes.items()]
+    return cells, Path(str(base.out) + shortened(told) + "-sweep")
+
+
+def seed_list(text: str) -> list[int]:
+    """The seeds in "0:5", which are those from 0 to 4, or "0,3,7", or both; OptionError for anything else."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, colon, last = part.strip().partition(":")
+        if not (first.isdigit() and (last.isdigit() or not colon)):
+            raise OptionError(f"--seeds should be like 0:5 (which is 0,1,2,3,4) or 0,3,7, but is {text!r}.")
+        found += range(int(first), int(last)) if colon else [int(first)]
+    if not found:
+        raise OptionError(f"--seeds {text} has no seed in it: 0:5 is 0,1,2,3,4.")
+    return found
+
+
+def _axis(text: str, base: Experiment) -> tuple[str, list[str]]:
+    """An option and its values, out of "learning_rate=0.01,0.03"; those with commas in them are apart by semicolons."""
+    name, _, values = text.partition("=")
+    name = name.strip().removeprefix("--").replace("-", "_")
+    found = re.split(";" if ";" in values else r",(?![^(\[]*[)\]])", values)
+    if not name or not all(value.strip() for value in found):
+        raise OptionError(f"--sweep should be like learning_rate=0.01,0.03, but is {text!r}.")
+    known = [field.name for part in (base, base.method) for field in dataclasses.fields(part)]
+    if name in ("method", "out") or name not in known:
+        raise unknown_name("option to sweep", name, [one for one in known if one not in ("method", "out")])
+    if name in WITHOUT_EFFECT:
+        raise OptionError(f"{name} makes no difference to what is distilled: a sweep over it would be one run.")
+    return name, [value.strip() for value in found]
+
+
+def _as_option(name: str, value: str, base: Experiment) -> list[str]:
+    """The words of the command line that give an option a value."""
+    now = getattr(base, name) if hasattr(base, name) else getattr(base.method, name)
+    flag = name.replace("_", "-")
+    if isinstance(now, bool):
+        if value.lower() not in ("true", "false"):
+            raise OptionError(f"{name} is true or false, but --sweep has {value!r}.")
+        return [f"--{flag}" if value.lower() == "true" else f"--no-{flag}"]
+    return [f"--{flag}", value]
 
 
 def parse(kind: Any, argv: Sequence[str], prog: str, default: Any = None, description: str | None = None) -> Any:
@@ -72,6 +150,20 @@ def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
     if value == "":
         raise OptionError(f"{name} needs a value.")
     return value, rest
+
+
+def take_options(argv: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+    """The values of all `name VALUE` or `name=VALUE`, and the rest."""
+    values: list[str] = []
+    while True:
+        count = len(argv)
+        first = next((i for i, word in enumerate(argv) if word == name or word.startswith(f"{name}=")), count)
+        until = first + (2 if argv[first:] and argv[first] == name else 1)
+        value, rest = take_option(argv[first:until], name)
+        if value is None:
+            return values, list(argv)
+        values.append(value)
+        argv = [*argv[:first], *rest, *argv[until:]]
 
 
 def take_flag(argv: Sequence[str], name: str) -> tuple[bool, list[str]]:

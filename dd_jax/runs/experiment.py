@@ -1,8 +1,9 @@
 """A whole experiment from one record: load, distil, evaluate, compare, draw."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import jax
 import numpy as np
@@ -13,12 +14,13 @@ from dd_jax.data.images import ImageSize
 from dd_jax.errors import OptionError
 from dd_jax.evaluation import Evaluation
 from dd_jax.inner import network_range
-from dd_jax.methods import Method, MethodOptions, UnrolledOptions, check_networks, make_method
+from dd_jax.methods import Method, MethodOptions, UnrolledOptions, check_networks, make_method, name_of
 from dd_jax.methods.unrolled import protocol_of
 from dd_jax.models import Model, parse_model
 from dd_jax.outcomes import outcome_of
+from dd_jax.runs.directory import read_config
 from dd_jax.runs.judging import Row, measure_rows, plain_rows, print_table, title_of
-from dd_jax.runs.loop import Run, distill
+from dd_jax.runs.loop import Run, asked_config, distill
 from dd_jax.runs.naming import DEFAULT_MODEL, default_out
 from dd_jax.runs.networks import load_networks, networks_file
 from dd_jax.runs.places import NETWORKS as NETWORK_SOURCES
@@ -31,8 +33,9 @@ from dd_jax.runs.rollback import MAX_ROLLBACKS
 from dd_jax.runs.runtime import be_deterministic
 from dd_jax.storage.artefact import load_provenance, save_distilled
 from dd_jax.storage.expert_files import read_index
-from dd_jax.storage.files import disk_errors, write_json
+from dd_jax.storage.files import disk_errors, plain, read_json, write_json
 from dd_jax.storage.pretrained import load_pretrained, read_about, save_pretrained
+from dd_jax.synthetic import share_images
 from dd_jax.types import Dataset, Experts, Pretrained, Protocol
 
 NETWORKS = "networks.safetensors"  # in a run directory: what is needed to judge it again
@@ -68,6 +71,11 @@ class Experiment:
     """Of the networks' products and activations: "tf32" and "bf16" are for GPUs, faster and rougher."""
     method: MethodOptions = dataclasses.field(default_factory=UnrolledOptions)
     """Hyper-parameters of the method."""
+    num_images: int | None = None
+    """Images of the whole set, in place of images_per_class, shared among the classes as class_shares says."""
+    class_shares: Literal["balanced", "proportional"] = "balanced"
+    """How num_images are shared: "balanced" (as many of each class as can be) or "proportional" (as the training images
+    are, at least one of each class)."""
     num_outer_steps: int = 1500
     """Updates of the distilled images."""
     seed: int = 0
@@ -97,6 +105,9 @@ class Experiment:
     """Also write the metrics and pictures for TensorBoard, into the run directory."""
 
 
+Loaded: TypeAlias = tuple[Method, Dataset, Pretrained | None]  # what `load_method` gives
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """What an experiment found. evaluation: of the distilled set, which is also the first of the rows."""
@@ -106,14 +117,17 @@ class Report:
     rows: list[Row]
 
 
-def run_experiment(experiment: Experiment) -> Report:
+def run_experiment(experiment: Experiment, loaded: Loaded | None = None) -> Report:
     """Do it all, or what is left of it, in the experiment's run directory, and print the table.
 
     Raises what `load_dataset`, `load_pretrained`, `distill` and `evaluate` raise.
+
+    Args:
+        loaded: what `load_method` gives for it, where that is known.
     """
     if experiment.deterministic:
         be_deterministic()
-    method, dataset, pretrained = load_method(experiment)
+    method, dataset, pretrained = loaded or load_method(experiment)
     if pretrained is not None:
         network_range(pretrained, method.protocol, "held_out")  # or it would fail at the end
     out = experiment.out or default_out(experiment)
@@ -130,32 +144,70 @@ def run_experiment(experiment: Experiment) -> Report:
         max_rollbacks=experiment.max_rollbacks,
         tensorboard=experiment.tensorboard,
         patience=experiment.patience,
-        record={"source": recorded(experiment), "deterministic": experiment.deterministic},
+        record=record_of(experiment),
     )
     note(f"Distilled in {run.seconds:.0f} s, {100 * run.validation:.1f} % on validation. Measuring on test ...")
     if pretrained is not None:
         on_first(lambda: keep_networks(Path(out) / NETWORKS, pretrained, run.distilled.protocol))
     names = None if experiment.baselines else ()
-    rows = measure_rows(run.distilled, method.model, dataset, experiment.num_nets, names, pretrained)
+    asked = asked_of(experiment)
+
+    def early(rows: list[Row]) -> None:
+        on_first(lambda: leave_results(run, rows, {**asked, "unfinished": True}))
+
+    rows = measure_rows(run.distilled, method.model, dataset, experiment.num_nets, names, pretrained, early)
     report = Report(run, rows[0].evaluation, rows)
-    on_first(lambda: leave(run, report))
+    on_first(lambda: leave(run, report, asked))
     print_table(title_of(rows, run.distilled, method.model, dataset, pretrained), rows)
     note(f"The distilled set, metrics, pictures and a report are in {run.out}: open {run.out}/report.html")
     return report
 
 
-def leave(run: Run, report: Report) -> None:
+def record_of(experiment: Experiment) -> dict[str, Any]:
+    """What the configuration of an experiment's run records besides that of `distill`."""
+    return {"source": recorded(experiment), "deterministic": experiment.deterministic}
+
+
+def asked_of(experiment: Experiment) -> dict[str, Any]:
+    """What an experiment asks of the measurement on test."""
+    return {"num_nets": experiment.num_nets, "baselines": experiment.baselines}
+
+
+def is_finished(experiment: Experiment, loaded: Loaded) -> bool:
+    """Whether the experiment's run directory holds all that it asks for."""
+    assert experiment.out is not None
+    out = Path(experiment.out)
+    if not (out / "results.json").is_file() or not (out / "config.json").is_file():
+        return False
+    method, dataset, _ = loaded
+    names = ("num_outer_steps", "seed", "eval_every", "num_eval_nets", "max_rollbacks", "patience")
+    options = {name: getattr(experiment, name) for name in names}
+    asked = plain(asked_config(method, dataset, **options, record=record_of(experiment)))
+    return read_config(out)["config"] == asked and read_json(out / "results.json").get("asked") == asked_of(experiment)
+
+
+def leave(run: Run, report: Report, asked: Mapping[str, Any] | None = None) -> None:
     """Write the table, the pictures and the report into the run directory, and the accuracy into the artefact."""
     assert run.out is not None
-    distilling = {"seconds": run.seconds, "validation": run.validation, "memory": run.memory}
-    measured = {"results": plain_rows(report.rows), "distilling": distilling, "made_with": provenance()}
-    with disk_errors("save the results", run.out):
-        write_json(run.out / "results.json", measured)
+    leave_results(run, report.rows, asked or {})
     found = report.evaluation
     test = {"accuracy": found.mean, "std": found.std, "nets": found.n, "split": found.split}
     save_distilled(run.out / "distilled", run.distilled, {**load_provenance(run.out), "test": test})
     draw(run, report)
     write_report(run.out)
+
+
+def leave_results(run: Run, rows: list[Row], asked: Mapping[str, Any]) -> None:
+    """Write the table into the run directory, as far as there is one.
+
+    Args:
+        asked: of the measurement, with "unfinished" where rows are still to come.
+    """
+    assert run.out is not None
+    distilling = {"seconds": run.seconds, "validation": run.validation, "memory": run.memory}
+    measured = {"results": plain_rows(rows), "distilling": distilling, "made_with": provenance(), "asked": asked}
+    with disk_errors("save the results", run.out):
+        write_json(run.out / "results.json", measured)
 
 
 def draw(run: Run, report: Report) -> None:
@@ -187,18 +239,40 @@ def recorded(experiment: Experiment) -> dict[str, Any]:
     return {**found, "dataset": whole(experiment.dataset), **files}
 
 
-def load_method(experiment: Experiment, make: bool = True) -> tuple[Method, Dataset, Pretrained | None]:
+def load_method(experiment: Experiment, make: bool = True, kept: dict[str, Any] | None = None) -> Loaded:
     """The method of an experiment, its data, and the networks that its sets are for, if these are pretrained.
 
     Args:
         make: whether to train networks that are missing. Raises what `load` and the method raise; a mistake in the
             options is told before networks are trained for it.
+        kept: data and networks of the last experiment, which are used again where they are the same; those of this one
+            are put in their place.
     """
     if isinstance(experiment.method, UnrolledOptions):
         protocol_of(experiment.method)
     check_networks(experiment.method, *(n for n in ("pretrained", "experts") if getattr(experiment, n) is not None))
-    dataset, model, pretrained, experts = load(**source(experiment), make=make)
-    return make_method(model, experiment.method, pretrained, experts), dataset, pretrained
+    given = source(experiment)
+    loaded = (kept or {}).get(repr(given)) or load(**given, make=make)
+    if kept is not None:
+        kept.clear()
+        kept[repr(given)] = loaded
+    dataset, model, pretrained, experts = loaded
+    return make_method(model, _options(experiment, dataset), pretrained, experts), dataset, pretrained
+
+
+def _options(experiment: Experiment, dataset: Dataset) -> MethodOptions:
+    """The options of the method, with its images shared among the classes where only their number is given."""
+    total, options = experiment.num_images, experiment.method
+    if total is None:
+        return options
+    if not hasattr(options, "images_per_class"):
+        raise OptionError(f"num_images is of images, which {name_of(options)} doesn't learn: leave it out.")
+    num_batches = getattr(options, "num_batches", 1)
+    if total % num_batches:
+        raise OptionError(f"num_images {total} can't be divided into {num_batches} batches: take a multiple of these.")
+    shares = share_images(total // num_batches, dataset, experiment.class_shares == "proportional")
+    note(f"Images of each class{' in each batch' if num_batches > 1 else ''}: {', '.join(map(str, shares))}.")
+    return dataclasses.replace(options, images_per_class=shares)
 
 
 def load(

@@ -1,12 +1,15 @@
 """The table of a run: its distilled set beside everything that it must beat."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dd_jax.evaluation import AS_DISTILLED, Baseline, Evaluation, evaluate, in_percent, iterate_baselines
+from dd_jax.evaluation.baselines import networks_to_train
+from dd_jax.evaluation.measure import watched
 from dd_jax.models import Model, num_params
 from dd_jax.outcomes import ACCURACY, recorded
-from dd_jax.runs.progress import note, table
+from dd_jax.runs.progress import note, progress, table
 from dd_jax.types import Dataset, DistilledData, Pretrained
 
 _STEPS_MEASURED = 100  # inner steps up to which accuracy is measured after each one, and not after each epoch, ...
@@ -48,20 +51,51 @@ def measure_rows(
     num_nets: int,
     names: Sequence[str] | None = None,
     pretrained: Pretrained | None = None,
+    see: Callable[[list[Row]], None] | None = None,
     **options: Any,
 ) -> list[Row]:
-    """As `judge`, without the table, so that results can be saved before they are printed."""
+    """As `judge`, without the table, so that results can be saved before they are printed.
+
+    Args:
+        see: is given the rows that there are as soon as the distilled set is measured, if baselines are to follow.
+    """
     if dataset.stream is not None and names != ():
         note(f"Baselines are made of the {len(dataset.train.labels):,} training images in memory, of {dataset.size:,}.")
-    rows = _distilled_rows(distilled, model, dataset, {"num_nets": num_nets, "pretrained": pretrained, **options})
     protocol = options.get("protocol")
-    measured = iterate_baselines(
-        distilled, model, dataset, names=names, num_nets=num_nets, pretrained=pretrained, protocol=protocol
-    )
-    for name, baseline in measured:
-        rows.append(baseline_row(name, baseline))
-        note(f"  {name}: {baseline.evaluation}")
+    shared: dict[str, Any] = {"names": names, "num_nets": num_nets, "pretrained": pretrained, "protocol": protocol}
+    planned = networks_to_train(distilled, model, dataset, **shared)
+    with _watched(num_nets + sum(planned.values())) as about:
+        about("distilled")
+        rows = _distilled_rows(distilled, model, dataset, {"num_nets": num_nets, "pretrained": pretrained, **options})
+        for row in rows if planned else ():
+            note(f"  {row.name}: {row.evaluation}")
+        if see is not None and planned:
+            see(rows)
+        measured = iterate_baselines(distilled, model, dataset, **shared)
+        for name in planned:
+            about(name)
+            rows.append(baseline_row(*next(measured)))
+            note(f"  {name}: {rows[-1].evaluation}")
     return rows
+
+
+@contextlib.contextmanager
+def _watched(total: int) -> Iterator[Callable[[str], None]]:
+    """Show how many of `total` networks have been measured; yields what is to be told what they are for."""
+    what, done = "", 0
+
+    def about(name: str) -> None:
+        nonlocal what
+        what = name
+        show(min(done, total), measuring=what)
+
+    def see(count: int) -> None:
+        nonlocal done
+        done += count
+        show(min(done, total), measuring=what)
+
+    with progress(total, unit="network") as show, watched(see):
+        yield about
 
 
 def title_of(

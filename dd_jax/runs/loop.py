@@ -164,16 +164,8 @@ def distill(
     if tensorboard:
         check_tensorboard()
     eval_every = eval_every or max(1, num_outer_steps // 20)
-    config = {
-        **run_config(method, dataset),
-        "num_outer_steps": num_outer_steps,
-        "seed": seed,
-        "eval_every": eval_every,
-        "num_eval_nets": num_eval_nets,
-        "max_rollbacks": max_rollbacks,
-        **({} if patience is None else {"patience": patience}),  # which runs from before didn't have
-        **(record or {}),
-    }
+    options = (num_outer_steps, seed, eval_every, num_eval_nets, max_rollbacks, patience, record)
+    config = asked_config(method, dataset, *options)
     with contextlib.ExitStack() as stack:
         stack.enter_context(lost_processes())
         mesh = mesh_for(method, devices)
@@ -198,6 +190,30 @@ def run_config(method: Method, dataset: Dataset) -> dict[str, Any]:
         "method": {"name": method.name, **method.hyperparameters},
         "model": {"name": method.model.name, **method.model.settings},
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint, **_streamed(dataset)},
+    }
+
+
+def asked_config(
+    method: Method,
+    dataset: Dataset,
+    num_outer_steps: int,
+    seed: int,
+    eval_every: int | None,
+    num_eval_nets: int,
+    max_rollbacks: int,
+    patience: int | None,
+    record: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The configuration of a run: what `distill`, whose arguments these are, records and compares."""
+    return {
+        **run_config(method, dataset),
+        "num_outer_steps": num_outer_steps,
+        "seed": seed,
+        "eval_every": eval_every or max(1, num_outer_steps // 20),
+        "num_eval_nets": num_eval_nets,
+        "max_rollbacks": max_rollbacks,
+        **({} if patience is None else {"patience": patience}),  # which runs from before didn't have
+        **(record or {}),
     }
 
 

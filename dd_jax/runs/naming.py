@@ -19,7 +19,7 @@ from dd_jax.storage.files import plain
 DEFAULT_MODEL = "mlp:hidden=(64,)"
 FOLDER = Path("runs")
 
-_WITHOUT_EFFECT = ("out", "num_nets", "baselines", "devices", "tensorboard")  # on what is distilled
+WITHOUT_EFFECT = ("out", "num_nets", "baselines", "devices", "tensorboard")  # on what is distilled
 _LONGEST = 80  # characters that tell changes in a name; a hash tells the others
 _CHANGES = "-and-"  # before the hash
 
@@ -37,7 +37,7 @@ def default_out(experiment: Any, start: Any = None, base: str | None = None, *al
     name = base_name(experiment) if base is None else base
     words = [word for word, told in _changes(experiment, start) if base is not None or not told]
     words += also
-    words += ["x64"] if jax.config.jax_enable_x64 else []
+    words += ["x64"] if jax.dtypes.canonicalize_dtype(float) == "float64" else []
     path = Path(name + shortened(words))
     return str(path if len(path.parts) > 1 else FOLDER / path)
 
@@ -86,7 +86,7 @@ def _changes(experiment: Any, start: Any) -> Iterator[tuple[str, bool]]:
     base = base_name(experiment)
     for field in dataclasses.fields(type(experiment)):
         now, then = getattr(experiment, field.name), getattr(start, field.name)
-        if field.name in _WITHOUT_EFFECT or now == then:
+        if field.name in WITHOUT_EFFECT or now == then:
             continue
         if field.name == "method":
             then = then if type(then) is type(now) else type(now)()

@@ -15,7 +15,8 @@ Update: TypeAlias = Callable[..., None]  # update(step, **fields)
 
 PLAIN_SECONDS = 5.0  # between two plain lines at least
 PLAIN_SHARE = 0.1  # of the steps between two plain lines at least, ...
-PLAIN_LONGEST = 600.0  # ... unless so many seconds have passed
+PLAIN_LONGEST = 600.0  # ... unless so many seconds have passed, ...
+PLAIN_LONGEST_OTHER = 30.0  # ... or so many where it isn't steps that are counted
 
 _PERCENTAGES = ("validation", "test", "accuracy")  # fields that hold fractions of one
 _SIZES = ("memory",)  # fields that hold bytes
@@ -24,23 +25,26 @@ _consoles: list[Any] = []  # the console of the live bar, if one is shown: `note
 
 
 @contextlib.contextmanager
-def progress(total: int, initial: int = 0, enabled: bool = True) -> Iterator[Update]:
+def progress(total: int, initial: int = 0, enabled: bool = True, unit: str = "step") -> Iterator[Update]:
     """Show on stderr how far a loop of `total` steps is; it starts after step `initial`.
 
     It never raises because of what stderr is or has become.
+
+    Args:
+        unit: what there are so many of, in a word.
 
     Yields:
         `update(step, **fields)`, to be called after `step` steps are done. Fields are shown behind the bar: strings as
         they are, numbers shortened, "validation", "test" and "accuracy" as percentages, "memory" in MiB.
     """
-    clock = _clock(total)
+    clock = _clock(total, unit)
     if not enabled or _muted:
         yield lambda step, **fields: None
     elif _is_terminal():
         with _bar(total, initial, clock) as update:
             yield update
     else:
-        yield _plain_lines(total, initial, clock)
+        yield _plain_lines(total, initial, clock, unit)
 
 
 def mute() -> None:
@@ -146,18 +150,19 @@ def _bar(total: int, initial: int, clock: Callable[[int], str]) -> Iterator[Upda
             bar.stop()
 
 
-def _plain_lines(total: int, initial: int, clock: Callable[[int], str]) -> Update:
+def _plain_lines(total: int, initial: int, clock: Callable[[int], str], unit: str) -> Update:
     shown_step, shown_time = initial, time.monotonic()
+    longest = PLAIN_LONGEST if unit == "step" else PLAIN_LONGEST_OTHER
     known: dict[str, Any] = {}
 
     def update(step: int, **fields: Any) -> None:
         nonlocal shown_step, shown_time
         known.update(fields)
         now, pace = time.monotonic(), clock(step)
-        due = now - shown_time >= (PLAIN_SECONDS if step - shown_step >= PLAIN_SHARE * total else PLAIN_LONGEST)
-        if due or (step >= total > shown_step):
+        due = now - shown_time >= (PLAIN_SECONDS if step - shown_step >= PLAIN_SHARE * total else longest)
+        if due or (step >= total > shown_step and unit == "step"):
             shown_step, shown_time = step, now
-            _print("  ".join(filter(None, [f"step {step}/{total}", pace, _line(known)])))
+            _print("  ".join(filter(None, [f"{unit} {step}/{total}", pace, _line(known)])))
 
     return update
 
@@ -167,7 +172,7 @@ def _print(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _clock(total: int) -> Callable[[int], str]:
+def _clock(total: int, unit: str = "step") -> Callable[[int], str]:
     """A function step -> "12.3 steps/s  0:01:05 left", from the times at which it is called.
 
     The rate is that of the time since the first call: what came before was mostly compilation.
@@ -181,7 +186,7 @@ def _clock(total: int) -> Callable[[int], str]:
         if last <= first or now <= then:
             return ""
         rate = (last - first) / (now - then)
-        return f"{rate:.3g} steps/s  {_duration((total - step) / rate)} left"
+        return f"{rate:.3g} {unit}s/s  {_duration((total - step) / rate)} left"
 
     return read
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dd_jax.outcomes import results_are
 from dd_jax.outcomes.spread import Spread, difference, percent
-from dd_jax.runs.report import charts, pictures, words
+from dd_jax.runs.report import charts, distillations, pictures, words
 from dd_jax.runs.report.amounts import fraction, lasting
 from dd_jax.runs.report.layout import Place, card, note
 from dd_jax.runs.report.markup import Markup, element, table
@@ -64,7 +64,10 @@ def _listed(items: Sequence[str]) -> str:
 
 def cards(records: Sequence[RunRecord], names: Sequence[str]) -> Markup:
     """Key numbers, curves over each other, images next to each other."""
-    return element("div", _numbers(records, names), *_curves(records, names), _images(records, names), class_="cards")
+    over_seeds = distillations.section(records, names, _PLACE)
+    return element(
+        "div", _numbers(records, names), over_seeds, *_curves(records, names), _images(records, names), class_="cards"
+    )
 
 
 def _numbers(records: Sequence[RunRecord], names: Sequence[str]) -> Markup:

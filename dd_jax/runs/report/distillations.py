@@ -1,0 +1,84 @@
+"""Runs that differ in nothing but their seed: what distilling gives on the whole, and how much it is chance."""
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dd_jax.outcomes import results_are
+from dd_jax.outcomes.spread import Spread, percent, spread_of
+from dd_jax.runs.report import words
+from dd_jax.runs.report.layout import Place, card, note
+from dd_jax.runs.report.markup import Markup, table
+from dd_jax.runs.report.record import RunRecord
+
+HEAD = ("distillations", "result over distillations", "± over networks", "on validation", "best baseline")
+
+
+class Distillations(NamedTuple):
+    """Runs of one configuration with several seeds.
+
+    Attributes:
+        members: their numbers among the runs.
+        seeds: of those that were measured, and so count below.
+        result: on test, over the distillations: of the mean over the networks of each.
+        networks: standard deviation over the networks of a distillation, the mean of all distillations.
+        validation: over the distillations, where it is known of all of them.
+        rival: the name of the baseline with the best result, and this over the distillations.
+    """
+
+    members: tuple[int, ...]
+    seeds: tuple[int, ...]
+    result: Spread
+    networks: float
+    validation: Spread | None
+    rival: tuple[str, Spread] | None
+
+
+def distillations(records: Sequence[RunRecord]) -> list[Distillations]:
+    """The runs by their configuration without the seed, in order; without those that were not measured on test."""
+    groups: dict[str, list[int]] = {}
+    for number, record in enumerate(records):
+        if words.own(record) is not None:
+            shared = {name: value for name, value in record.config.items() if name != "seed"}
+            groups.setdefault(json.dumps(shared, sort_keys=True), []).append(number)
+    return [_together(records, members) for members in groups.values()]
+
+
+def cells(found: Distillations) -> tuple[str, ...]:
+    """What `HEAD` asks for."""
+    rival = "–" if found.rival is None else f"{percent(found.rival[1])}, {found.rival[0]}"
+    validation = "–" if found.validation is None else percent(found.validation)
+    return str(found.result.n), percent(found.result), f"{100 * found.networks:.1f}", validation, rival
+
+
+def section(records: Sequence[RunRecord], names: Sequence[str], place: Place) -> Markup | None:
+    """A card of them, where there are several distillations of one configuration."""
+    found = distillations(records)
+    if all(len(group.members) < 2 for group in found):
+        return None
+    rows = [(", ".join(names[number] for number in group.members), *cells(group)) for group in found]
+    says = (
+        f"Runs that differ in their seed alone. Result: {results_are()}; mean ± standard deviation over distillations "
+        "of the mean over networks. Over networks: standard deviation within a distillation, the mean of them."
+    )
+    drawn = table(("runs", *HEAD), rows, "Results over distillations", "results")
+    return card(place, "Over distillations", drawn, note(says), class_="wide")
+
+
+def _together(records: Sequence[RunRecord], members: Sequence[int]) -> Distillations:
+    chosen = [records[number] for number in members]
+    results = [words.result(record, row) for record in chosen if (row := words.own(record)) is not None]
+    best = [record.best["validation"] for record in chosen if record.best is not None]
+    names = [{rival.name for rival in words.rivals(record)} for record in chosen]
+    rivals = {
+        name: spread_of([words.result(record, record.rows[name]).mean for record in chosen])
+        for name in sorted(set.intersection(*names))
+    }
+    return Distillations(
+        tuple(members),
+        tuple(int(record.setting("seed", default=0)) for record in chosen),
+        spread_of([result.mean for result in results]),
+        spread_of([result.std for result in results]).mean,
+        spread_of(best) if len(best) == len(chosen) else None,
+        max(rivals.items(), key=lambda item: item[1].mean, default=None),
+    )
