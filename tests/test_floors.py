@@ -17,6 +17,7 @@ FLOORS = {
     "renamed": 0,
     "values": 0,
     "seeds": 0,
+    "own": 0,
     "parameterisation": 0,
     "outcomes": 1,
     "data": 1,

@@ -27,6 +27,8 @@ commands:
   evaluate    train fresh networks on the distilled set of a run directory
   train       train networks on a distilled set, as it was learnt or from scratch as in the papers
   baselines   what real images of the same number give, under the same protocol
+  score       DC-BENCH's and DD-Ranking's scores of a distilled set
+  transfer    a distilled set on other networks than its own, beside random real images
   export      the distilled set as arrays, pictures, for PyTorch, or as a folder with a dataset card
   report      show runs as one page for a browser: images, curves, baselines, settings; several side by side
   runs        list runs, or compare some: results, best baselines, settings that differ

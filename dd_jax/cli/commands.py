@@ -11,7 +11,8 @@ import tyro
 
 import dd_jax
 from dd_jax.cli.apply import apply
-from dd_jax.cli.options import parse, parse_experiment, sweep_cells, take_option
+from dd_jax.cli.options import parse, parse_experiment, sweep_cells, take_flag, take_option
+from dd_jax.cli.scores import score, transfer
 from dd_jax.errors import OptionError
 from dd_jax.runs.experiment import Experiment
 from dd_jax.runs.progress import note
@@ -89,14 +90,24 @@ def distill(argv: Sequence[str], default: Experiment | None = None) -> None:
 
 
 def estimate(argv: Sequence[str]) -> None:
-    """dd-jax estimate: memory and time of an experiment, from its compiled outer step and a few seconds of them."""
-    from dd_jax.runs.experiment import load_method
+    """dd-jax estimate: time and memory of an experiment, counted, or measured on its compiled outer step."""
+    from dd_jax.runs.counted import count_run
+    from dd_jax.runs.experiment import load_method, quick_start
 
-    what = "Say what an experiment needs in memory and time, without doing it."
+    measured, argv = take_flag(argv, "--measure")
+    what = (
+        "Say what an experiment needs in time and memory, without doing it: counted from the arithmetic of an outer "
+        "step or, with --measure, from its compiled outer step and a few seconds of them."
+    )
     experiment = parse_experiment(argv, "dd-jax estimate", what)
-    method, data, _ = load_method(experiment, make=False)
-    steps = experiment.num_outer_steps
-    print(dd_jax.estimate(method, data, num_outer_steps=steps, devices=experiment.devices))
+    given: dict[str, Any] = {"num_outer_steps": experiment.num_outer_steps, "devices": experiment.devices}
+    if measured:
+        method, data, _ = load_method(experiment, make=False)
+        note("Compiling an outer step, and timing some ...")
+        print(dd_jax.estimate(method, data, **given))
+    else:
+        method, data, _ = load_method(quick_start(experiment), make=False)
+        print(count_run(method, data, **given))
 
 
 def pretrain(argv: Sequence[str]) -> None:
@@ -319,6 +330,8 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "train": train,
     "baselines": baselines,
     "export": export,
+    "score": score,
+    "transfer": transfer,
     "report": report,
     "runs": runs,
     "info": info,

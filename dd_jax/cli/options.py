@@ -36,8 +36,8 @@ def parse_experiment(
     description = (
         f"{what}\n\n--preset NAME starts from the defaults of {', '.join(PRESETS)}. --method NAME takes a method, of "
         f"{', '.join(METHODS)}, or by what papers call it ({', '.join(PAPERS)}), with the defaults of its smallest "
-        f"preset. {more}The options and defaults below are those of what is named beside --help. --smoke makes the "
-        "experiment tiny."
+        f"preset; or one of your own, MODULE:FUNCTION. {more}The options and defaults below are those of what is named "
+        "beside --help. --smoke makes the experiment tiny."
     )
     kind = type(start.method)
     for word in argv:

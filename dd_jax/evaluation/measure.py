@@ -128,7 +128,7 @@ def _all_groups(make, model: Model, starts: Starts, course: Course | None, real:
         tables.append(counted[1])
         seen += [along] if along else []
         if (see := _watching.get()) is not None:
-            see(min(size, count - first))
+            see(min(len(mine), count - int(mine[0])))
     marks, tables, seen = jax.tree.map(np.asarray, (marks, tables, seen))
     return np.concatenate(marks)[:count], np.concatenate(tables)[:count], seen
 

@@ -12,7 +12,7 @@ from dd_jax.methods.kernel_inducing_points import (
     solve_labels,
 )
 from dd_jax.methods.outer import outer_adam, outer_lamb, outer_sgd
-from dd_jax.methods.registry import METHODS, MethodOptions, check_networks, make_method, method_named, name_of
+from dd_jax.methods.registry import METHODS, MethodOptions, check_networks, make_method, method_named, name_of, spec_of
 from dd_jax.methods.trajectory_matching import TrajectoryMatchingOptions, trajectory_matching
 from dd_jax.methods.unrolled import UnrolledOptions, protocol_of, unrolled
 
@@ -44,6 +44,7 @@ __all__ = [
     "outer_sgd",
     "protocol_of",
     "solve_labels",
+    "spec_of",
     "trajectory_matching",
     "unrolled",
 ]

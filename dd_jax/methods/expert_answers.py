@@ -12,12 +12,13 @@ from jaxtyping import Array, Float, Int
 from dd_jax.data.telling import listed, tell
 from dd_jax.inner.losses import Apply
 from dd_jax.models import Model
+from dd_jax.synthetic import Counts, class_counts
 from dd_jax.types import Batch, Dataset, Experts, Params
 
 _CHUNK = 256
 
 
-def known_images(model: Model, experts: Experts, dataset: Dataset, per_class: int) -> Dataset:
+def known_images(model: Model, experts: Experts, dataset: Dataset, per_class: Counts) -> Dataset:
     """The dataset with the training images alone that the first expert is right about at its end.
 
     Host code. Classes of which it knows fewer than `per_class` keep all their images, which is told.
@@ -27,10 +28,11 @@ def known_images(model: Model, experts: Experts, dataset: Dataset, per_class: in
     images, labels = dataset.train.images, np.asarray(dataset.train.labels)
     right = np.asarray(_answers(model, experts, 0, images).argmax(-1)) == labels
     known = np.bincount(labels[right], minlength=dataset.num_classes)
-    short = np.flatnonzero(known < per_class)
+    wanted = class_counts(per_class, dataset.num_classes)
+    short = np.flatnonzero(known < wanted)
     if short.size:
         names = listed([dataset.class_names[c] for c in short])
-        tell(f"The expert is right about fewer than {per_class} images of {names}: these start from any.")
+        tell(f"The expert is right about fewer than {wanted.max()} images of {names}: these start from any.")
     rows = np.flatnonzero(right | np.isin(labels, short))
     return dataclasses.replace(dataset, train=Batch(images[rows], dataset.train.labels[rows]))
 

@@ -5,7 +5,9 @@ from typing import Any, TypeAlias
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.methods.base import Method, MethodSpec
+from dd_jax.methods.own import own_method
 from dd_jax.models import Model
+from dd_jax.own import is_own
 from dd_jax.types import Experts, Pretrained
 
 MethodOptions: TypeAlias = Any  # the options of one of the methods, a dataclass
@@ -24,8 +26,13 @@ _FILES = (
 METHODS: dict[str, MethodSpec] = {name: import_module(f"dd_jax.methods.{name}").SPEC for name in _FILES}
 
 
+_own: dict[str, MethodSpec] = {}  # methods of the user's own that were asked for
+
+
 def method_named(name: str) -> MethodSpec:
-    """The method called `name`, with - or _ between its words; OptionError for an unknown one."""
+    """The method called `name`, with - or _ between its words, or MODULE:FUNCTION; OptionError for an unknown one."""
+    if is_own(name):
+        return _own.setdefault(name, own_method(name))
     plain = name.replace("-", "_")
     if plain not in METHODS:
         raise unknown_name("method", name, METHODS)
@@ -34,7 +41,12 @@ def method_named(name: str) -> MethodSpec:
 
 def name_of(options: MethodOptions) -> str:
     """The name of the method that these are the options of."""
-    return next(name for name, method in METHODS.items() if type(options) is method.options)
+    return next(name for name, method in {**METHODS, **_own}.items() if type(options) is method.options)
+
+
+def spec_of(options: MethodOptions) -> MethodSpec:
+    """The method that these are the options of."""
+    return {**METHODS, **_own}[name_of(options)]
 
 
 def make_method(
@@ -54,20 +66,23 @@ def make_method(
     given = {"pretrained": pretrained, "experts": experts}
     given = {role: networks for role, networks in given.items() if networks is not None}
     check_networks(options, *given)
-    return METHODS[name_of(options)].make(model, options, **given)
+    return spec_of(options).make(model, options, **given)
 
 
 def check_networks(options: MethodOptions, *roles: str) -> None:
     """OptionError for networks from elsewhere in a role that they don't have in the method with these options."""
-    name = name_of(options)
+    spec = spec_of(options)
     for role in roles:
-        if role != METHODS[name].networks:
-            raise OptionError(_other_role(name, role))
+        if role != spec.networks:
+            raise OptionError(_other_role(name_of(options), spec.networks, role))
 
 
-def _other_role(name: str, role: str) -> str:
-    """What is wrong with networks of this role, in a sentence."""
-    own = METHODS[name].networks
+def _other_role(name: str, own: str, role: str) -> str:
+    """What is wrong with networks of this role, in a sentence.
+
+    Args:
+        own: the role that the method has for networks.
+    """
     able = ", ".join(other for other, its in METHODS.items() if its.networks == role)
     if own == "experts":
         return f"{name} learns from networks, and its sets are for others, drawn at random: say --experts."

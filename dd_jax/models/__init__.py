@@ -1,6 +1,7 @@
 """Networks as pure (init, apply) pairs over plain pytrees; Flax stays behind this door."""
 
 import ast
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,6 +39,7 @@ from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
 from dd_jax.models.resnet import resnet18
 from dd_jax.models.vgg import vgg11
+from dd_jax.own import is_own, load_own
 from dd_jax.renamed import renamed_in
 from dd_jax.types import Batch, Experts, Pretrained
 
@@ -75,13 +77,49 @@ def make(name: str, data: ImageSpec, **settings: Any) -> Model:
         raise OptionError(f"A setting of {name} has a value of the wrong type: {settings} ({error}).") from error
 
 
+def from_spec(spec: str, data: ImageSpec) -> Model:
+    """The network that `spec` means for `data`: a name, with settings after a colon, or MODULE:FUNCTION of one's own.
+
+    The function, of the current directory or wherever Python finds modules, is called with the dataset and the settings
+    that follow after another colon, and gives a `Model` or a Flax module; a class of Linen modules
+    is called with the settings alone.
+
+    Raises:
+        OptionError: for an unknown name or setting, or a function that isn't there or gives something else.
+    """
+    name, settings = parse_model(spec)
+    if not is_own(name):
+        return make(name, data, **settings)
+    expected = "a function (data, **settings) -> dd_jax.models.Model, or a Flax module"
+    found = load_own(name, expected)
+    if inspect.isroutine(found) or inspect.isclass(found) or isinstance(found, functools.partial):
+        arguments = () if inspect.isclass(found) else (data,)
+        try:
+            inspect.signature(found).bind(*arguments, **settings)
+        except TypeError as error:
+            what = "settings" if inspect.isclass(found) else "the data and settings"
+            raise OptionError(f"{name} can't be called with {what} {settings}: {error}.") from error
+        found = found(*arguments, **settings)
+    if isinstance(found, Model):
+        return found
+    try:
+        return from_flax(found, data)
+    except OptionError as error:
+        raise OptionError(f"{name} should be {expected}. {error}") from error
+
+
 def parse_model(spec: str) -> tuple[str, dict[str, Any]]:
     """The name and the settings in "convnet:width=32,norm='none'"; bare words are strings.
+
+    "module:function:width=32" has the name "module:function".
 
     Raises:
         OptionError: if it can't be read.
     """
     name, _, rest = spec.partition(":")
+    if name not in MODELS and is_own(":".join(spec.split(":")[:2])):
+        own, _, rest = rest.partition(":")
+        name = f"{name}:{own}"
     try:
         call = ast.parse(f"f({rest})", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
@@ -149,6 +187,7 @@ __all__ = [
     "from_flax",
     "from_functions",
     "from_kernel",
+    "from_spec",
     "gcn",
     "graphsage",
     "infinite_convnet",

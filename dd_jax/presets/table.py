@@ -12,13 +12,13 @@ from typing import Any
 
 from dd_jax.errors import OptionError, unknown_name
 from dd_jax.methods import (
-    METHODS,
     DistributionMatchingOptions,
     GradientMatchingOptions,
     GraphCondensationOptions,
     UnrolledOptions,
     method_named,
     name_of,
+    spec_of,
 )
 from dd_jax.presets.attacks import attack_presets
 from dd_jax.presets.bptt import BPTT_PRESETS
@@ -250,7 +250,7 @@ def of_method(name: str, experiment: Experiment | None = None) -> Experiment:
 
 def smoke(experiment: Experiment) -> Experiment:
     """The same experiment in small: a few outer steps and networks, to see that everything works."""
-    method = dataclasses.replace(experiment.method, **METHODS[name_of(experiment.method)].small)
+    method = dataclasses.replace(experiment.method, **spec_of(experiment.method).small)
     counts: dict[str, Any] = {"num_outer_steps": 4, "eval_every": 4, "num_eval_nets": 1, "num_nets": 1}
     return with_few_networks(dataclasses.replace(experiment, method=method, baselines=False, **counts))
 

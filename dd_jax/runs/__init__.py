@@ -7,7 +7,7 @@ from dd_jax.runs.loop import Run, RunInterrupted, Validated, distill
 from dd_jax.runs.pretrain import pretrain
 from dd_jax.runs.report import write_report
 from dd_jax.runs.runtime import use_cores
-from dd_jax.runs.sweep import distill_many
+from dd_jax.runs.several import distill_many
 from dd_jax.runs.tiles import save_tiles
 
 __all__ = [

@@ -16,7 +16,7 @@ from dd_jax.evaluation import Evaluation
 from dd_jax.inner import network_range
 from dd_jax.methods import Method, MethodOptions, UnrolledOptions, check_networks, make_method, name_of
 from dd_jax.methods.unrolled import protocol_of
-from dd_jax.models import Model, parse_model
+from dd_jax.models import Model
 from dd_jax.outcomes import outcome_of
 from dd_jax.runs.directory import read_config
 from dd_jax.runs.judging import Row, measure_rows, plain_rows, print_table, title_of
@@ -59,8 +59,8 @@ class Experiment:
     zca: bool = False
     """Whiten the images by ZCA, fitted to the training split, in place of standardising them."""
     model: str | None = None
-    """Network, with settings after a colon: "lenet", "mlp:hidden=(64, 64)", "convnet:width=32,depth=2"; None: what the
-    pretrained networks are, or a small mlp."""
+    """Network, with settings after a colon: "lenet", "mlp:hidden=(64, 64)", "convnet:width=32,depth=2", or your own by
+    MODULE:FUNCTION; None: what the pretrained networks are, or a small mlp."""
     pretrained: str | None = None
     """Networks to start from in place of random weights: a file that `dd-jax pretrain` made, the name of one of its
     presets (the file is made where it is missing), or torchvision's weights of an AlexNet (with --model alexnet)."""
@@ -260,6 +260,15 @@ def load_method(experiment: Experiment, make: bool = True, kept: dict[str, Any] 
     return make_method(model, _options(experiment, dataset), pretrained, experts), dataset, pretrained
 
 
+def quick_start(experiment: Experiment) -> Experiment:
+    """The experiment as quick to start as can be, where only shapes matter: from noise, and without ZCA if it may."""
+    if experiment.experts is None and experiment.pretrained is None:  # which know their dataset
+        experiment = dataclasses.replace(experiment, zca=False)
+    if not hasattr(experiment.method, "init_images"):
+        return experiment
+    return dataclasses.replace(experiment, method=dataclasses.replace(experiment.method, init_images="noise"))
+
+
 def _options(experiment: Experiment, dataset: Dataset) -> MethodOptions:
     """The options of the method, with its images shared among the classes where only their number is given."""
     total, options = experiment.num_images, experiment.method
@@ -307,11 +316,10 @@ def load(
         size = image_size
     reading = {"resident_images": resident_images, "skip_broken": skip_broken}
     data = load_dataset(dataset, image_size=size, channels=channels, zca=zca, **reading)  # type: ignore[arg-type]
-    if model is None:
-        name, settings = (about["model"], about["settings"]) if about else parse_model(DEFAULT_MODEL)
+    if model is None and about is not None:
+        made = models.make(about["model"], data, **about["settings"])
     else:
-        name, settings = parse_model(model)
-    made = models.make(name, data, **settings)
+        made = models.from_spec(model or DEFAULT_MODEL, data)
     own = load_pretrained(path, made) if path is not None and experts is None else None
     learnt_from = load_networks(path, made) if path is not None and experts is not None else None
     return data, models.with_precision(made, precision), own, learnt_from

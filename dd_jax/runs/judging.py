@@ -64,7 +64,7 @@ def measure_rows(
     protocol = options.get("protocol")
     shared: dict[str, Any] = {"names": names, "num_nets": num_nets, "pretrained": pretrained, "protocol": protocol}
     planned = networks_to_train(distilled, model, dataset, **shared)
-    with _watched(num_nets + sum(planned.values())) as about:
+    with watching(num_nets + sum(planned.values())) as about:
         about("distilled")
         rows = _distilled_rows(distilled, model, dataset, {"num_nets": num_nets, "pretrained": pretrained, **options})
         for row in rows if planned else ():
@@ -80,7 +80,7 @@ def measure_rows(
 
 
 @contextlib.contextmanager
-def _watched(total: int) -> Iterator[Callable[[str], None]]:
+def watching(total: int) -> Iterator[Callable[[str], None]]:
     """Show how many of `total` networks have been measured; yields what is to be told what they are for."""
     what, done = "", 0
 

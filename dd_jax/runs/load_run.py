@@ -12,7 +12,7 @@ from dd_jax.errors import DataError, unknown_name
 from dd_jax.evaluation import PROTOCOLS
 from dd_jax.evaluation.protocols import misuse
 from dd_jax.inner import Training
-from dd_jax.models import Model, parse_model
+from dd_jax.models import Model
 from dd_jax.runs.directory import read_config
 from dd_jax.runs.experiment import DEFAULT_MODEL, NETWORKS, Experiment, load, source
 from dd_jax.runs.places import is_missing, whole
@@ -147,8 +147,7 @@ def load_set(
 
 def made(model: str, dataset: Dataset, precision: str = "float32") -> Model:
     """The network that its name, with settings after a colon, means for `dataset`."""
-    name, settings = parse_model(model)
-    return models.with_precision(models.make(name, dataset, **settings), precision)
+    return models.with_precision(models.from_spec(model, dataset), precision)
 
 
 def protocol_named(name: str | None, num_epochs: int | None = None) -> str | Training | None:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from dd_jax.errors import OptionError
-from dd_jax.methods import METHODS, name_of
+from dd_jax.methods import spec_of
 from dd_jax.models import parse_model
 from dd_jax.runs.networks import file_name
 from dd_jax.storage.files import plain
@@ -44,13 +44,18 @@ def default_out(experiment: Any, start: Any = None, base: str | None = None, *al
 
 def base_name(experiment: Any) -> str:
     """DATASET-MODEL-INIT, or DATASET-from-NETWORKS-INIT, or with what else tells a method's runs apart."""
-    network = (experiment.model or DEFAULT_MODEL).partition(":")[0]
+    network = _network_word(experiment.model)
     if experiment.pretrained is not None:
         network = f"from-{Path(experiment.pretrained).stem}"
     if experiment.experts is not None:
         network = f"experts-{Path(experiment.experts).stem}"
-    words = METHODS[name_of(experiment.method)].words(experiment.method)
+    words = spec_of(experiment.method).words(experiment.method)
     return "-".join([file_name(experiment.dataset), network, *words])
+
+
+def _network_word(model: str | None) -> str:
+    """The name of a network, without settings; of one's own that of its function."""
+    return parse_model(model or DEFAULT_MODEL)[0].rpartition(":")[2]
 
 
 def shortened(words: Sequence[str]) -> str:
@@ -122,7 +127,8 @@ def _base_or_none(experiment: Any) -> str | None:
 def _of_model(now: str, then: str, base: str) -> Iterator[tuple[str, bool]]:
     (name, settings), (before, others) = parse_model(now), parse_model(then)
     if name != before:
-        yield word_of("model", name), _stands(name, base)
+        word = name.rpartition(":")[2]
+        yield word_of("model", word), _stands(word, base)
         others = {}
     for key in sorted({*settings, *others}):
         if settings.get(key) != others.get(key):

@@ -194,11 +194,11 @@ def run_pretraining(wanted: Pretraining) -> Pretrained | Experts:
     """
     if not wanted.snapshots and (wanted.every, wanted.dtype) != (None, "float32"):
         raise OptionError("--every and --dtype are for experts: say --snapshots, or leave them out.")
-    name, settings = parse_model(wanted.model)
+    name = parse_model(wanted.model)[0]
     form: dict[str, Any] = {"image_size": wanted.image_size, "channels": wanted.channels, "zca": wanted.zca}
     data = load_dataset(wanted.dataset, skip_broken=wanted.skip_broken, **form)
-    model = models.make(name, data, **settings)
-    stem = str(FOLDER / f"{file_name(wanted.dataset)}-{name}")
+    model = models.from_spec(wanted.model, data)
+    stem = str(FOLDER / f"{file_name(wanted.dataset)}-{name.rpartition(':')[2]}")
     out = wanted.out or (f"{stem}-experts" if wanted.snapshots else f"{stem}.safetensors")
     held_out = "" if wanted.snapshots else f" + {wanted.num_held_out}"
     note(

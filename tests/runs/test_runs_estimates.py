@@ -4,7 +4,9 @@ import jax
 import pytest
 
 import dd_jax as dd
+from dd_jax.cli import main
 from dd_jax.data import memory
+from dd_jax.runs import arithmetic, counted
 from dd_jax.runs import estimates as estimating
 
 
@@ -18,6 +20,37 @@ def test_an_estimate(method, digits, monkeypatch):
     assert 1e-6 < found.seconds_per_step < 1.0
     assert found.total_seconds == pytest.approx(1000 * found.seconds_per_step)
     assert "ms per outer step" in str(found)
+
+
+def test_a_counted_estimate(method, digits, monkeypatch):
+    """The operations are those of the traced step; the time is what they take at the rate that it says."""
+    monkeypatch.setattr(counted, "_TIMED_SECONDS", 0.01)
+    found = counted.count_run(method, digits, num_outer_steps=1000, devices=1)
+    state = method.init(jax.random.key(0), digits, 1000)
+    assert found.flops == arithmetic.count(method.step, jax.random.key(1), state, method.arrays(digits)).flops > 1e5
+    assert found.total_seconds == pytest.approx(1000 * found.flops / found.rate)
+    assert found.argument_memory >= digits.train.images.nbytes
+    assert "Assumed: " in str(found)
+
+
+def test_twice_the_steps_are_twice_the_work(digits, digits_mlp):
+    def flops(steps):
+        made = dd.methods.unrolled(digits_mlp, num_batches=1, num_epochs=steps, remat="none", batch_size=2)
+        return counted.count_run(made, digits, num_outer_steps=1, devices=1).flops
+
+    first, second, third = flops(50), flops(100), flops(200)
+    assert (third - second) == pytest.approx(2 * (second - first))
+
+
+def test_networks_without_weights_are_timed_by_a_product(digits, monkeypatch):
+    monkeypatch.setattr(counted, "_TIMED_SECONDS", 0.01)
+    method = dd.methods.kernel_inducing_points(dd.models.infinite_mlp(digits), init_images="noise", batch_size=100)
+    assert "a product of matrices" in str(counted.count_run(method, digits, num_outer_steps=1))
+
+
+def test_the_command_counts(capsys):
+    assert main(["estimate", "--model", "mlp:hidden=(4,)", "--images-per-class", "2"]) == 0
+    assert "--measure compiles the step" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -1,0 +1,45 @@
+"""Code of the user's own by its name: MODULE:FUNCTION, from the current directory or wherever Python finds modules."""
+
+import importlib
+import os
+import re
+import sys
+from typing import Any
+
+from dd_jax.errors import OptionError, unknown_name
+
+_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is of the form MODULE:FUNCTION."""
+    return _NAME.fullmatch(name) is not None
+
+
+def load_own(name: str, expected: str) -> Any:
+    """What is called FUNCTION in MODULE.
+
+    Args:
+        name: MODULE:FUNCTION, as `is_own` takes it. The module is looked for in the current directory first.
+        expected: what it should be, for messages.
+
+    Raises:
+        OptionError: if there is no such module or nothing of that name in it. What the module raises is passed on.
+    """
+    module_name, _, attribute = name.partition(":")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise OptionError(
+            f"{name} should be {expected}, but there is no module {error.name!r} in {here}, nor where Python looks "
+            "besides. Go to the directory that holds it, or put that on PYTHONPATH."
+        ) from error
+    if not hasattr(module, attribute):
+        mine = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise unknown_name(f"function of {module_name}", attribute, mine)
+    return getattr(module, attribute)

@@ -1,0 +1,109 @@
+"""What a run will take, from the arithmetic of its outer step: in seconds, without compiling that step."""
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dd_jax.data.memory import in_units
+from dd_jax.inner.losses import batch_loss
+from dd_jax.methods import Method
+from dd_jax.methods.base import first_arrays
+from dd_jax.models import Model, num_params
+from dd_jax.runs import arithmetic
+from dd_jax.runs.dispatch import mesh_for
+from dd_jax.runs.estimates import duration, free_memory
+from dd_jax.types import Batch, Dataset, see_each_other
+
+_IMAGES = 64  # that the network's gradient is timed on
+_SIDE = 512  # of the matrices that are multiplied where the network has no gradient to time
+_TIMED_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """What a run takes, counted. Times in seconds, memory in bytes.
+
+    Attributes:
+        flops: floating-point operations of an outer step: matrix products and convolutions, a multiply-add being two.
+        rate: of these in a second, on one device, as timed on `timed`.
+        devices: that share a step.
+        argument_memory: of data and state.
+    """
+
+    num_params: int
+    flops: float
+    rate: float
+    timed: str
+    devices: int
+    argument_memory: int
+    free_memory: int
+    seconds_per_step: float
+    total_seconds: float
+
+    def __str__(self) -> str:
+        shared = f", shared by {self.devices} devices" if self.devices > 1 else ""
+        return (
+            f"{self.num_params:,} parameters; {_flop(self.flops)} per outer step{shared}; about "
+            f"{duration_of_step(self.seconds_per_step)} each, {duration(self.total_seconds)} in all; "
+            f"{in_units(self.argument_memory)} for data and state on each device, {in_units(self.free_memory)} free.\n"
+            f"Assumed: matrix products and convolutions are all the work, at {_flop(self.rate)} a second, which "
+            f"{self.timed} reached here just now; of branches the larger one. Not in it: compiling, validation, the "
+            "final evaluation, and the memory that a step needs besides. --measure compiles the step and times it."
+        )
+
+
+def count_run(method: Method, dataset: Dataset, *, num_outer_steps: int, devices: int | None = None) -> Counted:
+    """Count what an outer step computes, and time the network here for how long that takes.
+
+    Args:
+        devices: as for `distill`.
+    """
+    state = method.init(jax.random.key(0), dataset, num_outer_steps)
+    arrays = first_arrays(method, dataset)
+    flops = arithmetic.count(method.step, jax.random.key(1), state, arrays).flops
+    rate, timed = _rate(method.model, dataset)
+    mesh = mesh_for(method, devices)
+    shared = 1 if mesh is None else mesh.size
+    seconds = flops / rate / shared
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves((state, arrays)) if isinstance(leaf, jax.Array))
+    return Counted(
+        num_params(method.model), flops, rate, timed, shared, held, free_memory(), seconds, num_outer_steps * seconds
+    )
+
+
+def duration_of_step(seconds: float) -> str:
+    """A short time: "3.2 ms", "1.5 s"."""
+    return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def _flop(count: float) -> str:
+    for size, name in ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP")):
+        if count >= size:
+            return f"{count / size:.3g} {name}"
+    return f"{count / 1e6:.3g} MFLOP"
+
+
+def _rate(model: Model, dataset: Dataset) -> tuple[float, str]:
+    """Floating-point operations in a second on one device, and of what."""
+    if model.kernel is not None or see_each_other(dataset.train.images):
+        one = jnp.ones((_SIDE, _SIDE), jnp.float32)
+        return _timed(jax.jit(jnp.matmul), (one, one)), f"a product of matrices of {_SIDE} x {_SIDE}"
+    count = min(_IMAGES, len(dataset.train.labels))
+    batch = Batch(dataset.train.images[:count], dataset.train.labels[:count])
+    gradient = jax.jit(jax.grad(batch_loss(model.apply)))
+    return _timed(gradient, (model.init(jax.random.key(0)), batch)), f"a gradient of the {model.name} on {count} images"
+
+
+def _timed(function: Any, arguments: tuple[Any, ...]) -> float:
+    flops = arithmetic.count(function, *arguments).flops
+    jax.block_until_ready(function(*arguments))
+    best, spent = float("inf"), 0.0
+    while spent < _TIMED_SECONDS:
+        started = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        seconds = time.perf_counter() - started
+        best, spent = min(best, seconds), spent + seconds
+    return flops / best

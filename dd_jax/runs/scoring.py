@@ -1,0 +1,205 @@
+"""Published scores of a distilled set, and its use on other networks: measured, kept as json, and shown as tables."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dd_jax.evaluation import DCBench, DDRanking, Evaluation, Transfer, cross_architecture, dc_bench, dd_ranking
+from dd_jax.evaluation.protocols import minibatches
+from dd_jax.evaluation.transfer import Compared
+from dd_jax.inner import Training
+from dd_jax.models import Model
+from dd_jax.runs.judging import watching
+from dd_jax.runs.load_run import load_set, made, protocol_named
+from dd_jax.runs.processes import on_first
+from dd_jax.runs.progress import note, table
+from dd_jax.storage.files import disk_errors, write_json
+from dd_jax.types import Dataset, DistilledData
+
+SCORES, TRANSFER = "scores.json", "transfer.json"
+
+Plain = dict[str, Any]  # for json: accuracies as fractions, each with mean, std and n
+
+
+def score(
+    path: Path,
+    *,
+    others: Sequence[str],
+    augments: Sequence[str] | None,
+    rates: Sequence[float],
+    num_nets: int,
+    num_sets: int,
+    epochs: int | None,
+    dataset: str | None = None,
+    model: str | None = None,
+    full_training: Training | None = None,
+    out: Path | None = None,
+) -> Plain:
+    """DC-BENCH's and DD-Ranking's scores of a set, in a json and as tables; raises what these and `load_set` raise.
+
+    Args:
+        path: run directory, or a distilled set from elsewhere.
+        others: networks for the transfer average.
+        augments: the last one is that of DD-Ranking; None for none and "dsa", without mirrors where the set's protocol
+            has none.
+        rates: learning rates, of which validation chooses in DD-Ranking.
+        epochs: in place of those of the protocols.
+        out: the json; None for scores.json beside the set.
+    """
+    distilled, own, data, _ = load_set(path, dataset, model)
+    if augments is None:
+        augments = ("none", "dsa_no_flip" if distilled.protocol.name.endswith("-digits") else "dsa")
+    networks = {name: made(name, data) for name in others}
+    rounds = len(augments) * (3 if len(augments) > 1 else 2) + 2 * len(networks)
+    kinds = 5 if distilled.labels.ndim == 3 else 4
+    total = num_nets * (rounds + 1 + kinds * (1 + (len(rates) if len(rates) > 1 else 0)))
+    counts: dict[str, Any] = {"num_nets": num_nets, "num_sets": num_sets}
+    training = minibatches("dc")
+    training = dataclasses.replace(training, epochs=epochs or training.epochs)
+    with watching(total) as about:
+        about("DC-BENCH")
+        bench = dc_bench(distilled, own, data, others=networks, augments=augments, epochs=epochs, **counts)
+        note(f"  DC-BENCH: best {_percent(bench.best)}, average {_percent(bench.average)}")
+        about("DD-Ranking")
+        counts |= {"training": training, "full_training": full_training, "augment": augments[-1], "rates": rates}
+        ranking = dd_ranking(distilled, own, data, **counts)
+    found = {"storage_bytes": bench.num_bytes, "dc-bench": plain_bench(bench), "dd-ranking": plain_ranking(ranking)}
+    kept = _keep(found, out or _beside(path, SCORES))
+    _show_bench(bench, own, distilled, data)
+    _show_ranking(ranking)
+    note(f"The scores are in {kept}.")
+    return found
+
+
+def transfer(
+    path: Path,
+    *,
+    models: Sequence[str],
+    protocol: str | None,
+    num_nets: int,
+    num_sets: int,
+    epochs: int | None,
+    dataset: str | None = None,
+    out: Path | None = None,
+) -> Plain:
+    """A set on other networks than its own, beside random real images, in a json and as a table.
+
+    Raises what `cross_architecture` and `load_set` raise.
+
+    Args:
+        path: run directory, or a distilled set from elsewhere.
+        models: networks, with settings after a colon, besides the one that the set was distilled for.
+        protocol: how they are trained, by name; None for the set's own; epochs: in place of its own.
+        out: the json; None for transfer.json beside the set.
+    """
+    distilled, own, data, _ = load_set(path, dataset, None if dataset is None else models[0])
+    networks = {_name(own): own, **{name: made(name, data) for name in models}}
+    how = protocol_named(protocol or (distilled.protocol.name if epochs else None), epochs)
+    with watching(2 * num_nets * len(networks)) as about:
+        about("transfer")
+        found = cross_architecture(distilled, networks, data, protocol=how, num_nets=num_nets, num_sets=num_sets)
+    plain = {
+        "storage_bytes": found.num_bytes,
+        "own network": _name(own),
+        "protocol": protocol or distilled.protocol.name,
+        **plain_transfer(found),
+    }
+    kept = _keep(plain, out or _beside(path, TRANSFER))
+    title = f"Test accuracy on {data.name}: {distilled.num_examples} {distilled.unit}s on {len(networks)} networks"
+    results = found.results.items()
+    rows = [(name, both.distilled.percent, both.random_real.percent, both.distilled.n) for name, both in results]
+    average = ("average of the networks", _percent(found.mean), _percent(found.random_mean), len(rows))
+    table(title, ("network", "distilled", "random real", "n"), [*rows, average])
+    note(f"The table is in {kept}.")
+    return plain
+
+
+def plain_bench(bench: DCBench) -> Plain:
+    """DC-BENCH's scores for a json."""
+    other = bench.transfer
+    return {
+        "best": bench.best,
+        "average": bench.average,
+        "random average": bench.random_average,
+        "augmentation": bench.chosen,
+        "transfer average": None if other is None else other.mean,
+        "random transfer average": None if other is None else other.random_mean,
+        "by augmentation": _both(bench.results),
+        "by network": {} if other is None else _both(other.results),
+    }
+
+
+def plain_ranking(ranking: DDRanking) -> Plain:
+    """DD-Ranking's scores for a json, and what they are made of."""
+    parts = ("full", "hard", "distilled", "random_real", "distilled_augmented", "random_augmented")
+    scores = {name: getattr(ranking, name) for name in ("lrs", "ars", "hlr", "ior", "rates")}
+    return {**scores, **{name: _of(getattr(ranking, name)) for name in parts}}
+
+
+def plain_transfer(found: Transfer) -> Plain:
+    """A transfer for a json."""
+    return {"average": found.mean, "random average": found.random_mean, "by network": _both(found.results)}
+
+
+def _of(found: Evaluation) -> Plain:
+    return {"mean": found.mean, "std": found.std, "n": found.n}
+
+
+def _both(results: Mapping[str, Any]) -> Plain:
+    return {name: {"distilled": _of(own), "random real": _of(random)} for name, (own, random) in results.items()}
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
+def _name(model: Model) -> str:
+    return f"{model.name} (its own)"
+
+
+def _beside(path: Path, name: str) -> Path:
+    return (path if path.is_dir() else path.parent) / name
+
+
+def _keep(found: Plain, out: Path) -> Path:
+    def write() -> None:
+        with disk_errors("save the scores", out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            write_json(out, found)
+
+    on_first(write)
+    return out
+
+
+def _show_bench(bench: DCBench, model: Model, distilled: DistilledData, dataset: Dataset) -> None:
+    rows: list[tuple[Any, ...]] = []
+
+    def add(name: str, found: Compared, said: str) -> None:
+        rows.append((name, found.distilled.percent, found.random_real.percent, found.distilled.n, said))
+
+    for name, found in bench.results.items():
+        add(f"{model.name}, {name}", found, "best on validation" if name == bench.chosen else "")
+    for name, found in ({} if bench.transfer is None else bench.transfer.results).items():
+        add(f"{name}, {bench.chosen}", found, "transfer")
+    averages = _percent(bench.average), _percent(bench.random_average)
+    rows.append(("average over augmentations", *averages, len(bench.results), ""))
+    if bench.transfer is not None:
+        averages = _percent(bench.transfer.mean), _percent(bench.transfer.random_mean)
+        rows.append(("transfer average", *averages, len(bench.transfer.results), ""))
+    title = f"DC-BENCH on {dataset.name}: {distilled.num_examples} {distilled.unit}s, {bench.num_bytes:,} bytes"
+    table(title, ("network, augmentation", "distilled", "random real", "n", ""), rows)
+
+
+def _show_ranking(ranking: DDRanking) -> None:
+    parts = {
+        "all training images": ranking.full,
+        "distilled, hard labels": ranking.hard,
+        "distilled": ranking.distilled,
+        "random real": ranking.random_real,
+        "distilled, augmented": ranking.distilled_augmented,
+        "random real, augmented": ranking.random_augmented,
+    }
+    scores = f"LRS {ranking.lrs:.3f}, ARS {ranking.ars:.3f}, HLR {_percent(ranking.hlr)}, IOR {_percent(ranking.ior)}"
+    rows = [(name, found.percent, found.n) for name, found in parts.items()]
+    table(f"DD-Ranking: {scores}", ("trained on", "accuracy", "n"), rows)
