@@ -290,8 +290,8 @@ class _Crew:
         families: dict[Any, list[int]] = {}
         for i, candidate in enumerate(self.found):
             families.setdefault(candidate.family.init, []).append(i)
-        together = jax.default_backend() != "cpu"
-        return [group for mine in families.values() for group in ([mine] if together else [[i] for i in mine])]
+        groups = [[mine] if _together() else [[i] for i in mine] for mine in families.values()]
+        return [group for of_family in groups for group in of_family]
 
     def _missing(self, number: int, sample: Sequence[int]) -> list[str]:
         wanted = [name for name in self.ways if name != FULL or number in sample]
@@ -350,7 +350,7 @@ class _Crew:
     def _compile(self, family: Any, starts: Starts, course: Course, way: Way) -> float:
         """Compile what is not compiled yet, by no epochs of a training; seconds that it took."""
         shapes = tuple(jax.tree.leaves(jax.tree.map(jnp.shape, dict(course.arrays.learnt)), is_leaf=_is_shape))
-        alone = jax.default_backend() == "cpu" and jax.device_count() == 1  # then networks take turns, however many
+        alone = not _together() and jax.device_count() == 1  # then networks take turns, however many
         program = family.init, course.plan, shapes, alone or starts.num_nets, way.splits
         if program in self.compiled:
             return 0.0
@@ -361,6 +361,11 @@ class _Crew:
         for split in way.splits:
             evaluate_networks(networks, family, way.dataset, split=split)
         return time.monotonic() - begun
+
+
+def _together() -> bool:
+    """Whether networks are trained at the same time, and not one after another."""
+    return jax.default_backend() != "cpu"
 
 
 def _is_shape(value: Any) -> bool:

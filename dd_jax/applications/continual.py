@@ -310,7 +310,7 @@ class _Learner:
         whole, size = self.stream.dataset, self.stream.classes_per_task
         counts = [images_of_bytes(num_bytes, whole, size) for num_bytes in self._task_bytes()]
         if memory == RESERVOIR:
-            capacity = max(1, sum(self._task_bytes()) // bytes_of_image(whole))
+            capacity = max(1, round(sum(self._task_bytes()) / bytes_of_image(whole)))
             yield from reservoirs(whole, len(self.stream.tasks), capacity, self.options.seed + self.order)
             return
         parts: list[Kept] = []

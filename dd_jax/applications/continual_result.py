@@ -108,19 +108,27 @@ class Continual:
     def sentences(self) -> list[str]:
         """What it means, one sentence each."""
         ours = self.course(DISTILLED)
-        reached = percent(ours.measure("average accuracy"))
+        reached, orders = percent(ours.measure("average accuracy")), len(self.orders)
+        over = (
+            f"mean ± standard deviation over {orders} orders of the classes"
+            if orders > 1
+            else "one order of the classes"
+        )
         said = [
             f"After all tasks, networks trained on the distilled memory reach {reached} on test "
-            f"({self.scenario}-incremental, mean ± standard deviation over {len(self.orders)} orders of the classes)."
+            f"({self.scenario}-incremental, {over})."
         ]
-        for course in self.memories[1:]:
-            gain = self.beyond(course.name)
-            points = f"{100 * gain.mean:+.1f} ± {100 * gain.std:.1f} points"
-            clear = (
-                "by more than the standard deviation" if abs(gain.mean) > gain.std else "by no more than it scatters"
-            )
-            above = "above" if gain.mean > 0 else "below"
-            said.append(f"That is {points} from {course.name} in the same bytes: {above} it {clear}.")
+        said += [_beside(self.beyond(course.name), course.name) for course in self.memories[1:]]
         for name in (JOINT, FINE_TUNING):
             said.append(f"{name.capitalize()} on real data: {percent(self.course(name).measure('average accuracy'))}.")
         return said
+
+
+def _beside(gain: Spread, name: str) -> str:
+    """How a distilled memory stands beside another one of its bytes."""
+    above = "above" if gain.mean > 0 else "below"
+    if gain.n == 1:
+        return f"That is {100 * gain.mean:+.1f} points from {name} in the same bytes, in one order."
+    points = f"{100 * gain.mean:+.1f} ± {100 * gain.std:.1f} points"
+    clear = "by more than the standard deviation" if abs(gain.mean) > gain.std else "by no more than it scatters"
+    return f"That is {points} from {name} in the same bytes: {above} it {clear}."

@@ -36,8 +36,8 @@ def bytes_of_image(dataset: Dataset) -> int:
 
 
 def images_of_bytes(num_bytes: int, dataset: Dataset, num_classes: int | None = None) -> int:
-    """Real images of each class, with their labels, that are stored in so many bytes; at least one."""
-    return max(1, num_bytes // (bytes_of_image(dataset) * (num_classes or dataset.num_classes)))
+    """Real images of each class, with their labels, whose bytes come nearest to so many; at least one."""
+    return max(1, round(num_bytes / (bytes_of_image(dataset) * (num_classes or dataset.num_classes))))
 
 
 def kept_of_set(distilled: DistilledData, first: int, num_classes: int) -> Kept:

@@ -102,6 +102,21 @@ def test_a_search_that_was_cut_short_gives_the_same_bits(whole, digits, means, t
 
 
 @pytest.mark.slow
+def test_candidates_that_are_trained_together_find_the_same(whole, digits, means, monkeypatch):
+    """As on an accelerator, where all candidates of a family are one group."""
+    monkeypatch.setattr(module, "_together", lambda: True)
+    groups = []
+
+    def seen(self, numbers, name, train=module._Crew._train):
+        groups.append(len(numbers))
+        train(self, numbers, name)
+
+    monkeypatch.setattr(module._Crew, "_train", seen)
+    assert same(whole[0], search_architectures(means, digits, OPTIONS, show_progress=False))
+    assert set(groups) == {3}
+
+
+@pytest.mark.slow
 def test_what_was_chosen_is_trained_in_full_though_it_was_not_in_the_sample(whole, digits, means):
     """With three candidates of four in the sample, and one outside that every set would choose or not."""
     options = dataclasses.replace(OPTIONS, models=(*OPTIONS.models, "convnet:width=4,depth=1"), num_sample=3)
@@ -160,6 +175,7 @@ def test_the_best_of_some_at_random_is_chosen_on_validation():
 def test_sets_of_real_images_have_the_bytes_of_the_distilled_one(digits, means):
     assert images_of_bytes(dd.storage_bytes(means), digits) == 2
     assert images_of_bytes(2 * dd.storage_bytes(means), digits) == 4
+    assert images_of_bytes(int(1.9 * dd.storage_bytes(means)), digits) == 4  # the nearest number
     assert images_of_bytes(1, digits) == 1
 
 

@@ -82,6 +82,11 @@ def test_memories_are_compared_order_by_order():
     assert found.beyond("herding").std == pytest.approx(0)
     assert found.course(DISTILLED).measure("average accuracy").std == pytest.approx(0.05)
     assert "above it by more than the standard deviation" in found.sentences()[1]
+    one = Continual(
+        tuple(Course(name, array[:1], [1]) for name, array in matrices.items()), "task", ((0, 1),), ("a", "b")
+    )
+    assert "±" not in "".join(one.sentences())
+    assert "+20.0 points from herding in the same bytes, in one order" in one.sentences()[1]
 
 
 # Streams.
