@@ -241,5 +241,5 @@ def _words(options: TrajectoryMatchingOptions) -> tuple[str, ...]:
     return (name, counts_word(options.images_per_class), *canvas)
 
 
-_SMALL = {"num_inner_steps": 2, "expert_epochs": 1, "max_start": 1}
+_SMALL = {"num_inner_steps": 2, "expert_epochs": 1, "max_start": 1, "first_max_start": None}
 SPEC = MethodSpec("trajectory_matching", TrajectoryMatchingOptions, trajectory_matching, _words, _SMALL, "experts")

@@ -104,6 +104,13 @@ _EXPERTS_MNIST = dataclasses.replace(
     every=27,
     training=dataclasses.replace(EXPERT_TRAINING, epochs=2, batch_size=250, learning_rate=0.02, augment="none"),
 )
+_EXPERTS_MNIST_CONVNET = dataclasses.replace(
+    _EXPERTS_MNIST,
+    model="convnet:width=16,depth=3",
+    num_nets=6,
+    every=54,
+    training=dataclasses.replace(_EXPERTS_MNIST.training, augment="dsa_no_flip"),
+)
 _EXPERTS_CIFAR10 = Pretraining(
     "cifar10",
     model="convnet:width=32,depth=3",
@@ -160,6 +167,7 @@ PRETRAININGS: Mapping[str, Pretraining] = {
         for subset in ("imagewoof", "imagefruit", "imageyellow", "imagemeow", "imagesquawk")
     },
     "squawk-experts-paper": _experts_paper("folder:imagesquawk", _CONVNET5, size=256),
+    "mnist-convnet-experts": _EXPERTS_MNIST_CONVNET,
     "digits-ftd-experts": _towards_flat(_EXPERTS_DIGITS),
     "mnist-ftd-experts": _towards_flat(_EXPERTS_MNIST),
     "cifar10-ftd-experts": _towards_flat(_EXPERTS_CIFAR10),

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import dd_jax as dd
+from dd_jax.runs.networks import PRETRAININGS
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 # What a script does is tested here; networks, methods and several devices have tests of their own.
@@ -140,6 +141,17 @@ def test_the_benchmarks_of_matching_run_and_both_agree(script, tmp_path):
 
 
 @pytest.mark.slow
+def test_how_far_the_first_order_gradient_is_from_the_exact_one(here, monkeypatch, capsys):
+    few = PRETRAININGS["digits-experts"]
+    monkeypatch.setitem(PRETRAININGS, "digits-experts", dataclasses.replace(few, num_nets=1))
+    run_script("first_order", "--inner-steps", "1", "2", "--windows", "2")
+    found = [row.split() for row in capsys.readouterr().out.splitlines() if "±" in row]
+    (of_one, of_two) = [(float(row[1]), float(row[-1])) for row in found]
+    assert of_one == (1, 1)
+    assert 0.5 < of_two[0] < 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "name"),
     [
@@ -169,7 +181,11 @@ def test_smoke_of_a_table(script, name, here, digits28, lenets):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "name", "experts"),
-    [("mtt", "digits-ipc1", "digits-experts"), ("wearable", "digits-wearable", "digits-convnet-experts")],
+    [
+        ("mtt", "digits-ipc1", "digits-experts"),
+        ("datm", "digits-ipc1", "digits-ftd-experts"),
+        ("wearable", "digits-wearable", "digits-convnet-experts"),
+    ],
 )
 def test_smoke_of_trajectories(script, name, experts, here):
     """With experts of the preset, a network each, that the script makes itself."""
