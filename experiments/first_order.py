@@ -40,7 +40,7 @@ def main(options: Options) -> None:
     """A row for each number of inner steps."""
     experiment = preset(options.preset)
     assert isinstance(experiment.method, TrajectoryMatchingOptions)
-    name, settings = models.parse_model(experiment.model)
+    name, settings = models.parse_model(experiment.model or "mlp")
     dataset = dd.load_dataset(experiment.dataset, zca=experiment.zca)
     model = models.make(name, dataset, **settings)
     experts = dd.load_experts(networks_file(str(experiment.experts)))
