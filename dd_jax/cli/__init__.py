@@ -34,6 +34,7 @@ commands:
   runs        list runs, or compare some: results, best baselines, settings that differ
   info        versions, devices and presets; or what a dataset, or a run directory, holds
   apply       use distilled sets: to search architectures (apply nas), to learn task by task (apply continual)
+  completion  a script with which your shell completes commands and options: bash, zsh or fish
   help        this; help COMMAND tells a command's options
   version     the version of dd_jax
 

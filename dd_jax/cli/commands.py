@@ -4,13 +4,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
 import dd_jax
 from dd_jax.cli.apply import apply
+from dd_jax.cli.completion import completion
 from dd_jax.cli.options import parse, parse_experiment, sweep_cells, take_flag, take_option
 from dd_jax.cli.scores import score, transfer
 from dd_jax.errors import OptionError
@@ -287,31 +288,35 @@ def runs(argv: Sequence[str]) -> None:
     show_runs(options.paths, options.sort)
 
 
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What a dataset, a run directory, networks or experts are; without any: versions, devices and presets."""
+
+    what: Annotated[str, tyro.conf.Positional] = ""
+    """Name of a dataset (see `dd-jax distill --help`), a run directory, a file of pretrained networks, or a folder of
+    experts."""
+    image_size: int | None = None
+    """Resize the images of the dataset to this side while reading."""
+    channels: Literal[1, 3] | None = None
+    """Make the images of the dataset grey (1) or colour (3)."""
+    zca: bool = False
+    """Whiten the images of the dataset by ZCA."""
+    skip_broken: bool = False
+    """Leave out images of the dataset that can't be read."""
+
+
 def info(argv: Sequence[str]) -> None:
     """dd-jax info [DATASET | RUN]: what there is."""
     from dd_jax.data import describe
-    from dd_jax.presets import PRESETS
-    from dd_jax.runs.networks import PRETRAININGS
-    from dd_jax.runs.provenance import provenance
     from dd_jax.storage import load_provenance
     from dd_jax.storage.expert_files import INDEX, describe_experts
     from dd_jax.storage.pretrained import describe_networks
 
-    @dataclasses.dataclass(frozen=True)
-    class Info:
-        """What a dataset, a run directory, networks or experts are; without any: versions, devices and presets."""
-
-        what: Annotated[str, tyro.conf.Positional] = ""
-        """Name of a dataset (see `dd-jax distill --help`), a run directory, a file of pretrained networks, or a folder
-        of experts."""
-        skip_broken: bool = False
-        """Leave out images of the dataset that can't be read."""
-
     options = parse(Info, argv, "dd-jax info")
-    what = options.what
+    what, form = options.what, dict(vars(options))
+    form.pop("what")
     if not what:
-        known = {"presets": list(PRESETS), "pretrain": list(PRETRAININGS), "models": list(dd_jax.models.MODELS)}
-        _print_tree({**provenance(), **known})
+        _print_all()
     elif (Path(what) / INDEX).is_file():
         _print_tree(describe_experts(what))
     elif Path(what).is_dir():
@@ -319,7 +324,25 @@ def info(argv: Sequence[str]) -> None:
     elif Path(what).is_file():
         _print_tree(describe_networks(dd_jax.load_pretrained(what)))
     else:
-        _print_tree(describe(dd_jax.load_dataset(what, skip_broken=options.skip_broken)))
+        _print_tree(describe(dd_jax.load_dataset(what, **form)))
+
+
+def _print_all() -> None:
+    """Versions, devices, networks, and the presets, one in a line."""
+    from dd_jax.presets import PRESETS, told
+    from dd_jax.runs.networks import PRETRAININGS
+    from dd_jax.runs.provenance import provenance
+
+    _print_tree({**provenance(), "models": list(dd_jax.models.MODELS)})
+    print("presets: of dd-jax distill --preset NAME")
+    width = max(map(len, PRESETS))
+    for name, experiment in PRESETS.items():
+        print(f"  {name:{width}}  {told(name, experiment)}")
+    print("pretrain: of dd-jax pretrain --preset NAME")
+    width = max(map(len, PRETRAININGS))
+    for name, nets in PRETRAININGS.items():
+        kind = "experts" if nets.snapshots else "networks"
+        print(f"  {name:{width}}  {nets.dataset}: {nets.num_nets} {kind} {nets.model}, {nets.training.epochs} epochs")
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
@@ -336,6 +359,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "runs": runs,
     "info": info,
     "apply": apply,
+    "completion": lambda argv: completion(argv, COMMANDS),
 }
 
 

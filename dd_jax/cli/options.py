@@ -1,19 +1,25 @@
 """The words of a command line: options of experiments, presets, and those that join several processes."""
 
 import dataclasses
+import functools
 import itertools
 import re
-from collections.abc import Sequence
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
 from dd_jax.errors import OptionError, unknown_name
+from dd_jax.methods.described import descriptions
 from dd_jax.renamed import refuse_old_option
 from dd_jax.runs.experiment import Experiment
 from dd_jax.runs.naming import WITHOUT_EFFECT, default_out, shortened, word_of
 from dd_jax.runs.sweep import Cell
+
+_WIDEST = 100  # characters in a line of help
 
 
 def parse_experiment(
@@ -25,7 +31,7 @@ def parse_experiment(
         what: the command does, for its help; more: further options of it, in a sentence that ends in a blank.
     """
     from dd_jax.methods import METHODS
-    from dd_jax.presets import PAPERS, PRESETS, of_method, preset, smoke, with_few_networks
+    from dd_jax.presets import PAPERS, of_method, preset, smoke, with_few_networks
 
     name, argv = take_option(argv, "--preset")
     method, argv = take_option(argv, "--method")
@@ -34,19 +40,16 @@ def parse_experiment(
     start = named or preset("digits") if method is None else of_method(method, named)
     start = smoke(start) if small else start  # what is said beside it holds
     description = (
-        f"{what}\n\n--preset NAME starts from the defaults of {', '.join(PRESETS)}. --method NAME takes a method, of "
-        f"{', '.join(METHODS)}, or by what papers call it ({', '.join(PAPERS)}), with the defaults of its smallest "
-        f"preset; or one of your own, MODULE:FUNCTION. {more}The options and defaults below are those of what is named "
-        "beside --help. --smoke makes the experiment tiny."
+        f"{what}\n\n--preset NAME starts from the defaults of a preset: dd-jax info lists them. --method NAME takes a "
+        f"method, of {', '.join(METHODS)}, or by what papers call it ({', '.join(PAPERS)}), with the defaults of its "
+        f"smallest preset; or one of your own, MODULE:FUNCTION. {more}The options and defaults below are those of what "
+        "is named beside --help. --smoke makes the experiment tiny."
     )
     kind = type(start.method)
     for word in argv:
         if word.startswith("--"):
             refuse_old_option(_field(word), (field.name for field in dataclasses.fields(kind)), "--")
-    typed = dataclasses.make_dataclass("Experiment", [("method", kind, dataclasses.field(default=start.method))],
-                                       bases=(Experiment,), frozen=True)  # fmt: skip
-    flat = tyro.conf.OmitArgPrefixes[tyro.conf.AvoidSubcommands[typed]]  # type: ignore[valid-type]
-    experiment = Experiment(**vars(parse(flat, argv, prog, typed(**vars(start)), description)))
+    experiment = _parse_groups(argv, prog, start, description)
     experiment = with_few_networks(experiment) if small else experiment
     if experiment.out is None or (start.out is not None and not _has(argv, "--out")):
         also = ("smoke",) if small else ()
@@ -122,9 +125,56 @@ def _as_option(name: str, value: str, base: Experiment) -> list[str]:
     return [f"--{flag}", value]
 
 
+# The options of an experiment, under headings; those that are not named come last.
+_GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "common": ("What is distilled, and where it goes.",
+               ("dataset", "model", "num_outer_steps", "seed", "out", "num_nets", "baselines")),
+    "data": ("Real images, and how many the set has.",
+             ("image_size", "channels", "zca", "num_images", "class_shares", "resident_images", "skip_broken")),
+    "network": ("Networks from elsewhere, and their arithmetic.", ("pretrained", "experts", "precision")),
+    "method": ("Hyper-parameters of the method.", ()),
+    "run": ("How the run goes on.", ()),
+}  # fmt: skip
+
+
+def _parse_groups(argv: Sequence[str], prog: str, start: Experiment, description: str) -> Experiment:
+    """The experiment that the options over `start` describe, their help in groups."""
+    known = [field.name for field in dataclasses.fields(Experiment) if field.name != "method"]
+    named = [name for _, names in _GROUPS.values() for name in names]
+    parts = []
+    for title, (about, names) in _GROUPS.items():
+        names = tuple(name for name in known if name not in named) if title == "run" else names
+        kind, values = (type(start.method), start.method) if title == "method" else (Experiment, start)
+        part = _told(kind, names or [field.name for field in dataclasses.fields(kind)], values, about)
+        parts.append((title, part, dataclasses.field(default_factory=part)))
+    options = dataclasses.make_dataclass("Options", parts)
+    flat = tyro.conf.OmitArgPrefixes[tyro.conf.AvoidSubcommands[options]]  # type: ignore[valid-type]
+    found = vars(parse(flat, argv, prog, description=description))
+    method = type(start.method)(**vars(found.pop("method")))
+    return Experiment(**{name: value for part in found.values() for name, value in vars(part).items()}, method=method)
+
+
+def _told(kind: Any, names: Sequence[str], defaults: Any, about: str) -> Any:
+    """A dataclass of some of the fields of another one, with the help that stands there, in lines of any length."""
+    hints, told = get_type_hints(kind, include_extras=True), descriptions(kind)
+    fields: list[Any] = []
+    for name in names:
+        help_of = tyro.conf.arg(help=" ".join(told[name].split())) if name in told else None
+        typed = hints[name] if help_of is None else Annotated[hints[name], help_of]
+        fields.append((name, typed, dataclasses.field(default=getattr(defaults, name))))
+    made = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
+    made.__doc__ = about
+    return made
+
+
 def parse(kind: Any, argv: Sequence[str], prog: str, default: Any = None, description: str | None = None) -> Any:
     """A record of this kind out of options; its fields' docstrings are the help."""
     extra = {} if default is None else {"default": default}
+    if description is not None:
+        width = min(_WIDEST, shutil.get_terminal_size().columns)
+        first, *parts = description.split("\n\n")
+        wrap = functools.partial(textwrap.fill, width=width, initial_indent=" ", subsequent_indent=" ")  # or tyro joins
+        description = "\n\n".join([first, *map(wrap, parts)])
     return tyro.cli(kind, prog=prog, args=list(argv), description=description, **extra)
 
 

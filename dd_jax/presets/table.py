@@ -26,6 +26,7 @@ from dd_jax.presets.kernels import KERNEL_PRESETS
 from dd_jax.presets.matching import MATCHING_PRESETS, matching_experiment
 from dd_jax.presets.trajectories import TRAJECTORY_PRESETS
 from dd_jax.runs.experiment import Experiment
+from dd_jax.runs.naming import DEFAULT_MODEL
 from dd_jax.runs.networks import smoke_networks
 
 _FIXED: dict[str, Any] = {"num_batches": 1, "num_epochs": 3, "init": "fixed", "num_inits": 1}
@@ -223,6 +224,17 @@ PAPERS: Mapping[str, Experiment] = {
     "kip": PRESETS["digits-kip"],
     "gcond": PRESETS["digits-gcond"],
 }
+
+
+def told(name: str, experiment: Experiment) -> str:
+    """What a preset is, in a line: dataset, network, method and outer steps, and whose settings."""
+    method = spec_of(experiment.method)
+    words = ", ".join(method.words(experiment.method))
+    model = experiment.model or DEFAULT_MODEL
+    start = "".join(f", {role} {networks}" for role in ("pretrained", "experts")
+                    if (networks := getattr(experiment, role)) is not None)  # fmt: skip
+    paper = ", as in the paper" if name.endswith("-paper") else ""
+    return f"{experiment.dataset}: {method.name} ({words}), {model}{start}, {experiment.num_outer_steps:,} steps{paper}"
 
 
 def of_method(name: str, experiment: Experiment | None = None) -> Experiment:

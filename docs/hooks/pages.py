@@ -197,7 +197,7 @@ def command(name: str) -> tuple[str, str]:
     usage, rest = re.split(r"\n(?=\n|╭)", text, maxsplit=1)
     about, *boxes = rest.split("╭")
     about = re.sub(r"\n{3,}", "\n\n", about.strip())
-    about = re.sub(r"(--preset NAME starts from the defaults of) [^.]*?(?=\.)", r"\1 a [preset](#presets)", about)
+    about = about.replace("of a preset: dd-jax info lists them", "of a [preset](#presets): dd-jax info lists them")
     options = "\n\n".join(box_table(box) for box in boxes)
     return f"## dd-jax {name}\n\n```text\n{usage.removeprefix('usage: ')}\n```\n\n{about}", options
 
