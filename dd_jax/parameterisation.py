@@ -54,6 +54,8 @@ class Kind:
         decode: the whole set as images.
         draw: the same with what is random in it, once for an inner step and once for an epoch of a training from
             scratch; None where nothing is.
+        draw_batch: one batch of the set with what is random in it, for an inner step: (learnt, key, number of the
+            batch) -> images (B, H, W, C); None for that batch of `draw`, which is less work for a set of few images.
         check: of arrays that were read from a disk.
         unit: what a set holds several of, in a word.
         has_steps: whether networks may be trained by learnt steps, and not from scratch alone.
@@ -70,6 +72,7 @@ class Kind:
     decode: DecodeFn
     check: CheckFn
     draw: DrawFn | None = None
+    draw_batch: DrawFn | None = None
     unit: str = "image"
     has_steps: bool = True
     compare_all: bool = False
@@ -113,6 +116,12 @@ class Parameterisation:
         if self.kind.draw is None:
             return self.decode(learnt)
         return self.kind.draw(_on_device(learnt), key, **dict(self.settings))
+
+    def draw_batch(self, learnt: Learnt, key: jax.Array, batch: jax.Array) -> Any:
+        """One batch (B, H, W, C) of what `draw` gives, by its number, or what a kind has of its own for that."""
+        if self.kind.draw_batch is None:
+            return self.draw(learnt, key)[batch]
+        return self.kind.draw_batch(_on_device(learnt), key, batch, **dict(self.settings))
 
 
 def _on_device(learnt: Learnt) -> dict[str, jax.Array]:

@@ -260,6 +260,8 @@ class Protocol:
         pretrained: fingerprint of the pretrained networks that the set is for; empty where networks start from scratch.
         attack: (K, T) of a set that makes networks take class K for class T; None of one that is to be learnt from.
         order: "fixed" (the learnt batches one after another) or "random" (batches drawn from all the images at random).
+        rule: how parameters follow the gradients in the learnt steps: "sgd", "momentum" (one for each step, learnt),
+            "adam" or "rmsprop".
     """
 
     name: str = AS_DISTILLED
@@ -268,6 +270,7 @@ class Protocol:
     pretrained: str = ""
     attack: tuple[int, int] | None = None
     order: str = "fixed"
+    rule: str = "sgd"
 
     @property
     def from_scratch(self) -> bool:
@@ -288,6 +291,7 @@ class DistilledData:
         step_sizes: (T,) positive inner step sizes, T = S * epochs; step t uses batch t mod S.
         transform: model space <-> pixels; None while the set is inside jitted code.
         parameterisation: how images are made of what was learnt.
+        momenta: (T,) of the inner steps, from 0 to below 1, where the protocol's rule is "momentum"; else None.
     """
 
     learnt: Learnt
@@ -297,6 +301,7 @@ class DistilledData:
     class_names: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
     protocol: Protocol = dataclasses.field(default=Protocol(), metadata={"static": True})
     parameterisation: Parameterisation = dataclasses.field(default=PLAIN, metadata={"static": True})
+    momenta: Float[Array, " unrolled"] | None = None
 
     def __new__(cls, *args: Any, **fields: Any) -> "DistilledData":
         """Say what fields that were there once have become."""
@@ -327,12 +332,14 @@ class DistilledData:
     @property
     def arrays(self) -> dict[str, jax.Array]:
         """All that is stored, by name."""
-        return {**self.learnt, "labels": self.labels, "step_sizes": self.step_sizes}
+        momenta = {} if self.momenta is None else {"momenta": self.momenta}
+        return {**self.learnt, "labels": self.labels, "step_sizes": self.step_sizes, **momenta}
 
     def with_arrays(self, arrays: Mapping[str, Any]) -> "DistilledData":
         """The same set of other arrays, which have these names."""
         learnt = {name: arrays[name] for name in self.learnt}
-        return dataclasses.replace(self, learnt=learnt, labels=arrays["labels"], step_sizes=arrays["step_sizes"])
+        others = {name: arrays[name] for name in ("labels", "step_sizes")}
+        return dataclasses.replace(self, learnt=learnt, momenta=arrays.get("momenta"), **others)
 
     @property
     def num_batches(self) -> int:

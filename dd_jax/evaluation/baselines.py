@@ -16,7 +16,8 @@ from dd_jax.evaluation.contest import (
     CANDIDATE_NETS,
     SELECTION_SEED,
     Contest,
-    best_size,
+    Step,
+    best_step,
     measured_before,
     merit,
     sets,
@@ -111,6 +112,7 @@ def iterate_baselines(
     Of a graph all but the k-means of features, and "full training set": trained on the whole graph by the protocol.
     Sets of real nodes keep the edges between them; "class mean" and "k-means" have none, and neighbours are those in
     the features.
+    Where the steps of the set have momentum, those of real images have none, 0.5 or 0.9, as validation chooses.
     Sets have the labels that networks are to learn, and choices are made by the merit of their outcome, see `Outcome`.
     Of a dataset that is streamed the sets are made of the part in `dataset.train`, and nothing is trained on all of it.
 
@@ -179,21 +181,23 @@ def _baseline(contest: Contest, name: str, num_candidates: int) -> Baseline:
     if name == "best of random":
         return _best_of_random(contest, num_candidates)
     candidates = sets(contest, name, contest.num_sets)
-    size = best_size(contest, candidates)
-    return Baseline(trained(contest, candidates, size, "test"), _said(contest, size))
+    step = best_step(contest, candidates)
+    return Baseline(trained(contest, candidates, step, "test"), _said(contest, step))
 
 
-def _said(contest: Contest, size: float) -> dict[str, Any]:
-    return {"step_size": size} if contest.leaves_size_open else {}
+def _said(contest: Contest, step: Step) -> dict[str, Any]:
+    if not contest.leaves_size_open:
+        return {}
+    return {"step_size": step.size, **({"momentum": step.momentum} if contest.own.rule == "momentum" else {})}
 
 
 def _best_of_random(contest: Contest, num_candidates: int) -> Baseline:
     """The random set that is worth most on validation, at the step size that most of them do well with."""
     candidates = sets(contest, "random real", num_candidates)
-    size = best_size(contest, candidates[: contest.num_sets])
-    winner = int(np.argmax([merit(contest, [images], size, CANDIDATE_NETS) for images in candidates]))
-    found = trained(contest, [candidates[winner]], size, "test")
-    return Baseline(found, {**_said(contest, size), "set": winner, "of": num_candidates})
+    step = best_step(contest, candidates[: contest.num_sets])
+    winner = int(np.argmax([merit(contest, [images], step, CANDIDATE_NETS) for images in candidates]))
+    found = trained(contest, [candidates[winner]], step, "test")
+    return Baseline(found, {**_said(contest, step), "set": winner, "of": num_candidates})
 
 
 def _full(contest: Contest) -> Evaluation:

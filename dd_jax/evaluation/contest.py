@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from dd_jax.types import Dataset, DistilledData, Pretrained, Protocol
 
 STEP_SIZES = (0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 CANDIDATE_NETS = 5  # networks that one random set is tried on
+MOMENTA = (0.0, 0.5, 0.9)  # where the steps that are compared with have momentum
 SELECTION_SEED = 4_000_037  # networks that choices are made with: neither trained with nor reported on
 
 _TEST_SEED = 1_000_003  # networks that results are measured with: those of `evaluate`
@@ -27,7 +28,14 @@ _SIZE_SETS = 3  # ... and sets that the step size is, where each is tried on all
 _SIZE_NETS = 10  # networks that a step size is tried on, those from scratch spread over the sets
 
 # From scratch: sets of real images have no order, and aren't for one network.
-_FREE: dict[str, Any] = {"init": "random", "order": "random"}
+_FREE: dict[str, Any] = {"init": "random", "order": "random", "rule": "sgd"}
+
+
+class Step(NamedTuple):
+    """What each step on a set of real images is: its size and momentum."""
+
+    size: float
+    momentum: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,15 +124,13 @@ def sets(contest: Contest, name: str, count: int) -> list[Any]:
     return contest.made[name, count]
 
 
-def trained(
-    contest: Contest, candidates: list[Any], step_size: float, split: str, num_nets: int | None = None
-) -> Evaluation:
+def trained(contest: Contest, candidates: list[Any], step: Step, split: str, num_nets: int | None = None) -> Evaluation:
     """Networks trained on each of the candidates, as one evaluation.
 
     Args:
         num_nets: spread over the candidates or, of pretrained networks, for each of them; None for those of a result.
     """
-    choosing = split == "validation"
+    choosing, form = split == "validation", contest.distilled.parameterisation
     num_nets = num_nets or contest.num_nets
     per_set = max(1, num_nets // len(candidates))
     if contest.pretrained is not None:
@@ -132,7 +138,7 @@ def trained(
     return concatenated(
         [
             evaluate(
-                as_distilled(images, contest.shape, step_size, contest.own, contest.distilled.parameterisation),
+                as_distilled(images, contest.shape, step.size, contest.own, form, step.momentum),
                 contest.model,
                 contest.dataset,
                 num_nets=per_set,
@@ -148,23 +154,29 @@ def trained(
     )
 
 
-def merit(contest: Contest, candidates: list[Any], step_size: float, num_nets: int) -> float:
+def merit(contest: Contest, candidates: list[Any], step: Step, num_nets: int) -> float:
     """What candidates are worth on validation."""
-    found = trained(contest, candidates, step_size, "validation", num_nets)
+    found = trained(contest, candidates, step, "validation", num_nets)
     return contest.outcome.merit(found.values, lambda: contest.before)
 
 
-def best_size(contest: Contest, candidates: list[Any]) -> float:
-    """The step size with which candidates are worth most on validation."""
+def _steps(contest: Contest) -> list[Step]:
+    """The steps that are chosen of."""
+    momenta = MOMENTA if contest.own.rule == "momentum" else (0.0,)
+    return [Step(size, momentum) for momentum in momenta for size in STEP_SIZES]
+
+
+def best_step(contest: Contest, candidates: list[Any]) -> Step:
+    """The step with which candidates are worth most on validation."""
     if not contest.leaves_size_open:
-        return STEP_SIZES[0]  # not used
+        return Step(STEP_SIZES[0])  # not used
     few = candidates if contest.pretrained is None else candidates[:_SIZE_SETS]
-    worth = {size: merit(contest, few, size, _SIZE_NETS) for size in STEP_SIZES}
-    return max(worth, key=lambda size: worth[size])
+    worth = {step: merit(contest, few, step, _SIZE_NETS) for step in _steps(contest)}
+    return max(worth, key=lambda step: worth[step])
 
 
 def trainings(contest: Contest, name: str, candidates: int) -> int:
-    """How many networks are trained on sets of a name: to choose the step size, and for the result.
+    """How many networks are trained on sets of a name: to choose the step, and for the result.
 
     Args:
         candidates: random sets that the best is chosen of.
@@ -178,7 +190,7 @@ def trainings(contest: Contest, name: str, candidates: int) -> int:
     best = name == "best of random"
     num_sets = contest.num_sets if best or not is_only_one(name, contest.shape.per_class) else 1
     few = num_sets if contest.pretrained is None else min(num_sets, _SIZE_SETS)
-    count = len(STEP_SIZES) * on(few, _SIZE_NETS, True) if contest.leaves_size_open else 0
+    count = len(_steps(contest)) * on(few, _SIZE_NETS, True) if contest.leaves_size_open else 0
     if best:
         return count + candidates * on(1, CANDIDATE_NETS, True) + on(1, contest.num_nets, False)
     return count + on(num_sets, contest.num_nets, False)

@@ -28,7 +28,7 @@ class SetShape(NamedTuple):
     def of(cls, distilled: DistilledData, num_classes: int) -> "SetShape":
         """The shape of a distilled set; of one whose labels tell no classes with as many images of each as possible."""
         size = distilled.labels.shape[1]
-        counts: Counts = size // num_classes
+        counts: Counts = max(1, size // num_classes)
         alone = distilled.parameterisation.kind.of_examples is None
         if alone and distilled.labels.ndim == 2 and outcome_of(distilled.protocol).truthful:
             there = np.bincount(np.asarray(distilled.labels[0]), minlength=num_classes)
@@ -147,7 +147,12 @@ def taken(dataset: Dataset, indices: np.ndarray) -> Any:
 
 
 def as_distilled(
-    images: Any, shape: SetShape, step_size: float, protocol: Protocol, parameterisation: Parameterisation = PLAIN
+    images: Any,
+    shape: SetShape,
+    step_size: float,
+    protocol: Protocol,
+    parameterisation: Parameterisation = PLAIN,
+    momentum: float = 0.0,
 ) -> DistilledData:
     """Images (K, M, H, W, C), the first of each class, as batches in class order, with one step size throughout.
 
@@ -155,6 +160,7 @@ def as_distilled(
 
     Args:
         parameterisation: of the set that it is to be compared with, which says what becomes of real examples.
+        momentum: of every step, where the rule of the protocol is "momentum".
     """
     num_classes, examples = len(images), images
     images = np.asarray(images)
@@ -167,7 +173,8 @@ def as_distilled(
     of_examples = parameterisation.kind.of_examples
     learnt, made = ({"images": by_step}, PLAIN) if of_examples is None else of_examples(examples, by_step)
     learnt = {name: jnp.asarray(array) for name, array in learnt.items()}
-    return DistilledData(learnt, jnp.asarray(labels), sizes, protocol=protocol, parameterisation=made)
+    momenta = jnp.full(sizes.shape, momentum, jnp.float32) if protocol.rule == "momentum" else None
+    return DistilledData(learnt, jnp.asarray(labels), sizes, protocol=protocol, parameterisation=made, momenta=momenta)
 
 
 def as_vectors(images: Any, per_class: Counts) -> tuple[np.ndarray, np.ndarray]:

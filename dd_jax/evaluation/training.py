@@ -21,13 +21,13 @@ from dd_jax.inner import (
     Regression,
     Training,
     as_shares,
-    gradient_descent,
     in_epochs,
     rate_unit,
     regress,
+    rule_named,
     steps_per_epoch,
     trainer,
-    unroll,
+    unroll_on,
 )
 from dd_jax.inner.losses import Apply
 from dd_jax.models import KernelFn, Model
@@ -43,20 +43,22 @@ class Plan(NamedTuple):
     """What is compiled. training: from scratch, or None for the learnt steps; order: of the learnt batches.
 
     The numbers of a training are in the `TrainingArrays`. parameterisation: of the set. kernel: of an infinitely wide
-    network, which a regression trains.
+    network, which a regression trains. rule: of the learnt steps.
     """
 
     training: Training | Regression | None
     order: str
     parameterisation: Parameterisation = PLAIN
     kernel: KernelFn | None = None
+    rule: str = "sgd"
 
 
 class Steps(NamedTuple):
-    """Learnt steps one after another: their numbers and sizes, (L,)."""
+    """Learnt steps one after another: their numbers, sizes and, where there are any, momenta, (L,)."""
 
     numbers: Int[Array | np.ndarray, " length"]
     sizes: Float[Array | np.ndarray, " length"]
+    momenta: Float[Array | np.ndarray, " length"] | None = None
 
 
 Part: TypeAlias = Any  # `Steps`, or the epochs (2,) that a part begins and ends with; of a regression None
@@ -122,7 +124,7 @@ def plan_course(
         )
     labels = jnp.asarray(distilled.labels)
     arrays = TrainingArrays(jax.tree.map(jnp.asarray, dict(distilled.learnt)), labels)
-    plan = Plan(None, distilled.protocol.order, distilled.parameterisation)
+    plan = Plan(None, distilled.protocol.order, distilled.parameterisation, rule=distilled.protocol.rule)
     if isinstance(training, Regression):
         plan = plan._replace(training=training, kernel=model.kernel)
         return Course(plan, arrays, [None], [None], np.zeros(1, int))
@@ -140,20 +142,29 @@ def plan_course(
     done = ends * steps_per_epoch(training, total)
     training, numbers = without_numbers(training, TRAINING_NUMBERS)
     arrays = dataclasses.replace(arrays, validation=validation, transform=transform, numbers=numbers)
-    return Course(plan._replace(training=training, order="random"), arrays, parts, whole, done)
+    return Course(plan._replace(training=training, order="random", rule="sgd"), arrays, parts, whole, done)
 
 
 def learnt_steps(distilled: DistilledData, num_epochs: int | None = None, every_step: bool = False) -> list[Steps]:
     """The steps of a distilled set, those of an epoch in one part, or each in a part of its own."""
     num_epochs = distilled.num_epochs if num_epochs is None else num_epochs
-    count, sizes = distilled.num_batches, np.asarray(distilled.step_sizes).reshape(-1, distilled.num_batches)
+    count = distilled.num_batches
+    learnt = (distilled.step_sizes, *(() if distilled.momenta is None else (distilled.momenta,)))
+    per_epoch = [np.asarray(numbers).reshape(-1, count) for numbers in learnt]
     epochs = [
-        Steps(np.arange(e * count, (e + 1) * count, dtype=np.int32), sizes[min(e, len(sizes) - 1)])
+        Steps(np.arange(e * count, (e + 1) * count, dtype=np.int32), *(n[min(e, len(n) - 1)] for n in per_epoch))
         for e in range(num_epochs)
     ]
     if not every_step:
         return epochs
-    return [Steps(part.numbers[i : i + 1], part.sizes[i : i + 1]) for part in epochs for i in range(count)]
+    return [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], part) for part in epochs for i in range(count)]
+
+
+class OnSteps(NamedTuple):
+    """A network between learnt steps, with what their rule remembers."""
+
+    params: Params
+    memory: Any
 
 
 class Learner(NamedTuple):
@@ -172,7 +183,12 @@ class Kept(NamedTuple):
 
 
 def begin(apply: Apply, plan: Plan, arrays: TrainingArrays, params: Params) -> Any:
-    """A training before its first part: the network itself, or a `Learner`."""
+    """A training before its first part: a network with what the rule of its steps remembers, or a `Learner`.
+
+    For a regression the network itself.
+    """
+    if plan.training is None:
+        return OnSteps(params, rule_named(plan.rule, jnp.zeros(1)).init(params))
     if not isinstance(plan.training, Training):
         return params
     training, pool = _training(plan, arrays), _pool(plan, arrays)
@@ -188,8 +204,9 @@ def go_on(apply: Apply, plan: Plan, arrays: TrainingArrays, state: Any, key: jax
         key: of the order of the images and, from scratch, of their augmentation; the same for all parts.
     """
     if plan.training is None:
-        batch_of, rule = _batch_of(plan, arrays, key), gradient_descent(jnp.asarray(part.sizes))
-        return unroll(apply, state, jnp.asarray(part.numbers), rule, batch_of=batch_of, remat="none")
+        numbers, sizes, momenta = jax.tree.map(jnp.asarray, part)
+        rule = rule_named(plan.rule, sizes, momenta, numbers[0])
+        return OnSteps(*unroll_on(apply, state, numbers, rule, batch_of=_batch_of(plan, arrays, key), remat="none"))
     pool = _pool(plan, arrays)
     if isinstance(plan.training, Regression):
         assert plan.kernel is not None
@@ -206,7 +223,9 @@ def go_on(apply: Apply, plan: Plan, arrays: TrainingArrays, state: Any, key: jax
 
 def network_of(state: Any) -> Params:
     """The network that a training has come to."""
-    return state.kept.params if isinstance(state, Learner) else state
+    if isinstance(state, Learner):
+        return state.kept.params
+    return state.params if isinstance(state, OnSteps) else state
 
 
 def _training(plan: Plan, arrays: TrainingArrays) -> Training:
@@ -220,6 +239,9 @@ def _batch_of(plan: Plan, arrays: TrainingArrays, key: jax.Array) -> Callable[[j
     still = form.decode(arrays.learnt) if form.kind.draw is None else None
 
     def batch_of(t: jax.Array) -> Batch:
+        if still is None and plan.order == "fixed":
+            labels = arrays.labels[t % len(arrays.labels)]
+            return Batch(form.draw_batch(arrays.learnt, jax.random.fold_in(key, t), t % len(arrays.labels)), labels)
         images = form.draw(arrays.learnt, jax.random.fold_in(key, t)) if still is None else still
         return batch_of_step(images, arrays.labels, plan.order, key, t)
 

@@ -44,20 +44,36 @@ from dd_jax.inner.ridge import (
     ridge_loss,
     ridge_weights,
 )
-from dd_jax.inner.rules import Rule, adam, gradient_descent, momentum
+from dd_jax.inner.rules import (
+    ADAM_BETAS,
+    EPSILON,
+    RMSPROP_DECAY,
+    RULES,
+    Rule,
+    RuleName,
+    adam,
+    gradient_descent,
+    momentum,
+    rmsprop,
+    rule_named,
+)
 from dd_jax.inner.snapshots import check_every, pass_with_snapshots
-from dd_jax.inner.unroll import IntermediateLoss, Window, unroll, unroll_with_losses
+from dd_jax.inner.unroll import IntermediateLoss, Window, unroll, unroll_on, unroll_with_losses
 from dd_jax.renamed import renamed_in
 
 if not TYPE_CHECKING:
     __getattr__ = renamed_in(__name__, Looks="IntermediateLoss", unroll_with_looks="unroll_with_losses")
 
 __all__ = [
+    "ADAM_BETAS",
     "AUGMENTS",
     "DISTANCES",
+    "EPSILON",
     "INITS",
     "LOSSES",
     "REMATS",
+    "RMSPROP_DECAY",
+    "RULES",
     "SMOOTH_AUGMENTS",
     "TRAINING_NUMBERS",
     "ByClass",
@@ -69,6 +85,7 @@ __all__ = [
     "Regression",
     "Remat",
     "Rule",
+    "RuleName",
     "SmoothAugment",
     "Trainer",
     "Training",
@@ -117,11 +134,14 @@ __all__ = [
     "replicate",
     "ridge_loss",
     "ridge_weights",
+    "rmsprop",
+    "rule_named",
     "siamese",
     "squared_error",
     "steps_per_epoch",
     "trainer",
     "unroll",
     "unroll_memory",
+    "unroll_on",
     "unroll_with_losses",
 ]

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from dd_jax.errors import OptionError
 from dd_jax.inner.losses import Apply, Loss, batch_loss, cross_entropy
 from dd_jax.inner.memory import Remat, segments
-from dd_jax.inner.rules import Rule
+from dd_jax.inner.rules import Memory, Rule
 from dd_jax.types import Batch, Params
 from dd_jax.values import Number, is_traced
 
@@ -81,6 +81,23 @@ def unroll(
     """
     state, steps = _begin(apply, loss, params, batch_of, steps, rule, window)
     return _through(_step(apply, loss, batch_of, rule, discount), state, steps, remat)[0]
+
+
+def unroll_on(
+    apply: Apply,
+    state: tuple[Params, Memory],
+    steps: Any,
+    rule: Rule,
+    *,
+    batch_of: Callable[[Any], Batch] = as_it_is,
+    loss: Loss = cross_entropy,
+    remat: Remat = "steps",
+) -> tuple[Params, Memory]:
+    """As `unroll`, from parameters and what the rule remembers to both after the steps: a training in several parts.
+
+    The memory before the first step is `rule.init(params)`.
+    """
+    return _through(_step(apply, loss, batch_of, rule, 1.0), tuple(state), (steps, rule.per_step), remat)
 
 
 def unroll_with_losses(

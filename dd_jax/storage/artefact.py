@@ -24,7 +24,7 @@ from dd_jax.data.transforms import KINDS
 from dd_jax.data.zca import problem as zca_problem
 from dd_jax.errors import DataError, RunError
 from dd_jax.evaluation import AS_DISTILLED, PROTOCOLS
-from dd_jax.inner import INITS
+from dd_jax.inner import INITS, RULES
 from dd_jax.outcomes import problem_of
 from dd_jax.parameterisation import PLAIN, Parameterisation
 from dd_jax.renamed import with_new_names
@@ -128,6 +128,7 @@ def load_artefact(path: str | Path) -> Artefact:
         class_names=tuple(meta["class_names"]),
         protocol=_protocol(meta["protocol"], file),
         parameterisation=_parameterisation(meta["parameterisation"], where),
+        momenta=jnp.asarray(arrays["momenta"]) if "momenta" in arrays else None,
     )
     if "pixels" not in arrays and distilled.parameterisation.kind.pictures is None:
         arrays["pixels"] = _pixels(distilled)
@@ -168,6 +169,7 @@ def _arrays(distilled: DistilledData) -> dict[str, np.ndarray]:
         **{name: np.asarray(array, np.float32) for name, array in distilled.learnt.items()},
         "labels": labels.astype(np.int32 if np.issubdtype(labels.dtype, np.integer) else np.float32),
         "step_sizes": np.asarray(distilled.step_sizes, np.float32),
+        **({} if distilled.momenta is None else {"momenta": np.asarray(distilled.momenta, np.float32)}),
         **{_TRANSFORM + name: np.asarray(array) for name, array in distilled.transform.arrays.items()},
     }
 
@@ -183,7 +185,7 @@ def _pixels(distilled: DistilledData) -> np.ndarray:
 
 
 def _learnt(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    others = (*_INTEGERS, "step_sizes")
+    others = (*_INTEGERS, "step_sizes", "momenta")
     return {name: array for name, array in arrays.items() if name not in others and not name.startswith(_TRANSFORM)}
 
 
@@ -272,7 +274,7 @@ def _protocol(fields: Mapping[str, Any], file: Path) -> Protocol:
     except TypeError as error:
         raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {error}.") from error
     named = protocol.name == AS_DISTILLED or (isinstance(protocol.name, str) and protocol.name in PROTOCOLS)
-    known = named and protocol.order in ORDERS and protocol.init in INITS
+    known = named and protocol.order in ORDERS and protocol.init in INITS and protocol.rule in RULES
     if not known or not isinstance(protocol.pretrained, str) or not _are_integers((protocol.init_seed,), 1, _SEEDS):
         raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {dict(fields)!r:.200}.")
     if problem := problem_of(protocol):
@@ -319,6 +321,15 @@ def _check(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], where: str
         f"step_sizes should be (T,) with T a multiple of {steps}, found {step_sizes.shape}",
     )
     require((step_sizes > 0).all(), f"step sizes should be positive, the smallest is {step_sizes.min()}")
+    momenta, rule = arrays.get("momenta"), meta["protocol"].get("rule", "sgd")
+    require(
+        (momenta is not None) == (rule == "momentum"),
+        f"there should be momenta where the rule is 'momentum', and nowhere else; the rule is {rule!r:.80}",
+    )
+    require(
+        momenta is None or (momenta.shape == step_sizes.shape and (momenta >= 0).all() and (momenta < 1).all()),
+        f"momenta should be {step_sizes.shape}, from 0 to below 1",
+    )
     _check_transform(meta["transform"], _transform_arrays(arrays), shape[2:], require)
 
 

@@ -1,6 +1,7 @@
 """Momentum, Adam, intermediate losses and windows: values by hand or PyTorch's rule, hypergradients by differences."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from dd_jax import models
 from dd_jax.errors import OptionError
+from dd_jax.inner import RULES as NAMED
 from dd_jax.inner import (
     IntermediateLoss,
     Window,
@@ -17,7 +19,10 @@ from dd_jax.inner import (
     batch_loss,
     gradient_descent,
     momentum,
+    rmsprop,
+    rule_named,
     unroll,
+    unroll_on,
     unroll_with_losses,
 )
 from dd_jax.types import Batch
@@ -32,6 +37,7 @@ RULES = {
     "momentum": lambda sizes, others: momentum(sizes, 0.9),
     "momentum of each step": momentum,
     "adam": lambda sizes, others: adam(sizes, 0.8, 0.95, 1e-6),
+    "rmsprop": lambda sizes, others: rmsprop(sizes, 0.9, 1e-6),
 }
 
 
@@ -78,6 +84,7 @@ def test_values_are_those_of_optax_in_a_loop(rule):
         "momentum": lambda t: optax.trace(0.9),
         "momentum of each step": lambda t: optax.trace(float(momenta[t])),
         "adam": lambda t: optax.scale_by_adam(0.8, 0.95, 1e-6),
+        "rmsprop": lambda t: optax.scale_by_rms(0.9, 1e-6, eps_in_sqrt=False),
     }[rule]
     found = jax.jit(functools.partial(trained, rule))(images, sizes, momenta)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), found, by_optax(transform, sizes))
@@ -96,6 +103,29 @@ def check_by_differences(function, point, step=1e-6):
                 float(value(*(a + s * towards if j == i else a for j, a in enumerate(point)))) for s in (step, -step)
             )
             np.testing.assert_allclose(np.vdot(found, towards), (ahead - behind) / (2 * step), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_training_in_two_parts_is_the_same_as_in_one(name):
+    params, images, sizes, momenta, _ = point()
+    steps = jnp.arange(T)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def in_parts(ends):
+        state = params, rule_named(name, sizes).init(params)
+        for first, last in itertools.pairwise(ends):
+            mine = slice(first, last)
+            rule = rule_named(name, sizes[mine], momenta[mine], first)
+            batch_of = lambda t: Batch(images[t % 2], LABELS[t % 2])  # noqa: E731
+            state = unroll_on(MODEL.apply, state, steps[mine], rule, batch_of=batch_of)
+        return state[0]
+
+    one, two = in_parts((0, T)), in_parts((0, 2, T))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), one, two)
+    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), one, params)
+    assert max(jax.tree.leaves(moved)) > 1e-2
+    with pytest.raises(OptionError, match="Did you mean 'adam'"):
+        rule_named("adams", sizes)
 
 
 @pytest.mark.parametrize("remat", ["none", "steps", "nested"])

@@ -154,6 +154,25 @@ def test_a_lenet_ends_at_the_same_logits(tmp_path, soft):
     np.testing.assert_allclose(logits(net, torch.tensor(np.asarray(images)).permute(0, 3, 1, 2)), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("rule", ["momentum", "adam", "rmsprop"])
+def test_every_rule_ends_at_the_same_logits(tmp_path, rule):
+    momenta = jnp.linspace(0.2, 0.9, 6) if rule == "momentum" else None
+    distilled = random_set((3, 4, 5, 6, 3), 4, epochs=2)
+    distilled = dataclasses.replace(
+        distilled, momenta=momenta, step_sizes=0.1 * distilled.step_sizes, protocol=dd.Protocol(rule=rule)
+    )
+    script, loaded = exported(tmp_path, distilled)
+    model = dd.models.mlp(dd.models.Shapes((5, 6, 3), 4), hidden=(7,))
+    params, images = model.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (20, 5, 6, 3))
+    expected = model.apply(dd.train_on(distilled, model, params=params), images)
+    net = script.train(mlp_of(params, (5, 6, 3)), loaded)
+    found = logits(net, torch.tensor(np.asarray(images)).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    plain = dataclasses.replace(distilled, momenta=None, protocol=dd.Protocol())
+    other = model.apply(dd.train_on(plain, model, params=params), images)
+    assert np.abs(expected - other).max() > 0.01
+
+
 def test_the_order_of_the_steps_counts(tmp_path):
     distilled = random_set((3, 4, 5, 6, 3), 4, epochs=3)
     script, loaded = exported(tmp_path, distilled)

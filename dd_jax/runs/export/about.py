@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dd_jax.evaluation import in_percent, training_of
+from dd_jax.inner import ADAM_BETAS, EPSILON, RMSPROP_DECAY
 from dd_jax.outcomes import ACCURACIES, ACCURACY, Card, Outcome, outcome_of, read_recorded
 from dd_jax.runs.export.contents import Contents
 from dd_jax.runs.export.words import code, count, in_words
@@ -17,6 +18,13 @@ _ORIGINS = {
     "mean": "the means of the classes with noise",
     "kmeans": "centres of clusters (k-means) of the real training images",
     "herding": "real training images chosen by herding, which they may still show",
+}
+
+_RULES = {
+    "sgd": "plain gradient descent",
+    "momentum": "gradient descent with a learnt momentum for each step,",
+    "adam": f"Adam with the decays {ADAM_BETAS[0]} and {ADAM_BETAS[1]} and epsilon {EPSILON}",
+    "rmsprop": f"RMSprop with the decay {RMSPROP_DECAY} and epsilon {EPSILON}",
 }
 
 
@@ -101,7 +109,11 @@ def _protocol(contents: Contents, steps: int, batch: int, epochs: int) -> str:
     if contents.random_order:
         order = f"{count(steps * epochs, 'step')}, each on {batch} of all images, drawn at random"
     size = f"step sizes from {sizes.max():.3g} to {sizes.min():.3g}"
-    return f"{order}; {size}, plain gradient descent on the cross-entropy"
+    rule = _RULES[contents.distilled.protocol.rule]
+    if "momenta" in contents.arrays:
+        momenta = contents.arrays["momenta"]
+        rule += f" from {momenta.min():.2g} to {momenta.max():.2g}"
+    return f"{order}; {size}, {rule} on the cross-entropy"
 
 
 def _trained(contents: Contents) -> str:
@@ -112,11 +124,12 @@ def _trained(contents: Contents) -> str:
 
 def _storage(contents: Contents) -> str:
     sizes = contents.num_bytes
-    total = sum(sizes[name] for name in ("images", "labels", "step_sizes"))
+    total = sum(number for name, number in sizes.items() if name != "pixels")
+    momenta = f" and {sizes['momenta']:,} of momenta" if "momenta" in sizes else ""
     return (
         f"{total:,} bytes train a network: {sizes['images']:,} of images (float32), {sizes['labels']:,} of labels, "
-        f"{sizes['step_sizes']:,} of step sizes. As 8-bit pixels the images are {sizes['pixels']:,} bytes, and not the "
-        "same (see below)"
+        f"{sizes['step_sizes']:,} of step sizes{momenta}. As 8-bit pixels the images are {sizes['pixels']:,} bytes, "
+        "and not the same (see below)"
     )
 
 

@@ -14,7 +14,7 @@ from dd_jax.data import to_pixels, zca
 from dd_jax.data.transforms import WHITE
 from dd_jax.errors import DataError
 from dd_jax.evaluation import training_of
-from dd_jax.inner import Training, draw_network, networks_of
+from dd_jax.inner import ADAM_BETAS, EPSILON, RMSPROP_DECAY, Training, draw_network, networks_of
 from dd_jax.models import MODELS, Shapes, make
 from dd_jax.outcomes import records
 from dd_jax.runs.experiment import NETWORKS
@@ -32,6 +32,7 @@ _LAYOUT = {
     "pixels": "(S, B, H, W, C) uint8: to look at; clipped and rounded",
     "labels": "(S, B) int32 classes, or (S, B, K) float32 soft labels",
     "step_sizes": "(T,) float32: of the T inner steps, in their order",
+    "momenta": "(T,) float32: theirs, v <- momentum v + gradient, weights <- weights - step size v; only where learnt",
     "order": "(T,) int32: the batch s that each inner step takes; (0,) where batches are drawn from all images",
     "transform/...": "what takes pixels in [0, 1] to model space: (pixels - mean) / std, or nothing at all (identity); "
     "with ZCA flat images (D,), in the order H, W, C, as a row times axes diag(scales) axes^T: "
@@ -65,6 +66,7 @@ def write_torch(contents: Contents, folder: Path) -> str:
         "labels": labels if contents.soft else labels.astype(np.int64),
         "step_sizes": contents.arrays["step_sizes"],
         "order": contents.order.astype(np.int64),
+        **_rule(contents),
         **_normalisation(contents),
         **_training(contents),
     }
@@ -141,6 +143,17 @@ def _training(contents: Contents) -> dict[str, np.ndarray]:
     names = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "drop_factor")
     drops = np.array([round(drop * training.epochs) for drop in training.drops if training.schedule == "drops"], int)
     return {**{name: np.asarray(getattr(training, name)) for name in names}, "drops": drops}
+
+
+def _rule(contents: Contents) -> dict[str, np.ndarray]:
+    """The numbers of the rule of the learnt steps, as the script takes them; none of plain gradient descent."""
+    protocol = contents.distilled.protocol
+    if protocol.from_scratch or protocol.rule == "sgd":
+        return {}
+    if protocol.rule == "momentum":
+        return {"momenta": contents.arrays["momenta"]}
+    own = {"adam_betas": ADAM_BETAS} if protocol.rule == "adam" else {"rmsprop_decay": RMSPROP_DECAY}
+    return {name: np.asarray(value) for name, value in {**own, "epsilon": EPSILON}.items()}
 
 
 def _left_out(contents: Contents) -> str:

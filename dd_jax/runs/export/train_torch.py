@@ -27,6 +27,7 @@ FILE = Path(__file__).with_name("images_nchw.npz")
 def load(path=FILE):
     """Images (S, B, C, H, W) in model space; labels (S, B), or soft (S, B, K); step_sizes and order (T,); mean, std.
 
+    Of a set with learnt momentum also momenta (T,), of one for another rule the numbers of that.
     Of a set that networks are trained on from scratch also epochs, batch_size, learning_rate and so on.
     Of a set with ZCA also the matrix of the whitening (H * W * C, H * W * C).
     """
@@ -146,23 +147,38 @@ def with_weights(net, path):
 
 
 def train(net, distilled):
-    """Gradient descent: step t takes batch order[t] by step_sizes[t]; without an order each epoch deals images anew."""
+    """The learnt steps: step t takes batch order[t] by step_sizes[t]; without an order each epoch deals images anew."""
     if "epochs" in distilled:
         return train_from_scratch(net, distilled)
     device = next(net.parameters()).device
     images, labels = (distilled[name].flatten(0, 1).to(device) for name in ("images", "labels"))
     (steps, batch), order = distilled["images"].shape[:2], distilled["order"].tolist()
     places = torch.arange(steps * batch)
-    descent = torch.optim.SGD(net.parameters(), lr=1.0)
+    descent = rule_of(net, distilled)
     for t, step_size in enumerate(distilled["step_sizes"].tolist()):
         if not order and t % steps == 0:
             places = torch.randperm(steps * batch)
         chosen = places[batch * (order[t] if order else t % steps) :][:batch]
         descent.param_groups[0]["lr"] = step_size
+        if "momenta" in distilled:
+            descent.param_groups[0]["momentum"] = distilled["momenta"][t].item()
         descent.zero_grad()
         cross_entropy(net(images[chosen]), labels[chosen]).backward()
         descent.step()
     return net
+
+
+def rule_of(net, distilled):
+    """How weights follow their gradients: by plain descent, or with what the set was learnt for."""
+    if "adam_betas" in distilled:
+        return torch.optim.Adam(
+            net.parameters(), betas=distilled["adam_betas"].tolist(), eps=distilled["epsilon"].item()
+        )
+    if "rmsprop_decay" in distilled:
+        return torch.optim.RMSprop(
+            net.parameters(), alpha=distilled["rmsprop_decay"].item(), eps=distilled["epsilon"].item()
+        )
+    return torch.optim.SGD(net.parameters(), lr=1.0)
 
 
 def train_from_scratch(net, distilled):
