@@ -68,6 +68,31 @@ def convolve(
     return _convolve_native(images, kernel, padding, stride, layout)
 
 
+def convolve_transposed(images: Float[Array, "n h w cin"], kernel: Float[Array, "4 4 cin cout"]) -> Images:
+    """Images twice as high and wide, NHWC: the transpose of a convolution by 4 x 4 with stride 2 and padding 1.
+
+    y[n, 2 i - 1 + a, 2 j - 1 + b, o] = sum over all such (i, a), (j, b) and over c of x[n, i, j, c] k[a, b, c, o]
+
+    One matrix product, whose results are shifted and summed, on every backend.
+    """
+    height, width, channels = images.shape[1:]
+    weights = jnp.transpose(kernel, (2, 0, 1, 3)).reshape(channels, -1)
+    parts = (images.reshape(-1, channels) @ weights).reshape(-1, height, width, 4, 4, kernel.shape[3])
+    rows = _interleaved(parts, 1, 3)
+    return _interleaved(rows.reshape(-1, 2 * height, width, 4, kernel.shape[3]), 2, 3)
+
+
+def _interleaved(parts: jax.Array, axis: int, taps: int) -> jax.Array:
+    """Along `axis` twice as many, from what each place gives by its four taps to the places around it."""
+    first, second, third, fourth = (lax.index_in_dim(parts, tap, taps, keepdims=False) for tap in range(4))
+    count = parts.shape[axis]
+    zero = jnp.zeros_like(lax.slice_in_dim(first, 0, 1, axis=axis))
+    before = jnp.concatenate([zero, lax.slice_in_dim(fourth, 0, count - 1, axis=axis)], axis)
+    after = jnp.concatenate([lax.slice_in_dim(first, 1, count, axis=axis), zero], axis)
+    both = jnp.stack([second + before, third + after], axis + 1)
+    return both.reshape(*both.shape[:axis], 2 * count, *both.shape[axis + 2 :])
+
+
 def _formulation(kernel):
     if kernel.shape[2] <= _FEW or math.prod(kernel.shape[:3]) <= _SMALL_PATCH:
         return _convolve_patches

@@ -5,6 +5,17 @@ from dd_jax.synthetic.base import Synthetic
 from dd_jax.synthetic.bases import BASES, Bases, bases, bases_within, coefficient_penalty, some_of
 from dd_jax.synthetic.canvas import CANVAS, canvases_of, on_canvas
 from dd_jax.synthetic.counts import Counts, class_counts, counts_word, is_equal, num_images, same_count, share_images
+from dd_jax.synthetic.dealt import Dealt, dealt
+from dd_jax.synthetic.generator import (
+    FRESH,
+    GENERATOR,
+    Generated,
+    Generator,
+    Latents,
+    draw_images,
+    generate,
+    generator,
+)
 from dd_jax.synthetic.graph import GRAPH, GraphSet, adjacency_of, graph_set
 from dd_jax.synthetic.initial import (
     ImageInit,
@@ -23,25 +34,32 @@ from dd_jax.synthetic.select import cover, herd, nearest_to_centres
 from dd_jax.synthetic.soft_labels import SoftLabelled, soft_labels
 from dd_jax.synthetic.step_batches import StepBatches, step_batches
 from dd_jax.synthetic.step_sized import StepSized, raw_rate, step_sized
+from dd_jax.synthetic.stepped import Stepped, stepped
 
+_KINDS = (PLAIN.kind, MULTI_FORMATION, CANVAS, BASES, GENERATOR, FRESH, GRAPH)
 # Kinds of distilled sets that can be read from a disk; a new one adds its own.
-PARAMETERISATIONS: dict[str, Kind] = {kind.name: kind for kind in (PLAIN.kind, MULTI_FORMATION, CANVAS, BASES, GRAPH)}
+PARAMETERISATIONS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
 
 __all__ = [
     "ORDERS",
     "PARAMETERISATIONS",
     "Bases",
     "Counts",
+    "Dealt",
     "Formation",
+    "Generated",
+    "Generator",
     "GraphSet",
     "ImageInit",
     "LabelledPixels",
+    "Latents",
     "MultiFormation",
     "Order",
     "Pixels",
     "SoftLabelled",
     "StepBatches",
     "StepSized",
+    "Stepped",
     "Synthetic",
     "adjacency_of",
     "as_plain",
@@ -54,7 +72,11 @@ __all__ = [
     "coefficient_penalty",
     "counts_word",
     "cover",
+    "dealt",
     "distilled_from_arrays",
+    "draw_images",
+    "generate",
+    "generator",
     "graph_set",
     "herd",
     "initial_images",
@@ -76,5 +98,6 @@ __all__ = [
     "some_of",
     "step_batches",
     "step_sized",
+    "stepped",
     "too_few_real",
 ]
