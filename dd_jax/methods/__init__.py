@@ -4,6 +4,7 @@ from dd_jax.methods.base import Method, MethodSpec
 from dd_jax.methods.bptt import BpttOptions, bptt
 from dd_jax.methods.distribution_matching import DistributionMatchingOptions, distribution_matching
 from dd_jax.methods.frepo import FrepoOptions, frepo
+from dd_jax.methods.generative_teaching import GenerativeTeachingOptions, generative_teaching
 from dd_jax.methods.gradient_matching import GradientMatchingOptions, gradient_matching
 from dd_jax.methods.graph_condensation import GraphCondensationOptions, graph_condensation
 from dd_jax.methods.kernel_inducing_points import (
@@ -21,6 +22,7 @@ __all__ = [
     "BpttOptions",
     "DistributionMatchingOptions",
     "FrepoOptions",
+    "GenerativeTeachingOptions",
     "GradientMatchingOptions",
     "GraphCondensationOptions",
     "KernelInducingPointsOptions",
@@ -33,6 +35,7 @@ __all__ = [
     "check_networks",
     "distribution_matching",
     "frepo",
+    "generative_teaching",
     "gradient_matching",
     "graph_condensation",
     "kernel_inducing_points",

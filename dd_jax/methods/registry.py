@@ -16,6 +16,7 @@ MethodOptions: TypeAlias = Any  # the options of one of the methods, a dataclass
 _FILES = (
     "unrolled",
     "bptt",
+    "generative_teaching",
     "distribution_matching",
     "gradient_matching",
     "trajectory_matching",

@@ -3,7 +3,7 @@
 import ast
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dd_jax.errors import DataError, OptionError, unknown_name
@@ -38,6 +38,7 @@ from dd_jax.models.infinite.mlp import infinite_mlp
 from dd_jax.models.lenet import lenet
 from dd_jax.models.mlp import mlp
 from dd_jax.models.resnet import resnet18
+from dd_jax.models.variants import sized
 from dd_jax.models.vgg import vgg11
 from dd_jax.own import is_own, load_own
 from dd_jax.renamed import renamed_in
@@ -106,6 +107,22 @@ def from_spec(spec: str, data: ImageSpec) -> Model:
         return from_flax(found, data)
     except OptionError as error:
         raise OptionError(f"{name} should be {expected}. {error}") from error
+def variants(model: Model, widths: Sequence[int] = (), depths: Sequence[int] = ()) -> tuple[Model, ...]:
+    """A network of the library in each of these widths and depths, with all its other settings.
+
+    Of an MLP the width is the units of each hidden layer, and the depth how many there are.
+
+    Args:
+        widths, depths: none for those that the network has.
+
+    Raises:
+        OptionError: for a network that has no such setting, or was not made by this library.
+    """
+    if (widths or depths) and model.name not in MODELS:
+        raise OptionError(
+            f"Widths and depths are settings of this library's networks, and {model.name} is none of them."
+        )
+    return sized(MODELS.get(model.name, lambda *_: model), model, widths, depths)
 
 
 def parse_model(spec: str) -> tuple[str, dict[str, Any]]:
@@ -201,6 +218,7 @@ __all__ = [
     "resnet18",
     "same_shapes",
     "sgc",
+    "variants",
     "vgg11",
     "with_precision",
 ]

@@ -30,6 +30,10 @@ SMALL: dict[str, dict[str, Any]] = {
         "learn_labels": True, "outer_optimiser": "sgd", "clip_norm": 0.01, "clip_factor": 2.0, "schedule": "step",
         "remat": "steps", "protocol": "dc",
     },
+    "generative_teaching": {
+        "num_inner_steps": 2, "images_per_step": 3, "latent_size": 2, "hidden": 3, "filters": 2, "batch_size": 8,
+        "loss_every": 1, "clip_norm": 0.01, "schedule": "step",
+    },
     "gradient_matching": {
         "batch_size": 8, "num_matches": 2, "inner_epochs": 1, "learn_labels": True,
         "inner_batch_size": 1, "inner_momentum": 0.5, "inner_weight_decay": 0.1, "schedule": "step",
@@ -48,6 +52,8 @@ SMALL: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 QUICK = dd.Training(epochs=2, batch_size=64, optimiser="sgd", drop_last=False)
+
+UNROLLED = ("unrolled", "generative_teaching")  # whose "auto" is decided before a step is made
 
 every = pytest.mark.parametrize("name", METHODS)
 
@@ -187,6 +193,7 @@ def test_two_options_that_change_the_program_give_two(name, build):
 OUTSIDE: dict[str, tuple[str, ...]] = {
     "unrolled": ("init_images", "init_step_size", "init_step_decay", "attack_weight", "remat", "attack_labels"),
     "bptt": ("init_images", "protocol", "remat"),
+    "generative_teaching": ("init_step_size", "init_momentum", "remat"),
     "gradient_matching": ("init_images", "protocol"),
     "trajectory_matching": (
         "init_images", "init_labels", "expert_epochs", "min_start", "max_start", "first_max_start", "growth_steps",
@@ -209,7 +216,7 @@ def test_the_options_outside_of_a_step_make_no_difference_to_it(name, build):
         make, model, _, _, *rest = method.step.values
         return str(jax.make_jaxpr(make(model, options, *rest))(jax.random.key(1), state, arrays.arrays))
 
-    resolved = {"remat": "steps"} if name == "unrolled" else {}
+    resolved = {"remat": "steps"} if name in UNROLLED else {}
     options = dataclasses.replace(METHODS[name].options(**SMALL[name]), **resolved)
     expected = program(options)
     for option in dataclasses.fields(options):
@@ -253,7 +260,7 @@ def under_way(state):
 def test_a_number_that_enters_gives_what_one_that_is_compiled_in_gives(name, build):
     method, data = build(name)
     make, model, _, _, *rest = method.step.values
-    resolved = {"remat": "steps"} if name == "unrolled" else {}
+    resolved = {"remat": "steps"} if name in UNROLLED else {}
     options = METHODS[name].options(**{**SMALL[name], **resolved})
     state, given = under_way(method.init(jax.random.key(0), data, 3)), arrays_of(method, data)
     found = one_step(method.step, jax.random.key(1), state, given)

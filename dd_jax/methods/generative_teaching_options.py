@@ -1,0 +1,138 @@
+"""The options of `generative_teaching`, and the set, the outer optimiser and the protocol that they mean."""
+
+import dataclasses
+from typing import Any, Literal, TypeAlias, get_args
+
+from dd_jax.errors import OptionError, check_at_least
+from dd_jax.inner import Remat, RuleName, remat_for
+from dd_jax.methods.base import Advice
+from dd_jax.methods.outer import OuterOptimiser, OuterOptions, outer_adam
+from dd_jax.methods.sampling import SamplingOptions, check_sampling, less_sampling
+from dd_jax.models import Model, num_params
+from dd_jax.synthetic import Generator, Stepped, Synthetic, dealt, generator, stepped
+from dd_jax.types import AS_DISTILLED, Protocol
+
+Teacher: TypeAlias = Literal["curriculum", "shuffled", "noise", "pixels", "real"]
+TEACHERS: tuple[str, ...] = get_args(Teacher)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TeacherOptions:
+    """What networks are taught with."""
+
+    teacher: Teacher = "curriculum"
+    """Images of each step: "curriculum" (a generator, with learnt latents for every step), "shuffled" (the same latents
+    as one pool, dealt out at random), "noise" (new latents in every step), "pixels" (learnt, without a generator) or
+    "real" (random real images that stay as they are, under learnt steps)."""
+    images_per_step: int = 32
+    """Images of each inner step; their classes come in turn."""
+    learn_labels: bool = False
+    """Whether labels are learnt too, in place of the classes that the generator is told."""
+    latent_size: int = 64
+    """Numbers of a latent vector."""
+    hidden: int = 256
+    """Units of the generator's first layer."""
+    filters: int = 32
+    """Channels of the generator's smallest images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _StepsOptions:
+    """The inner steps, and the networks that take them."""
+
+    num_inner_steps: int = 16
+    """Steps of a network."""
+    rule: RuleName = "momentum"
+    """How networks follow their gradients: "sgd", "momentum" (one for each step, learnt), "adam" or "rmsprop"; step
+    sizes are always learnt."""
+    init_step_size: float = 0.02
+    """What the step sizes start as."""
+    init_momentum: float = 0.5
+    """What the momenta start as."""
+    loss_every: int = 0
+    """Real loss after every so many inner steps, a divisor of them, averaged with the last one; 0: the last alone."""
+    widths: tuple[int, ...] = ()
+    """Widths to draw one from in each outer step; none: that of the network."""
+    depths: tuple[int, ...] = ()
+    """Depths to draw one from in each outer step; none: that of the network."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerativeTeachingOptions(OuterOptions, _TeacherOptions, _StepsOptions, SamplingOptions):
+    """Hyper-parameters of `generative_teaching`."""
+
+    learning_rate: float = 0.003
+    """Outer learning rate (Adam) of the generator and its latents, or of images."""
+    steps_rate: float = 1.0
+    """Outer learning rate of the raw step sizes and momenta, as a share of that."""
+    clip_norm: float | None = 1.0
+    """Global norm that the hypergradient is clipped to, or None."""
+    remat: Literal["auto", Remat] = "auto"
+    """What the reverse pass keeps: "none" (nothing is computed again), "steps" (each step's parameters), "nested" (of
+    sqrt(T) steps only) or "auto" (by the device and its memory)."""
+
+
+def set_of(model: Model, opts: GenerativeTeachingOptions) -> Synthetic:
+    """What is learnt: images of each step, or what makes them, with the steps."""
+    counts = (model.num_classes, opts.num_inner_steps, opts.images_per_step)
+    if opts.teacher == "pixels" or opts.teacher == "real":
+        images = dealt(*counts, learnt=opts.teacher == "pixels")
+    else:
+        form = Generator(model.image_shape, *counts, opts.latent_size, opts.hidden, opts.filters, opts.teacher)
+        images = generator(form, opts.learn_labels)
+    return stepped(images, opts.rule, opts.init_step_size, opts.init_momentum)
+
+
+def shares_of(opts: GenerativeTeachingOptions) -> Stepped:
+    """Of the learning rate, by what is learnt."""
+    momenta: Any = opts.steps_rate if opts.rule == "momentum" else ()
+    return Stepped(1.0, opts.steps_rate, momenta)  # type: ignore[arg-type]
+
+
+def optimiser_of(opts: GenerativeTeachingOptions) -> OuterOptimiser:
+    """The outer optimiser."""
+    return outer_adam(
+        opts.learning_rate,
+        b1=0.9,
+        clip_norm=opts.clip_norm,
+        schedule=opts.schedule,
+        decay_every=opts.decay_every,
+    )
+
+
+def protocol_of(opts: GenerativeTeachingOptions) -> Protocol:
+    """How a set that is learnt with these options is to be used; OptionError for options out of range."""
+    check_sampling(opts)
+    check_at_least(1, opts, "num_inner_steps", "images_per_step")
+    check_at_least(0, opts, "loss_every")
+    if not 0.0 <= opts.steps_rate < float("inf"):
+        raise OptionError(f"steps_rate must be at least 0 and finite, but is {opts.steps_rate}.")
+    if opts.loss_every and opts.num_inner_steps % opts.loss_every:
+        raise OptionError(
+            f"loss_every should be a divisor of the {opts.num_inner_steps} inner steps, or 0, but is {opts.loss_every}."
+        )
+    if opts.learn_labels and opts.teacher not in ("curriculum", "shuffled"):
+        raise OptionError(
+            f'Labels are learnt of generated images with latents of their own: take the teacher "curriculum" or '
+            f'"shuffled", or leave out learn_labels (found {opts.teacher!r}).'
+        )
+    order = "random" if opts.teacher == "shuffled" else "fixed"
+    return Protocol(AS_DISTILLED, order=order, rule=opts.rule)
+
+
+def inner_remat(learners: tuple[Model, ...], opts: GenerativeTeachingOptions, nets: int) -> Remat:
+    """The way of `choose_remat` for the unroll of the largest of the networks, `nets` at once."""
+    largest = max(learners, key=num_params)
+    return remat_for(largest, opts.images_per_step, opts.num_inner_steps, nets)
+
+
+def advice_of(opts: GenerativeTeachingOptions) -> Advice:
+    """What to change where a run diverges, or a step doesn't fit into memory."""
+    remat = () if opts.remat == "nested" else ('remat "nested"',)
+    fewer = ("a smaller images_per_step", "a smaller num_inner_steps")
+    return Advice("a smaller learning_rate, init_step_size or clip_norm", (*remat, *less_sampling(opts), *fewer))
+
+
+def words_of(opts: GenerativeTeachingOptions) -> tuple[str, ...]:
+    """What tells runs apart."""
+    return "gtn", opts.teacher
