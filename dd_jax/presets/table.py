@@ -24,6 +24,7 @@ from dd_jax.presets.attacks import attack_presets
 from dd_jax.presets.bptt import BPTT_PRESETS
 from dd_jax.presets.kernels import KERNEL_PRESETS
 from dd_jax.presets.matching import MATCHING_PRESETS, matching_experiment
+from dd_jax.presets.teaching import TEACHING_PRESETS
 from dd_jax.presets.trajectories import TRAJECTORY_PRESETS
 from dd_jax.runs.experiment import Experiment
 from dd_jax.runs.naming import DEFAULT_MODEL
@@ -179,6 +180,7 @@ PRESETS: Mapping[str, Experiment] = {
     **KERNEL_PRESETS,
     **TRAJECTORY_PRESETS,
     **BPTT_PRESETS,
+    **TEACHING_PRESETS,
     "mnist-fixed-init": _with(_MNIST, **_FIXED, **_OURS_FIXED, num_outer_steps=80_000),
     "mnist-random-init": _with(_MNIST, **_RANDOM, **_OURS_RANDOM, num_outer_steps=5_000, num_eval_nets=50),
     "cifar10-fixed-init": _with(_CIFAR10, **_FIXED | {"num_batches": 10}, **_OURS_FIXED | {"init_step_size": 0.02}),
@@ -222,6 +224,7 @@ PAPERS: Mapping[str, Experiment] = {
     "rtp": PRESETS["digits-rtp"],
     "rat-bptt": PRESETS["digits-rat-bptt"],
     "kip": PRESETS["digits-kip"],
+    "gtn": PRESETS["digits-gtn"],
     "gcond": PRESETS["digits-gcond"],
 }
 
