@@ -107,6 +107,8 @@ def from_spec(spec: str, data: ImageSpec) -> Model:
         return from_flax(found, data)
     except OptionError as error:
         raise OptionError(f"{name} should be {expected}. {error}") from error
+
+
 def variants(model: Model, widths: Sequence[int] = (), depths: Sequence[int] = ()) -> tuple[Model, ...]:
     """A network of the library in each of these widths and depths, with all its other settings.
 
