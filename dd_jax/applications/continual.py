@@ -37,10 +37,11 @@ from dd_jax.errors import OptionError, check_at_least, check_choices, unknown_na
 from dd_jax.evaluation import training_of
 from dd_jax.evaluation.coresets import MAKERS
 from dd_jax.evaluation.measure import Starts, as_it_is, in_chunks, train_all
+from dd_jax.evaluation.protocols import misuse
 from dd_jax.evaluation.training import plan_course
 from dd_jax.inner import Training, keys_of, steps_per_epoch
 from dd_jax.methods import check_networks, make_method
-from dd_jax.models import Model, parse_model
+from dd_jax.models import Model
 from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment
 from dd_jax.runs.experts import pretrain_experts
 from dd_jax.runs.interrupts import stop_requests
@@ -237,9 +238,7 @@ class _Learner:
                  records: Records, stop: Callable[[], bool]) -> None:  # fmt: skip
         self.stream, self.order, self.distil, self.options = stream, order, distil, options
         self.records, self.stop = records, stop
-        name, settings = parse_model(model)
-        self.model = models.make(name, stream.dataset, **settings)
-        self.task_model = models.make(name, stream.tasks[0], **settings)
+        self.model, self.task_model = (models.from_spec(model, data) for data in (stream.dataset, stream.tasks[0]))
         running = options.learner == "running"
         self.ways = {
             DISTILLED: Way(self._distilled, running, False),
@@ -297,6 +296,8 @@ class _Learner:
             out = None if path is None else path / "distilled" / f"order-{self.order}-task-{task}"
             seed = self.options.seed + self.order * len(self.stream.tasks) + task
             self.sets.append(self.distil(self.stream.tasks[task], self.task_model, seed, out))
+            if self.order == task == 0 and (problem := misuse(self.sets[0])):
+                note(f"Note: {problem} Memories are trained on in minibatches.")
         return self.sets[number]
 
     def _task_bytes(self) -> list[int]:

@@ -72,9 +72,9 @@ def candidates(names: Sequence[str], data: ImageSpec) -> list[Candidate]:
         raise OptionError(f"Every candidate must stand in the space once; found {twice[0]} several times.")
     found, reasons = [], []
     for name in names:
-        kind, settings = parse_model(name)
+        parse_model(name)
         try:
-            found.append(_candidate(name, kind, settings, data))
+            found.append(_candidate(name, data))
         except DDJaxError as error:
             reasons.append(f"{name}: {error}")
     if not found:
@@ -108,12 +108,12 @@ def _member_of(init: InitFn) -> Any:
     return start
 
 
-def _candidate(name: str, kind: str, settings: Mapping[str, Any], data: ImageSpec) -> Candidate:
-    model = models.make(kind, data, **settings)
+def _candidate(name: str, data: ImageSpec) -> Candidate:
+    model = models.from_spec(name, data)
     if model.kernel is not None:
         raise OptionError(f"{name} is infinitely wide and isn't trained in steps; take networks with weights.")
     size = models.num_params(model)
-    if kind != "convnet":
+    if parse_model(name)[0] != "convnet":
         return Candidate(name, model, {}, size)
     own = dict(model.settings)
     shape: dict[str, Any] = {key: own[key] for key in ("width", "depth", "initialiser")}
