@@ -2,7 +2,7 @@
 
 Paper:     Wang, Zhu, Torralba & Efros 2018, docs/advanced.md of the released code (test_distill_epochs); sets that were
            learnt for one network and used on another are not in the paper
-Command:   python experiments/cross_architecture.py runs/mnist-random-init       any run of 28- or 32-pixel images
+Command:   python experiments/cross_architecture.py runs/mnist-lenet-random       any run of 28- or 32-pixel images
 Options:   --num-nets N (200)
 Result:    the set of mnist_random_init.py: MLPs 85 to 86, ConvNets 88 to 90 after three epochs; see docs/results.md
 """
@@ -15,7 +15,7 @@ MODELS = ("lenet", "mlp:hidden=(64,)", "mlp", "convnet:width=32,depth=2", "convn
 EPOCHS = (1, 3, 10)
 
 if __name__ == "__main__":
-    run, *options = sys.argv[1:] or ["runs/mnist-random-init"]
+    run, *options = sys.argv[1:] or ["runs/mnist-lenet-random"]
     for model in MODELS:
         for epochs in EPOCHS:
             if status := main(["evaluate", run, "--model", model, "--num-epochs", str(epochs), *options]):

@@ -393,7 +393,9 @@ def test_networks_of_a_preset_are_made_where_they_are_missing(tmp_path, monkeypa
     tiny_run = ["--num-outer-steps", "2", "--num-eval-nets", "1", "--num-nets", "1", "--no-baselines"]
     assert main(["distill", "--pretrained", "digits-mlp", *tiny_run]) == 0
     assert (tmp_path / "nets" / "digits-mlp.safetensors").is_file()
-    assert (tmp_path / "runs" / "digits-from-digits-mlp-random" / "networks.safetensors").is_file()
+    (out,) = (tmp_path / "runs").iterdir()
+    assert out.name == "digits-from-digits-mlp-random-num_outer_steps2-num_eval_nets1"
+    assert (out / "networks.safetensors").is_file()
     assert main(["pretrain", "--preset", "digits-mlp"]) == 0
     assert "train: " in capsys.readouterr().out
     for change, words in (

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dd_jax.errors import OptionError
 from dd_jax.evaluation import DCBench, DDRanking, Evaluation, Transfer, cross_architecture, dc_bench, dd_ranking
 from dd_jax.evaluation.protocols import minibatches
 from dd_jax.evaluation.transfer import Compared
@@ -89,19 +90,22 @@ def transfer(
 
     Args:
         path: run directory, or a distilled set from elsewhere.
-        models: networks, with settings after a colon, besides the one that the set was distilled for.
+        models: networks, with settings after a colon, besides the one that a run was distilled for.
         protocol: how they are trained, by name; None for the set's own; epochs: in place of its own.
         out: the json; None for transfer.json beside the set.
     """
-    distilled, own, data, _ = load_set(path, dataset, None if dataset is None else models[0])
-    networks = {_name(own): own, **{name: made(name, data) for name in models}}
+    has_run = (path / "config.json").is_file()
+    if not models:
+        raise OptionError("Name at least one network with --models, such as mlp or convnet:width=32,depth=2.")
+    distilled, own, data, _ = load_set(path, dataset, None if has_run else models[0])
+    networks = {**({_name(own): own} if has_run else {}), **{name: made(name, data) for name in models}}
     how = protocol_named(protocol or (distilled.protocol.name if epochs else None), epochs)
     with watching(2 * num_nets * len(networks)) as about:
         about("transfer")
         found = cross_architecture(distilled, networks, data, protocol=how, num_nets=num_nets, num_sets=num_sets)
     plain = {
         "storage_bytes": found.num_bytes,
-        "own network": _name(own),
+        "own network": _name(own) if has_run else None,
         "protocol": protocol or distilled.protocol.name,
         **plain_transfer(found),
     }

@@ -28,6 +28,7 @@ def test_a_transfer_is_that_of_the_library(means, digits, capsys):
     alone = dd.evaluate(dd.load_distilled(means), model, digits, num_nets=2, protocol=training)
     assert found["by network"]["mlp:hidden=(6,)"]["distilled"]["mean"] == pytest.approx(alone.mean)
     assert found["average"] == pytest.approx(alone.mean)
+    assert list(found["by network"]) == ["mlp:hidden=(6,)"]
     assert f"{100 * alone.mean:.1f} ±" in printed
     assert "random real" in printed
 
