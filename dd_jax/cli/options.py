@@ -122,7 +122,7 @@ def _as_option(name: str, value: str, base: Experiment) -> list[str]:
         if value.lower() not in ("true", "false"):
             raise OptionError(f"{name} is true or false, but --sweep has {value!r}.")
         return [f"--{flag}" if value.lower() == "true" else f"--no-{flag}"]
-    return [f"--{flag}", value]
+    return [f"--{flag}", *value.split()] if " " in value and "(" not in value else [f"--{flag}", value]
 
 
 # The options of an experiment, under headings; those that are not named come last.

@@ -48,6 +48,9 @@ def test_every_combination_has_its_own_directory():
 def test_values_with_commas_are_apart_by_semicolons():
     cells, _ = sweep_cells(["--sweep", "model=convnet:width=8,depth=2;mlp"], "", "", None)
     assert [cell.experiment.model for cell in cells] == ["convnet:width=8,depth=2", "mlp"]
+    counts = " ".join(["2"] * 9 + ["1"])
+    cells, _ = sweep_cells(["--sweep", f"images_per_class=1;{counts}"], "", "", None)
+    assert [cell.experiment.method.images_per_class for cell in cells] == [1, (2,) * 9 + (1,)]
 
 
 @pytest.mark.parametrize(
