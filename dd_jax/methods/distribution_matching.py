@@ -138,11 +138,11 @@ def _step(model: Model, opts: DistributionMatchingOptions) -> StepFn:
 
             def objective(learnable: Learnable) -> jax.Array:
                 set_key = jax.random.fold_in(change_key, model.num_classes)
-                images, weights = (whole(learnable, set_key).images, None) if equal else padded(learnable, set_key)
+                batch, weights = (whole(learnable, set_key), None) if equal else padded(learnable, set_key)
                 weights = None if weights is None else weights[mine]
                 # The mean over the parts is the sum over all classes.
                 found = feature_distance(
-                    model.features, params, images[mine], batches, keys, opts.augment, weights=weights
+                    model.features, params, batch.images[mine], batches, keys, opts.augment, weights=weights
                 )
                 return parts * found
 

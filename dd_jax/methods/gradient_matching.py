@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, Float, Int
@@ -26,11 +27,12 @@ from dd_jax.methods.matching import (
     stored_images,
     summary_of,
     useful_devices,
+    weighted_by_class,
 )
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
 from dd_jax.methods.sampling import less_sampling, runs_mapped
 from dd_jax.models import Model, check_pretrained
-from dd_jax.synthetic import SoftLabelled, Synthetic, soft_labels
+from dd_jax.synthetic import SoftLabelled, Synthetic, is_equal, soft_labels
 from dd_jax.types import Batch, Dataset, DistilledData, Experts, Learnable, Networks, Params, Pretrained
 
 _BASE_COUNT = 10  # images of each class that Kim et al. give their learning rate for
@@ -218,7 +220,10 @@ def _divided(model: Model, options: GradientMatchingOptions) -> int:
 def _gradient(model: Model, options: GradientMatchingOptions, synthetic: Synthetic) -> Callable[..., Any]:
     """(key, params, learnable, matches, arrays, classes) -> loss of these classes, and its gradient."""
     loss_of = _matching_loss(model, options)
-    whole = set_by_class(synthetic, model.num_classes)
+    if is_equal(options.images_per_class):
+        whole = set_by_class(synthetic, model.num_classes)
+    else:
+        whole = weighted_by_class(synthetic, options.images_per_class, model.num_classes)
     most = options.match_images
 
     def some(key: jax.Array, mine: Batch, classes: jax.Array) -> Batch:
@@ -260,8 +265,7 @@ def _image_steps(model: Model, options: GradientMatchingOptions) -> OuterOptimis
 
 
 def _count_scale(options: GradientMatchingOptions) -> float:
-    assert isinstance(options.images_per_class, int)
-    return options.images_per_class / _BASE_COUNT if options.rate_by_count else 1.0
+    return float(np.mean(options.images_per_class)) / _BASE_COUNT if options.rate_by_count else 1.0
 
 
 def _matching_loss(model: Model, options: GradientMatchingOptions) -> Callable[[jax.Array], MatchingLoss]:

@@ -4,13 +4,14 @@ import dataclasses
 from typing import Literal
 
 import jax
+import numpy as np
 
 from dd_jax.errors import OptionError, check_at_least
 from dd_jax.inner import Training
 from dd_jax.methods.matching import MatchingOptions
 from dd_jax.methods.sampling import check_sampling
 from dd_jax.models import Model
-from dd_jax.synthetic import same_count
+from dd_jax.synthetic import is_equal
 from dd_jax.values import with_numbers
 
 _EPOCHS = 500  # of a network's life, where several images of each class are learnt
@@ -69,8 +70,7 @@ def with_loops(options: GradientMatchingOptions) -> GradientMatchingOptions:
     For 1, 10 and 50 images of each class these are 1 match; 10 with 50 epochs between them; 50 with 10.
     Source: Zhao et al. 2021, appendix A; the released code has a table of six cases.
     """
-    count = same_count(options.images_per_class)
-    options = dataclasses.replace(options, images_per_class=count)
+    count = round(float(np.mean(options.images_per_class)))
     matches = max(count, 1) if options.num_matches is None else options.num_matches
     epochs = options.inner_epochs
     if epochs is None:
@@ -104,6 +104,8 @@ def check_options(model: Model, options: GradientMatchingOptions) -> None:
         raise OptionError(f"match_images must be at least 1, or None, but is {options.match_images}.")
     if not 0 < options.label_learning_rate < float("inf"):
         raise OptionError(f"label_learning_rate must be positive and finite, but is {options.label_learning_rate}.")
+    if options.match_images is not None and not is_equal(options.images_per_class):
+        raise OptionError("match_images are as many of each class: leave it out where images_per_class are not.")
     check_at_least(0, options, "warmup_networks", "warmup_matches", "early_epochs")
     if options.collective and options.image_steps == "per_class":
         raise OptionError('A collective match has one gradient of all classes: use image_steps="joint".')

@@ -117,18 +117,36 @@ def class_weights(images_per_class: Counts, num_classes: int) -> np.ndarray:
 
 def padded_by_class(
     synthetic: Synthetic, images_per_class: Counts, num_classes: int
-) -> Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]:
+) -> Callable[[Any, jax.Array], tuple[Batch, jax.Array]]:
     """As `set_by_class`, of any counts: images (K, M, H, W, C), M those of the largest class, and their weights (K, M).
 
     The weights are those of a mean over the images of a class; a class that has fewer ends in others of weight zero.
     """
     counts = class_counts(images_per_class, num_classes)
 
-    def whole(learnable: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        images = synthetic.batch(learnable, key, jnp.int32(0)).images
-        mine = counts * (len(images) // counts.sum())  # a stored image may become several
+    def whole(learnable: Any, key: jax.Array) -> tuple[Batch, jax.Array]:
+        batch = synthetic.batch(learnable, key, jnp.int32(0))
+        mine = counts * (len(batch.labels) // counts.sum())  # a stored image may become several
         places = np.cumsum(mine)[:, None] - mine[:, None] + np.minimum(np.arange(mine.max()), mine[:, None] - 1)
-        return images[places], jnp.asarray(class_weights(tuple(map(int, mine)), num_classes))
+        weights = jnp.asarray(class_weights(tuple(map(int, mine)), num_classes))
+        return Batch(batch.images[places], batch.labels[places]), weights
+
+    return whole
+
+
+def weighted_by_class(
+    synthetic: Synthetic, images_per_class: Counts, num_classes: int
+) -> Callable[[Any, jax.Array], Batch]:
+    """As `padded_by_class`, with the weights in soft labels (K, M, classes): M times a label and its weight.
+
+    The mean cross-entropy over the M images of a class is then that over its own images, as it is linear in labels.
+    """
+    padded = padded_by_class(synthetic, images_per_class, num_classes)
+
+    def whole(learnable: Any, key: jax.Array) -> Batch:
+        batch, weights = padded(learnable, key)
+        soft = batch.labels if batch.labels.ndim == 3 else jax.nn.one_hot(batch.labels, num_classes)
+        return Batch(batch.images, soft * (weights.shape[1] * weights)[..., None].astype(soft.dtype))
 
     return whole
 

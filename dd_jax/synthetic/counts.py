@@ -46,7 +46,7 @@ def same_count(images_per_class: Counts) -> int:
     raise OptionError(
         "This method takes as many images of each class at a time, but images_per_class is "
         f"{', '.join(map(str, np.ravel(images_per_class)))}. Give one number, or use unrolled, distribution_matching, "
-        "trajectory_matching, frepo or kernel_inducing_points, which take one for each class."
+        "gradient_matching, trajectory_matching, frepo or kernel_inducing_points, which take one for each class."
     )
 
 

@@ -95,7 +95,7 @@ def test_neighbours_are_brute_force(digits, k, p):
     ordered = np.sort(distances, axis=1)
     clear = ordered[:, k] - ordered[:, k - 1] > 1e-4  # pixels are whole numbers: many distances are equal
     assert clear.mean() > 0.8
-    np.testing.assert_array_equal(module._hits(images, digits.test, k, p)[clear], right[clear])
+    np.testing.assert_array_equal(module._hits(coresets.as_vectors(images, 2), digits.test, k, p)[clear], right[clear])
 
 
 @pytest.fixture
@@ -149,15 +149,16 @@ def test_the_test_split_is_read_once_per_reported_set(monkeypatch, distilled, di
 def test_neighbours_read_the_test_split_once_per_set(monkeypatch, distilled, digits, digits_mlp):
     splits, hits = [], module._hits
 
-    def recorded(images, split, k, p):
+    def recorded(vectors, split, k, p):
         splits.append("test" if split is digits.test else "validation")
-        return hits(images, split, k, p)
+        return hits(vectors, split, k, p)
 
     monkeypatch.setattr(module, "_hits", recorded)
     found = dd.baselines(distilled, digits_mlp, digits, names=["k-NN random"], num_sets=2)["k-NN random"]
     assert splits == ["validation"] * 12 + ["test"] * 2
+    sets = [coresets.as_vectors(coresets.random_images(digits, 2, seed), 2) for seed in (0, 1)]
     scores = {
-        (k, p): np.mean([hits(coresets.random_images(digits, 2, s), digits.validation, k, p).mean() for s in (0, 1)])
+        (k, p): np.mean([hits(vectors, digits.validation, k, p).mean() for vectors in sets])
         for k in (1, 3, 5) for p in (1, 2)
     }  # fmt: skip
     assert scores[found.chosen["k"], found.chosen["p"]] == max(scores.values())

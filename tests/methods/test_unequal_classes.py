@@ -13,11 +13,21 @@ from dd_jax.cli import main
 from dd_jax.cli.options import parse_experiment
 from dd_jax.errors import OptionError
 from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled, as_vectors
+from dd_jax.inner import batch_loss, distance_named
 from dd_jax.methods.distribution_matching import feature_distance
-from dd_jax.methods.matching import MatchingOptions, class_weights, padded_by_class, set_by_class, stored_images
+from dd_jax.methods.matched_gradients import class_wise, collective
+from dd_jax.methods.matching import (
+    MatchingOptions,
+    class_weights,
+    padded_by_class,
+    set_by_class,
+    stored_images,
+    weighted_by_class,
+)
 from dd_jax.synthetic import class_counts, counts_word, initial_images, share_images
 from dd_jax.synthetic.initial import IMAGE_INITS, kmeans_centres
 from dd_jax.synthetic.pixels import class_labels
+from dd_jax.types import Batch
 
 COUNTS = (3, 1, 2)
 FORMS = [{}, {"factor": 2}, {"canvas_size": 2, "canvas_samples": 2}]
@@ -85,7 +95,8 @@ def test_padded_classes_have_the_means_of_their_images(form, three, network):
     options = MatchingOptions(images_per_class=COUNTS, init_images="real", **form)
     synthetic = stored_images(network, options)
     learnable, key = synthetic.init(jax.random.key(1), three), jax.random.key(2)
-    images, weights = padded_by_class(synthetic, COUNTS, 3)(learnable, key)
+    padded, weights = padded_by_class(synthetic, COUNTS, 3)(learnable, key)
+    images = padded.images
     whole = synthetic.batch(learnable, key, jnp.int32(0))
     assert np.allclose(weights.sum(1), 1)
     for c in range(3):
@@ -97,10 +108,11 @@ def test_equal_counts_are_the_mean_that_they_were(three, network):
     options = MatchingOptions(images_per_class=2, init_images="real")
     synthetic = stored_images(network, options)
     learnable, key = synthetic.init(jax.random.key(1), three), jax.random.key(2)
-    mine, (images, weights) = (
+    mine, (padded, weights) = (
         set_by_class(synthetic, 3)(learnable, key),
         padded_by_class(synthetic, (2, 2, 2), 3)(learnable, key),
     )
+    images = padded.images
     assert np.array_equal(mine.images, images)
     params, keys = network.init(key), jax.random.split(key, 3)
     args = (network.features, params, images, jnp.ones((3, 4, 8, 8, 1)), keys, "none")
@@ -125,7 +137,9 @@ def test_the_gradient_of_unequal_classes_is_that_of_finite_differences(three, x6
     assert np.abs(gradient[1, 0]).max() > 0
 
 
-@pytest.mark.parametrize("name", ["unrolled", "distribution_matching", "frepo", "kernel_inducing_points"])
+@pytest.mark.parametrize(
+    "name", ["unrolled", "distribution_matching", "gradient_matching", "frepo", "kernel_inducing_points"]
+)
 def test_methods_take_counts(name, three, network):
     model = dd.models.infinite_mlp(three) if name == "kernel_inducing_points" else network
     small = dict(dd.methods.METHODS[name].small) | ({"num_batches": 2} if name == "unrolled" else {})
@@ -149,10 +163,34 @@ def test_trajectories_take_counts(three, tmp_path):
 
 
 def test_a_method_that_cannot_says_which_can(three, network):
-    for make in (dd.methods.gradient_matching, dd.methods.bptt):
-        with pytest.raises(OptionError, match=r"3, 1, 2. Give one number, or use unrolled, distribution_matching"):
-            make(network, images_per_class=COUNTS)
+    with pytest.raises(OptionError, match=r"3, 1, 2. Give one number, or use unrolled, distribution_matching"):
+        dd.methods.bptt(network, images_per_class=COUNTS)
+    with pytest.raises(OptionError, match="match_images are as many of each class"):
+        dd.methods.gradient_matching(network, images_per_class=COUNTS, match_images=1)
     assert dd.methods.gradient_matching(network, images_per_class=[2, 2, 2]).summary.startswith("6 images")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_gradient_of_a_class_is_that_of_its_own_images(form, three, network):
+    """Matched class by class, padded classes give the losses that each class gives alone, and so do all together."""
+    options = MatchingOptions(images_per_class=COUNTS, init_images="real", **form)
+    synthetic, keys = stored_images(network, options), jax.random.split(jax.random.key(5), 4)
+    learnable, params = synthetic.init(keys[0], three), network.init(keys[1])
+    padded = weighted_by_class(synthetic, COUNTS, 3)(learnable, keys[2])
+    whole = synthetic.batch(learnable, keys[2], jnp.int32(0))
+    real = Batch(jax.random.normal(keys[3], (3, 4, 8, 8, 1)), jnp.broadcast_to(jnp.arange(3)[:, None], (3, 4)))
+    changes = jax.random.split(keys[0], 3)
+    loss = class_wise(network.apply, distance_named("mse"))
+    alone = 0.0
+    for c in range(3):
+        mine = Batch(*(leaf[np.asarray(whole.labels) == c][None] for leaf in whole))
+        alone += loss(params, mine, Batch(*(leaf[c][None] for leaf in real)), changes[c][None])
+    assert np.allclose(loss(params, padded, real, changes), alone, rtol=1e-4)
+    of_class = [Batch(*(leaf[np.asarray(whole.labels) == c] for leaf in whole)) for c in range(3)]
+    mean = jax.tree.map(lambda *g: sum(g) / 3, *(jax.grad(batch_loss(network.apply))(params, one) for one in of_class))
+    theirs = jax.grad(batch_loss(network.apply))(params, Batch(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in real)))
+    together = collective(network.apply, distance_named("mse"))(params, padded, real, changes)
+    assert np.allclose(together, distance_named("mse")(jax.tree.leaves(theirs), jax.tree.leaves(mean)), rtol=1e-4)
 
 
 def test_real_images_to_compare_with_have_the_same_counts(three):
