@@ -87,7 +87,8 @@ def watching(total: int) -> Iterator[Callable[[str], None]]:
     def about(name: str) -> None:
         nonlocal what
         what = name
-        show(min(done, total), measuring=what)
+        if done:  # before that it would take compiling for its pace
+            show(min(done, total), measuring=what)
 
     def see(count: int) -> None:
         nonlocal done
