@@ -8,7 +8,9 @@ Command:   python experiments/rtp.py mnist-ipc1               also digits, mnist
            python experiments/rtp.py mnist-ipc1 --images stored           the same with plain images in as much room
            python experiments/rtp.py cifar10-ipc1 --paper                 the paper's settings, for a GPU
 Options:   those of dd-jax distill; --smoke to see it run
-Result:    see docs/methods/bptt.md
+Result:    digits, in the room of 10 images: 90.7 +- 0.7, n=10 networks, MLP of 64 units (k-means of 20 images 89.1 +-
+           1.0, class mean 86.9 +- 1.2); one seed, 51 s on a shared core of an AMD EPYC, 29 November 2026; MNIST, 100
+           outer steps: see docs/methods/bptt.md
 """
 
 import sys
