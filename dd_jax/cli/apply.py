@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -16,7 +16,7 @@ from dd_jax.errors import OptionError, RunError, unknown_name
 class Apply:
     """Use distilled sets. dd-jax apply APPLICATION --help tells an application's options."""
 
-    application: Annotated[Literal["continual", "nas"], tyro.conf.Positional]
+    application: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="APPLICATION")]
     """"continual": learn classes task by task, with distilled sets of those that are over; "nas": rank networks by what
     they learn from distilled sets, and find a good one."""
 

@@ -30,8 +30,7 @@ def distill_many(
     Returns the runs in the order of their seeds.
 
     Raises:
-        OptionError: for seeds that are none, or twice the same.
-        Besides what `distill` raises, at the first run that does.
+        OptionError: for seeds that are none, or twice the same; and what `distill` raises, at the first run that does.
     """
     seeds = [check_seed(seed) for seed in seeds]
     if len(set(seeds)) < len(seeds):

@@ -228,7 +228,7 @@ def _options(lines: Iterator[str]) -> Iterator[list[str]]:
     for line in lines:
         if line.startswith(" "):
             text += f" {line.strip()}"
-        elif re.match(r"-|\[*[A-Z]+[\] ]", line):
+        elif re.match(r"-|\{|\[*[A-Z]+[\] ]", line):
             if name:
                 yield [option_name(name), text.strip()]
             name, _, text = line.partition("  ")
