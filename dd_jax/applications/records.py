@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dd_jax.errors import RunError
+import jax
+
+from dd_jax.errors import OptionError, RunError
 from dd_jax.runs.directory import open_run
 from dd_jax.runs.progress import note
 from dd_jax.storage.artefact import sealed
@@ -28,7 +30,12 @@ class Records:
     @classmethod
     @contextlib.contextmanager
     def open(cls, out: str | Path | None, config: Mapping[str, Any]) -> Iterator["Records"]:
-        """The records in `out`, for as long as the block lasts; raises what `open_run` raises."""
+        """The records in `out`, for as long as the block lasts.
+
+        Raises what `open_run` raises; OptionError for several processes, which would write the same files.
+        """
+        if jax.process_count() > 1:
+            raise OptionError("Applications are run by one process; it uses all devices of its machine.")
         if out is None:
             yield cls(None)
             return

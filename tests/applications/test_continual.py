@@ -273,7 +273,7 @@ def test_from_the_command_line(tmp_path, capsys):
     assert (tmp_path / "o" / "report.html").is_file()
 
 
-def test_what_makes_no_sense_is_refused(digits):
+def test_what_makes_no_sense_is_refused(digits, monkeypatch):
     def refused(words, distil=means, **changes):
         with pytest.raises(OptionError, match=words):
             learn_continually(digits, distil, NET, dataclasses.replace(OPTIONS, **changes))
@@ -283,3 +283,5 @@ def test_what_makes_no_sense_is_refused(digits):
     refused("Unknown memory 'herdin'", memories=("herdin",))
     refused("in minibatches", protocol="as-distilled")
     refused("other classes than a task", distil=Experiment(pretrained="nets/x.safetensors"))
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    refused("one process")
