@@ -36,7 +36,7 @@ _PAPER = GenerativeTeachingOptions(
 )
 
 _MNIST = Experiment(
-    dataset="mnist", model="mlp:hidden=(128,128)", method=_MLP, num_outer_steps=1000, eval_every=250, num_eval_nets=5,
+    dataset="mnist", model="mlp:hidden=(128,128)", method=_MLP, num_outer_steps=700, eval_every=350, num_eval_nets=5,
     num_nets=20,
 )  # fmt: skip
 _CONVNETS = dataclasses.replace(_MNIST, model="convnet:width=16,depth=2", method=_CONV, num_nets=10)

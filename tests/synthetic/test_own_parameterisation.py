@@ -132,7 +132,9 @@ def test_a_run_goes_through_everything(digits, digits_mlp, tmp_path, monkeypatch
     assert set(compared) == {"random real", "class mean"}
 
     assert "Distilled images" in dd.report(out).read_text()
-    exported = {one.format: one.path for one in dd.export(out)}
+    formats = dd.export(out)
+    assert all("one draw of them" in one.what for one in formats if one.path)
+    exported = {one.format: one.path for one in formats}
     assert len(list((exported["images"]).glob("**/*.png"))) == 10
     layout = json.loads((exported["npz"] / "distilled.json").read_text())["layout"]
     monkeypatch.delitem(PARAMETERISATIONS, "windows")  # as for someone who has never heard of it

@@ -93,6 +93,8 @@ def export(
                 continue
             if name == "torch" and dataset is not None:
                 what += f", with {write_test(contents, dataset, new / name)}"
+            if contents.drawn:
+                what += " (images that steps see anew at random: one draw of them)"
             sizes = [file.stat().st_size for file in (new / name).rglob("*") if file.is_file()]
             done.append(Exported(name, target / name, len(sizes), sum(sizes), what))
     return tuple(done)

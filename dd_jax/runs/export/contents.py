@@ -26,6 +26,7 @@ class Contents:
         arrays, meta: as the artefact has them, of plain images or what else needs nothing to be read.
         results: the table of the run, or what an earlier export kept of it.
         source: what the run was made from. Both are empty where that isn't known.
+        drawn: whether the images are one draw of what is random in the set.
     """
 
     file: Path
@@ -35,6 +36,7 @@ class Contents:
     results: Mapping[str, Any]
     source: Mapping[str, Any]
     distilled: DistilledData
+    drawn: bool = False
 
     @property
     def images(self) -> np.ndarray:
@@ -114,7 +116,8 @@ def read_contents(path: str | Path) -> Contents:
     others = {name: array for name, array in artefact.arrays.items() if name not in artefact.distilled.learnt}
     arrays = {**{name: np.asarray(array) for name, array in plain.learnt.items()}, **others}
     meta = {**artefact.meta, "parameterisation": described(plain.parameterisation)}
-    return Contents(artefact.file, run, arrays, meta, results, source, plain)
+    drawn = artefact.distilled.parameterisation.kind.draw is not None
+    return Contents(artefact.file, run, arrays, meta, results, source, plain, drawn)
 
 
 def _record(file: Path, name: str) -> dict[str, Any]:
