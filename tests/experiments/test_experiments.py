@@ -257,6 +257,36 @@ def test_smoke_of_ones_own_arrays_and_module(here, capsys):
     assert config["model"]["name"] == "Energy"
 
 
+def size_of(file):
+    with Image.open(file) as image:
+        return image.size
+
+
+def test_the_photos_are_parts_of_three_photographs_that_do_not_overlap(here):
+    run_script("photo_folder", here / "photos")
+    pixels = {"flower": 427 * 640, "portrait": 600 * 512, "temple": 427 * 640}
+    sizes = {name: list(map(size_of, (here / "photos" / name).iterdir())) for name in pixels}
+    assert {name: sum(width * height for width, height in found) for name, found in sizes.items()} == pixels
+    assert sum(map(len, sizes.values())) == 200
+    assert len(set(sizes["temple"])) > 50
+    assert min(side for found in sizes.values() for size in found for side in size) > 20
+
+
+@pytest.mark.slow
+def test_smoke_of_ones_own_networks(here, capsys, monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    few = dataclasses.replace(dd.PROTOCOLS["dc"], epochs=2)
+    monkeypatch.setitem(dd.evaluation.protocols.PROTOCOLS, "dc", few)
+    generator = np.random.default_rng(0)
+    np.savez(here / "mine.npz", images=generator.integers(0, 256, (90, 8, 8, 3), np.uint8), labels=np.arange(90) % 3)
+    data = dd.load_dataset(f"npz:{here / 'mine.npz'}")
+    method = dd.methods.distribution_matching(dd.models.mlp(data, hidden=(4,)), images_per_class=2, protocol="dc")
+    dd.distill(method, data, num_outer_steps=0, num_eval_nets=1, out=here / "run", show_progress=False)
+    run_script("own_networks", here / "run", 2)
+    found = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert found == [*3 * ["Linen"], *3 * ["NNX"], *3 * ["PyTorch"]]
+
+
 @pytest.mark.slow
 def test_smoke_of_the_scores(here, capsys):
     data = dd.load_dataset("digits")
