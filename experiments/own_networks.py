@@ -1,8 +1,12 @@
 """Networks of one's own, in Flax Linen, Flax NNX and PyTorch, on the set of a run: beside real images and class means.
 
 Command:   python experiments/own_networks.py RUN [n]    n networks of each, 20 if not said
-The run is one of `dd-jax distill` whose set is trained on from scratch, such as of --method idc; its export for PyTorch
-is written into RUN/export.
+           the run is one of `dd-jax distill` whose set is trained on from scratch, such as of --method idc; its export
+           for PyTorch is written into RUN/export
+Result:    IDC on the folder of photo_folder.py, 3 stored images that become 12 (docs/guides/which_method.md): Linen
+           94.1 +- 2.0 (random real 82.9 +- 5.2, class mean 68.2 +- 2.2), NNX 94.9 +- 1.8 (81.9 +- 6.3, 68.5 +- 3.1),
+           PyTorch 96.3 +- 1.9 (86.4 +- 8.9, 72.0 +- 3.1), n=20 networks each; one set, seed 0; 85 s of one core of an
+           AMD EPYC, in nine parts, 29 November 2026
 """
 
 import functools
@@ -23,44 +27,58 @@ from dd_jax.evaluation.coresets import mean_images, random_images
 from dd_jax.runs.load_run import load_run
 
 BASELINES = ("random real", "class mean")
-_WIDTH, _GROUPS = 24, 4
+_WIDTH, _SIDE = 32, 4  # units of a layer, and pixels of a patch
+
+
+def patches(images):
+    """Images (N, H, W, C) as their patches (N, P, 4 * 4 * C)."""
+    count, height, width, channels = images.shape
+    rows, columns = height // _SIDE, width // _SIDE
+    cut = images.reshape(count, rows, _SIDE, columns, _SIDE, channels).swapaxes(2, 3)
+    return cut.reshape(count, rows * columns, -1)
 
 
 class Linen(nn.Module):
-    """Two convolutions, of strides 4 and 2, and the mean of each of their channels."""
+    """Two layers for each patch, and the mean over the patches: a network for textures."""
 
     num_classes: int
 
     @nn.compact
     def __call__(self, images):
-        x = nn.relu(nn.GroupNorm(_GROUPS)(nn.Conv(_WIDTH, (5, 5), strides=4)(images)))
-        x = nn.relu(nn.GroupNorm(_GROUPS)(nn.Conv(_WIDTH, (3, 3), strides=2)(x)))
-        return nn.Dense(self.num_classes)(x.mean((1, 2)))
+        x = nn.relu(nn.LayerNorm()(nn.Dense(_WIDTH)(patches(images))))
+        x = nn.relu(nn.Dense(_WIDTH)(x))
+        return nn.Dense(self.num_classes)(x.mean(1))
 
 
 class NNX(nnx.Module):
     """The same."""
 
     def __init__(self, channels, num_classes, *, rngs):
-        self.first = nnx.Conv(channels, _WIDTH, (5, 5), strides=4, rngs=rngs)
-        self.second = nnx.Conv(_WIDTH, _WIDTH, (3, 3), strides=2, rngs=rngs)
-        self.norms = nnx.List([nnx.GroupNorm(_WIDTH, num_groups=_GROUPS, rngs=rngs) for _ in range(2)])
+        self.first = nnx.Linear(_SIDE * _SIDE * channels, _WIDTH, rngs=rngs)
+        self.norm = nnx.LayerNorm(_WIDTH, rngs=rngs)
+        self.second = nnx.Linear(_WIDTH, _WIDTH, rngs=rngs)
         self.out = nnx.Linear(_WIDTH, num_classes, rngs=rngs)
 
     def __call__(self, images):
-        x = nnx.relu(self.norms[0](self.first(images)))
-        x = nnx.relu(self.norms[1](self.second(x)))
-        return self.out(x.mean((1, 2)))
+        x = nnx.relu(self.norm(self.first(patches(images))))
+        return self.out(nnx.relu(self.second(x)).mean(1))
 
 
-def torch_network(channels: int, num_classes: int) -> torch.nn.Module:
+class Torch(torch.nn.Module):
     """The same, as PyTorch starts it."""
-    first, second = torch.nn.Conv2d(channels, _WIDTH, 5, 4, 2), torch.nn.Conv2d(_WIDTH, _WIDTH, 3, 2, 1)
-    layers: list[torch.nn.Module] = []
-    for convolution in (first, second):
-        layers += [convolution, torch.nn.GroupNorm(_GROUPS, _WIDTH), torch.nn.ReLU()]
-    pooled = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
-    return torch.nn.Sequential(*layers, *pooled, torch.nn.Linear(_WIDTH, num_classes))
+
+    def __init__(self, channels, num_classes):
+        super().__init__()
+        self.patches = torch.nn.Unfold(_SIDE, stride=_SIDE)
+        self.first = torch.nn.Linear(_SIDE * _SIDE * channels, _WIDTH)
+        self.norm = torch.nn.LayerNorm(_WIDTH)
+        self.second = torch.nn.Linear(_WIDTH, _WIDTH)
+        self.out = torch.nn.Linear(_WIDTH, num_classes)
+
+    def forward(self, images):
+        """Logits of images (N, C, H, W)."""
+        x = torch.relu(self.norm(self.first(self.patches(images).transpose(1, 2))))
+        return self.out(torch.relu(self.second(x)).mean(1))
 
 
 def of_dd_jax(distilled: dd.DistilledData, data: dd.Dataset, count: int) -> Iterator[tuple[str, str, Any]]:
@@ -96,9 +114,7 @@ def of_torch(run: Path, data: dd.Dataset, count: int) -> Iterator[tuple[str, str
     }
     for name, made in sets.items():
         torch.manual_seed(0)
-        nets = [
-            script["train"](torch_network(data.image_shape[2], data.num_classes), made(seed)) for seed in range(count)
-        ]
+        nets = [script["train"](Torch(data.image_shape[2], data.num_classes), made(seed)) for seed in range(count)]
         yield "PyTorch", name, np.array([script["accuracy"](net, images, labels) for net in nets])
 
 

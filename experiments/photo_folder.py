@@ -1,6 +1,12 @@
 """A folder of 200 photos in three classes, cut out of three photographs that come with the library's dependencies.
 
 Command:   python experiments/photo_folder.py photos
+Then:      dd-jax distill --method idc --dataset folder:photos --image-size 32 --model convnet:width=32,depth=3
+               --num-nets 20 --out runs/photos
+Result:    55.2 +- 5.1 (n=20 networks; random real 49.2 +- 8.9, class mean 51.2 +- 3.8, best of 20 random sets 35.1 +-
+           6.8; nearest neighbours of k-means centres, no network, 68.8 +- 5.6); one seed, 153 s and eight minutes of
+           measuring on one core of an AMD EPYC, others busy, 29 November 2026. The set that was kept is the one before
+           the first outer step, as 16 validation images can't choose: see docs/guides/which_method.md
 """
 
 import sys
@@ -9,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 TILES = {"flower": 67, "portrait": 66, "temple": 67}  # photos of each class
-_LEAST = 12  # pixels: no side of a photo is shorter
 
 
 def photographs() -> dict[str, np.ndarray]:
