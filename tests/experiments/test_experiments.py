@@ -160,6 +160,7 @@ def test_how_far_the_first_order_gradient_is_from_the_exact_one(here, monkeypatc
         ("dm", "mnist-ipc1"),
         ("dcc", "mnist-ipc1"),
         ("idc", "mnist-ipc1"),
+        ("gtn", "mlp-noise"),
         ("adapt_digits", "mnist-to-usps"),
         ("attack", "mnist-attack"),
         ("steps_and_epochs", "mnist-1-steps"),
