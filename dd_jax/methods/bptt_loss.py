@@ -80,7 +80,8 @@ def inner_batches(
         whole = synthetic.batch(learnable, jax.random.fold_in(draw_key, t), t) if random else once
         mine = jax.vmap(lambda key: minibatch_of_step(per_class, size, key, t))(order_keys)
         rows = (classes[:, None] * per_class + mine).reshape(-1)
-        return changed_rows(jax.random.fold_in(change_key, t), whole, rows, options.augment)
+        keys = jax.random.split(jax.random.fold_in(change_key, t), len(rows))
+        return changed_rows(keys, whole, rows, options.augment)
 
     return batch_of
 
@@ -103,4 +104,5 @@ def class_minibatch(
     sizes = real.sizes[classes]
     drawn = real.first[classes][None] + jax.random.randint(index_key, (size, len(classes)), 0, sizes[None])
     rows = real.order[drawn].reshape(parts, -1)[part]
-    return changed_rows(jax.random.fold_in(change_key, part), real.split, rows, change)
+    keys = jax.random.split(change_key, drawn.size).reshape(parts, -1)[part]
+    return changed_rows(keys, real.split, rows, change)

@@ -45,9 +45,8 @@ def minibatch(
     return Batch(images, split.labels[indices])
 
 
-def changed_rows(key: jax.Array, batch: Batch, rows: Int[Array, " rows"], change: str) -> Batch:
-    """These images of a batch, each changed at random by a kind of `inner.augment`."""
-    keys = jax.random.split(key, rows.shape[0])
+def changed_rows(keys: jax.Array, batch: Batch, rows: Int[Array, " rows"], change: str) -> Batch:
+    """These images of a batch, each changed at random by its own of `keys` (N,), by a kind of `inner.augment`."""
     return Batch(augment(keys, batch.images[rows], change), batch.labels[rows])
 
 

@@ -76,6 +76,7 @@ def inner_batches(
         whole = synthetic.batch(learnable, jax.random.fold_in(draw_key, t), t)
         total = whole.labels.shape[0]
         chosen = minibatch_of_step(total, options.batch_size or total, order_key, t)
-        return changed_rows(jax.random.fold_in(change_key, t), whole, chosen, options.augment)
+        keys = jax.random.split(jax.random.fold_in(change_key, t), len(chosen))
+        return changed_rows(keys, whole, chosen, options.augment)
 
     return batch_of

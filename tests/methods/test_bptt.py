@@ -138,11 +138,12 @@ def test_minibatches_hold_as_many_of_each_class_and_every_image_once_in_a_pass(m
 
 def test_real_batches_are_balanced_and_their_shares_make_up_the_whole(tiny):
     table, classes = by_class(tiny.train, 3), jnp.asarray([2, 0])
-    whole = class_minibatch(jax.random.key(0), table, 6, classes)
-    np.testing.assert_array_equal(np.bincount(whole.labels), [6, 0, 6])
-    shares = [class_minibatch(jax.random.key(0), table, 6, classes, "none", part, 4) for part in range(4)]
-    np.testing.assert_array_equal(np.concatenate([share.images for share in shares]), whole.images)
-    np.testing.assert_array_equal(np.concatenate([share.labels for share in shares]), whole.labels)
+    for change in ("none", "flip_rotate"):
+        whole = class_minibatch(jax.random.key(0), table, 6, classes, change)
+        np.testing.assert_array_equal(np.bincount(whole.labels), [6, 0, 6])
+        shares = [class_minibatch(jax.random.key(0), table, 6, classes, change, part, 4) for part in range(4)]
+        np.testing.assert_allclose(np.concatenate([share.images for share in shares]), whole.images, atol=1e-6)
+        np.testing.assert_array_equal(np.concatenate([share.labels for share in shares]), whole.labels)
 
 
 def test_an_outer_step_about_some_classes_leaves_the_images_of_others_as_they_are(model, tiny):
