@@ -13,7 +13,7 @@ from dd_jax.errors import OptionError
 from dd_jax.runs.report.distillations import distillations
 from dd_jax.runs.report.read import read_run
 
-TINY = ["--smoke", "--model", "mlp:hidden=(6,)", "--num-nets", "2", "--baselines", "--num-batches", "1"]
+TINY = ["--smoke", "--model", "mlp:hidden=(6,)", "--num-nets", "2", "--num-batches", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_the_table_is_that_of_the_runs(swept):
         assert group["mean"] == pytest.approx(np.mean([run["mean"] for run in mine]))
         assert group["std_over_distillations"] == pytest.approx(np.std([run["mean"] for run in mine]))
         assert group["std_over_networks"] == pytest.approx(np.mean([run["std"] for run in mine]))
-        assert group["best_baseline"]
+        assert group["best_baseline"] is None
     assert "Over distillations" in (out / "report.html").read_text()
 
 
@@ -117,7 +117,7 @@ def test_other_seeds_and_numbers_compile_nothing(swept, compilations):
     _, argv = swept
     rest = argv[: argv.index("--seeds")]
     compilations.clear()
-    assert main([*rest, "--seeds", "2,3", "--sweep", "learning_rate=0.2,0.4", "--out", str(swept[0] / "more")]) == 0
+    assert main([*rest, "--seeds", "2", "--sweep", "learning_rate=0.2", "--out", str(swept[0] / "more")]) == 0
     assert "jit(run_steps)" not in compilations
 
 
