@@ -196,8 +196,8 @@ OUTSIDE: dict[str, tuple[str, ...]] = {
     "generative_teaching": ("init_step_size", "init_momentum", "remat"),
     "gradient_matching": ("init_images", "protocol"),
     "trajectory_matching": (
-        "init_images", "init_labels", "expert_epochs", "min_start", "max_start", "first_max_start", "growth_steps",
-        "protocol", "remat",
+        "init_images", "init_labels", "init_correct", "expert_epochs", "min_start", "max_start", "first_max_start",
+        "growth_steps", "protocol", "remat",
     ),
     "distribution_matching": ("init_images", "protocol"),
     "kernel_inducing_points": ("init_images", "init_labels", "protocol"),
