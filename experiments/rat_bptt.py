@@ -6,7 +6,7 @@ Paper:     Feng et al. 2024, *Embarrassingly Simple Dataset Distillation*, table
 Command:   python experiments/rat_bptt.py mnist-ipc1          also digits, mnist-convnet and cifar10; ipc1, ipc10
            python experiments/rat_bptt.py cifar10-ipc10 --paper           the paper's settings, for a GPU
 Options:   those of dd-jax distill; --smoke to see it run
-Result:    MNIST, 10 images: 81.9 +- 0.6, n=10 networks, MLP of 64 and 64 units (class mean 76.4 +- 1.2, random real 40.2
+Result:    MNIST, 10 images: 81.9 +- 0.6, n=10 networks, MLP of 64, 64 units (class mean 76.4 +- 1.2, random real 40.2
            +- 3.8); one seed, 214 s on a shared core of an AMD EPYC, 29 November 2026; see docs/methods/bptt.md
 """
 
