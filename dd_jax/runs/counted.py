@@ -46,12 +46,13 @@ class Counted:
     def __str__(self) -> str:
         shared = f", shared by {self.devices} devices" if self.devices > 1 else ""
         return (
-            f"{self.num_params:,} parameters; {_flop(self.flops)} per outer step{shared}; about "
+            f"{self.num_params:,} parameters; {_flop(self.flops)} per outer step{shared}; at least "
             f"{duration_of_step(self.seconds_per_step)} each, {duration(self.total_seconds)} in all; "
             f"{in_units(self.argument_memory)} for data and state on each device, {in_units(self.free_memory)} free.\n"
             f"Assumed: matrix products and convolutions are all the work, at {_flop(self.rate)} a second, which "
-            f"{self.timed} reached here just now; of branches the larger one. Not in it: compiling, validation, the "
-            "final evaluation, and the memory that a step needs besides. --measure compiles the step and times it."
+            f"{self.timed} reached here just now; of branches the larger one. Small steps take several "
+            "times as long. Not in it: compiling, validation, the final evaluation, and the memory that a step needs "
+            "besides. --measure compiles the step and times it."
         )
 
 
