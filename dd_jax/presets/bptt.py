@@ -4,9 +4,10 @@ The papers' are those of Deng & Russakovsky 2022 (*Remember the Past*, with addr
 (*Embarrassingly Simple Dataset Distillation*), in the settings of their released code. What differs from them: 10 % of
 the training images are kept apart to choose by; real images are drawn with replacement, as many of each class. Deng &
 Russakovsky release the settings of CIFAR-10 at one image of each class (16 bases): here other sets have as many bases
-for each image, and 50 classes at a time where there are more. Feng et al. release those of ten images of each class:
-other counts have the same here, learnt labels start as 90 % certain and stay probabilities, and the clipping is by the
-mean of norms as they were clipped. Tiny ImageNet is read from class folders, "folder:tiny-imagenet".
+for each image, and 50 classes at a time where there are more. Feng et al. release those of ten images of each class
+and of CIFAR-100 at one: all other counts, and that one, have those of ten here. Learnt labels start as 90 % certain and
+stay probabilities, and the clipping is by the mean of norms as they were clipped. Tiny ImageNet is read from class
+folders, "folder:tiny-imagenet".
 """
 
 import dataclasses
