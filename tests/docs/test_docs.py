@@ -61,12 +61,12 @@ def python_of(page: Path) -> list[Block]:
 # Python.
 
 
-def in_small(function: Callable[..., Any], **most: int) -> Callable[..., Any]:
-    """`function` with these arguments at most so large, whether they were given or not."""
+def in_small(function: Callable[..., Any], **most: int | None) -> Callable[..., Any]:
+    """`function` with these arguments at most so large, whether they were given or not; None for None."""
 
     @functools.wraps(function)
     def small(*args: Any, **kwargs: Any) -> Any:
-        given = {name: min(kwargs.get(name, limit), limit) for name, limit in most.items()}
+        given = {name: limit if limit is None else min(kwargs.get(name, limit), limit) for name, limit in most.items()}
         return function(*args, **{**kwargs, **given})
 
     return small
