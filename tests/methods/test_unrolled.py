@@ -60,7 +60,7 @@ def test_hypergradient_is_the_mean_over_inits(model, tiny):
     mean = jax.tree.map(lambda *leaves: sum(leaves) / 3, *gradients)
     assert_close(hypergradient(after), mean)
     np.testing.assert_allclose(info.loss, np.mean(losses), rtol=1e-5)
-    norm = np.sqrt(sum(float((leaf.astype(np.float64) ** 2).sum()) for leaf in map(np.asarray, mean)))
+    norm = np.sqrt(sum(float((leaf.astype(np.float64) ** 2).sum()) for leaf in map(np.asarray, jax.tree.leaves(mean))))
     np.testing.assert_allclose(info.hypergradient_norm, norm, rtol=1e-5)
     assert len({float(loss) for loss in losses}) == 3, "every initialisation has its own network and images"
 
