@@ -89,7 +89,7 @@ def test_the_command_line_takes_it_through_everything(tmp_path, monkeypatch, cap
     assert main([*argv, "--out", "runs/whole"]) == 0
     assert "10 images that are pulled" in capsys.readouterr().err
     (run,) = [path for path in (tmp_path / "runs").iterdir() if path.name != "whole"]
-    assert run.name == "digits-mlp-pull"
+    assert run.name == "digits-mlp-pull-hidden8-strength0.2-num_outer_steps40-eval_every10-num_eval_nets2"
     cut, whole = dd.load_distilled(run), dd.load_distilled("runs/whole")
     np.testing.assert_array_equal(cut.images, whole.images)
     assert json.loads((run / "config.json").read_text())["config"]["method"]["strength"] == 0.2

@@ -24,7 +24,7 @@ def outer_steps(method, data, devices):
     key, real, first, count = replicate((jax.random.key(1), method.arrays(data), jnp.int32(0), jnp.int32(STEPS)), mesh)
     state, info = run_steps(method.step, mesh, key, state, real, first, count)
     learnable = on_one(state).learnable
-    return np.concatenate([np.ravel(leaf) for leaf in (*learnable, np.asarray(info.loss)[:STEPS])])
+    return np.concatenate([np.ravel(leaf) for leaf in (*jax.tree.leaves(learnable), np.asarray(info.loss)[:STEPS])])
 
 
 def unrolled(model):
