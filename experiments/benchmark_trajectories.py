@@ -75,14 +75,18 @@ def random_experts(model: Model, dataset: dd.Dataset) -> dd.Experts:
 
 
 def stepper(workload: Workload, devices: int) -> Any:
-    """A function that takes one outer step on so many devices and says how long: on the clock, and of processors."""
-    model, data, mesh = model_of(workload), noise(workload.image_shape), device_mesh(devices)
+    """A function that takes one outer step and says how long: on the clock, and of processors.
+
+    On as many of the devices as the method has work for: one start is the work of one.
+    """
+    model, data = model_of(workload), noise(workload.image_shape)
     method = dd.methods.trajectory_matching(
         model, experts=random_experts(model, data), expert_epochs=1, max_start=1, init_images="noise", augment="none",
         images_per_class=workload.images_per_class, num_inner_steps=workload.num_inner_steps, learning_rate=1.0,
         init_step_size=STEP_SIZE, step_size_learning_rate=1e-7,
     )  # fmt: skip
     assert method.feed is not None
+    mesh = device_mesh(method.useful_devices(devices))
     given = method.feed.join(method.arrays(data), method.feed.read(0, 0))
     states = [start_state(method, jax.random.key(0), data, 1000, mesh)]
     key, arrays, first, one = replicate((jax.random.key(1), given, jnp.int32(0), jnp.int32(1)), mesh)
