@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from steps import one_step
+from steps import assert_gradient_is_that_of_finite_differences, one_step
 
 import dd_jax as dd
 from dd_jax.errors import OptionError
@@ -52,20 +52,7 @@ def test_the_hypergradient_is_that_of_finite_differences(model, tiny, real, chan
     learnable = generic(synthetic.init(jax.random.key(0), tiny), np.float64)
     batch = Batch(real.images.astype(np.float64), real.labels)
     loss = jax.jit(lambda x: bptt_loss(model, synthetic, options)(x, jax.random.key(3), batch, CLASSES, 4))
-    gradient = jax.jit(jax.grad(loss))(learnable)
-    leaves, tree = jax.tree.flatten(learnable)
-    for number, leaf in enumerate(leaves):
-        direction = np.random.default_rng(number).normal(size=leaf.shape)
-
-        def along(t, number=number, direction=direction):
-            moved = [part + t * direction if i == number else part for i, part in enumerate(leaves)]
-            return loss(jax.tree.unflatten(tree, moved))
-
-        found = np.vdot(jax.tree.leaves(gradient)[number], direction)
-        step = 3e-7
-        expected = (along(step) - along(-step)) / (2 * step)
-        assert abs(expected) > 1e-6
-        np.testing.assert_allclose(found, expected, rtol=2e-5)
+    assert_gradient_is_that_of_finite_differences(loss, learnable)
 
 
 @pytest.mark.parametrize("changes", [{}, {"inner_optimiser": "adam", "inner_learning_rate": 0.01}])

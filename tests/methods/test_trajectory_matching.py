@@ -8,7 +8,7 @@ import jaxtyping
 import numpy as np
 import pytest
 from cut_runs import cut_and_whole
-from steps import all_steps, arrays_of, one_step
+from steps import all_steps, arrays_of, assert_gradient_is_that_of_finite_differences, one_step
 from trajectories import experts_of, random_experts, trained_experts
 
 import dd_jax as dd
@@ -96,20 +96,7 @@ def test_the_gradient_is_that_of_finite_differences(model, window, changes):
     synthetic, learnable = learnable_of(model, options, np.float64)
     start, target = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), window)
     loss = jax.jit(lambda x: trajectory_loss(model, synthetic, options)(x, jax.random.key(3), start, target))
-    gradient = jax.jit(jax.grad(loss))(learnable)
-    leaves, tree = jax.tree.flatten(learnable)
-    for number, leaf in enumerate(leaves):
-        direction = np.random.default_rng(number).normal(size=leaf.shape)
-
-        def along(t, number=number, direction=direction):
-            moved = [part + t * direction if i == number else part for i, part in enumerate(leaves)]
-            return loss(jax.tree.unflatten(tree, moved))
-
-        found = np.vdot(jax.tree.leaves(gradient)[number], direction)
-        step = 3e-7
-        expected = (along(step) - along(-step)) / (2 * step)
-        assert abs(expected) > 1e-6
-        np.testing.assert_allclose(found, expected, rtol=2e-5)
+    assert_gradient_is_that_of_finite_differences(loss, learnable)
 
 
 def test_a_step_by_hand(model, tiny, experts):
