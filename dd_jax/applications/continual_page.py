@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 
 from dd_jax.applications.continual_result import FINE_TUNING, JOINT, MEASURES, Continual, Course
+from dd_jax.applications.records import write_results
 from dd_jax.figures.charts import Series, lines_figure, matrix_figure
 from dd_jax.outcomes.spread import Spread, percent
-from dd_jax.runs.provenance import provenance
-from dd_jax.runs.report import NAME
 from dd_jax.runs.report.charts import chart
 from dd_jax.runs.report.layout import Place, card, note
 from dd_jax.runs.report.markup import Markup, element, join, table
 from dd_jax.runs.report.page import document
-from dd_jax.storage.files import disk_errors, write_bytes, write_json
 
-RESULTS, ACCURACIES = "results.json", "accuracies.csv"
+ACCURACIES = "accuracies.csv"
 
 _PLACE = Place("continual", 2, 1)
 
@@ -30,10 +28,7 @@ def write_continual(folder: Path, found: Continual, dataset: str) -> None:
     Raises:
         RunError: if the disk refuses.
     """
-    with disk_errors("save the results", folder):
-        write_json(folder / RESULTS, {**plain_continual(found), "made_with": provenance()})
-        write_bytes(folder / ACCURACIES, _csv(found).encode())
-        write_bytes(folder / NAME, continual_page(found, dataset).encode(errors="backslashreplace"))
+    write_results(folder, plain_continual(found), (ACCURACIES, _csv(found)), continual_page(found, dataset))
 
 
 def plain_continual(found: Continual) -> dict[str, Any]:

@@ -11,10 +11,25 @@ import jax
 from dd_jax.errors import OptionError, RunError
 from dd_jax.runs.directory import open_run
 from dd_jax.runs.progress import note
+from dd_jax.runs.provenance import provenance
+from dd_jax.runs.report import NAME
 from dd_jax.storage.artefact import sealed
-from dd_jax.storage.files import disk_errors, read_json, write_json
+from dd_jax.storage.files import disk_errors, read_json, write_bytes, write_json
 
-FOLDER = "items"
+FOLDER, RESULTS = "items", "results.json"
+
+
+def write_results(folder: Path, numbers: Mapping[str, Any], table: tuple[str, str], page: Any) -> None:
+    """Write results.json with where they come from, a table (its name, csv) and report.html into `folder`.
+
+    Raises:
+        RunError: if the disk refuses.
+    """
+    name, rows = table
+    with disk_errors("save the results", folder):
+        write_json(folder / RESULTS, {**numbers, "made_with": provenance()})
+        write_bytes(folder / name, rows.encode())
+        write_bytes(folder / NAME, page.encode(errors="backslashreplace"))
 
 
 @dataclasses.dataclass(frozen=True)

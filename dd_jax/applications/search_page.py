@@ -8,19 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from dd_jax.applications.records import write_results
 from dd_jax.applications.search_result import Ranking, Search
 from dd_jax.figures.charts import scatter_figure
 from dd_jax.outcomes.spread import percent
-from dd_jax.runs.provenance import provenance
-from dd_jax.runs.report import NAME
 from dd_jax.runs.report.amounts import fraction, lasting
 from dd_jax.runs.report.charts import chart
 from dd_jax.runs.report.layout import Place, card, note
 from dd_jax.runs.report.markup import Markup, element, join, table
 from dd_jax.runs.report.page import document
-from dd_jax.storage.files import disk_errors, write_bytes, write_json
 
-RESULTS, CANDIDATES = "results.json", "candidates.csv"
+CANDIDATES = "candidates.csv"
 
 _PLACE = Place("search", 2, 1)
 _SHOWN = 15  # candidates in the table of the page
@@ -32,10 +30,7 @@ def write_search(folder: Path, search: Search, dataset: str) -> None:
     Raises:
         RunError: if the disk refuses.
     """
-    with disk_errors("save the results", folder):
-        write_json(folder / RESULTS, {**plain_search(search), "made_with": provenance()})
-        write_bytes(folder / CANDIDATES, _csv(search).encode())
-        write_bytes(folder / NAME, search_page(search, dataset).encode(errors="backslashreplace"))
+    write_results(folder, plain_search(search), (CANDIDATES, _csv(search)), search_page(search, dataset))
 
 
 def plain_search(search: Search) -> dict[str, Any]:
