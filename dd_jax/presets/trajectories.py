@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from dd_jax.errors import unknown_name
 from dd_jax.methods import TrajectoryMatchingOptions
 from dd_jax.runs.experiment import Experiment
+from dd_jax.runs.networks import FOLDER_SUBSETS
 
 TRAJECTORY_METHODS = ("mtt", "tesla", "datm")
-SUBSETS = ("imagenette", "imagewoof", "imagefruit", "imageyellow", "imagemeow", "imagesquawk")  # of ImageNet
 
 _PAPER_STEPS = 10_000  # the published runs; the released code's default is 5,000
 _PAPER_NETS = 5
@@ -51,7 +51,7 @@ _CELLS = {
     "tiny-imagenet-ipc50": _Cell("tiny-imagenet", 50, False, 20, 2, 40, 10_000, 1e-4, 0.01, 300),
     **{
         f"{subset}-ipc{count}": _Cell(subset, count, False, 20, 2, 10, 1000, 1e-6, 0.01)
-        for subset in SUBSETS
+        for subset in ("imagenette", *FOLDER_SUBSETS)
         for count in (1, 10)
     },
 }
@@ -90,7 +90,7 @@ _DATASETS: dict[str, tuple[dict[str, Any], int]] = {
     "cifar10": ({"dataset": "cifar10"}, 3),
     "cifar100": ({"dataset": "cifar100"}, 3),
     "tiny-imagenet": ({"dataset": "folder:tiny-imagenet", "image_size": 64, "channels": 3}, 4),
-    **{subset: ({"dataset": f"folder:{subset}", "image_size": 128, "channels": 3}, 5) for subset in SUBSETS},
+    **{subset: ({"dataset": f"folder:{subset}", "image_size": 128, "channels": 3}, 5) for subset in FOLDER_SUBSETS},
     "imagenette": ({"dataset": "imagenette/320px", "image_size": 128, "channels": 3}, 5),
 }
 

@@ -29,6 +29,9 @@ from dd_jax.types import Experts, Pretrained
 
 FOLDER = Path("nets")
 
+# Subsets of ImageNet that are read from class folders; "imagenette" is prepared by TFDS.
+FOLDER_SUBSETS = ("imagewoof", "imagefruit", "imageyellow", "imagemeow", "imagesquawk")
+
 _SMOKE = "-smoke"
 
 
@@ -162,10 +165,7 @@ PRETRAININGS: Mapping[str, Pretraining] = {
     "cifar100-zca-experts-paper": _CIFAR100_ZCA,
     "tiny-imagenet-experts-paper": _experts_paper("folder:tiny-imagenet", _CONVNET4, size=64),
     "imagenette-experts-paper": _experts_paper("imagenette/320px", _CONVNET5, size=128),
-    **{
-        f"{subset}-experts-paper": _experts_paper(f"folder:{subset}", _CONVNET5, size=128)
-        for subset in ("imagewoof", "imagefruit", "imageyellow", "imagemeow", "imagesquawk")
-    },
+    **{f"{subset}-experts-paper": _experts_paper(f"folder:{subset}", _CONVNET5, size=128) for subset in FOLDER_SUBSETS},
     "squawk-experts-paper": _experts_paper("folder:imagesquawk", _CONVNET5, size=256),
     "mnist-convnet-experts": _EXPERTS_MNIST_CONVNET,
     "digits-ftd-experts": _towards_flat(_EXPERTS_DIGITS),
