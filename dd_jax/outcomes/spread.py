@@ -54,6 +54,18 @@ def difference(ours: Spread, theirs: Spread) -> Difference:
     return Difference(points, 100 * ERRORS * error)
 
 
+def known_to(accuracy: float, images: int, networks: Spread | None = None) -> float:
+    """How far an accuracy that was counted on so many images is known: twice its standard error, a fraction.
+
+    Args:
+        networks: their accuracies on these images, where the accuracy is a mean over them.
+    """
+    variance = max(accuracy * (1 - accuracy), 1 / images / 4) / images
+    if networks is not None:
+        variance += networks.std**2 / networks.n
+    return ERRORS * math.sqrt(variance)
+
+
 def percent(spread: Spread) -> str:
     """Mean and, of more than one, standard deviation: "93.8 ± 0.4 %", with spaces that don't break."""
     more = f" ± {100 * spread.std:.1f}" if spread.n > 1 else ""

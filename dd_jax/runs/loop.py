@@ -16,6 +16,7 @@ from dd_jax.evaluation import Evaluation, evaluate
 from dd_jax.inner import on_one, replicate
 from dd_jax.methods import Method
 from dd_jax.models import check_fits
+from dd_jax.outcomes.spread import known_to
 from dd_jax.renamed import renamed
 from dd_jax.runs.directory import RunDirectory, append_metrics, open_run, read_metrics, truncate_metrics
 from dd_jax.runs.dispatch import Pace, first_non_finite, mesh_for, run_steps, start_state
@@ -38,6 +39,7 @@ from dd_jax.types import Dataset, DistilledData
 
 _VALIDATION_SEED = 2_000_003  # networks that the best set is selected with; never trained with nor reported on
 _CHECKPOINT_SECONDS = 60.0  # between two checkpoints at most, beyond the one after each validation
+_FEW_IMAGES = 100  # of a validation split, below which accuracies are known to ± 10 points at worst
 _ROWS = 200  # lines of training metrics that a run writes, about
 
 
@@ -92,7 +94,7 @@ class RunInterrupted(KeyboardInterrupt):
 
 
 class Best(NamedTuple):
-    """The distilled set with the highest accuracy on validation so far."""
+    """The distilled set with the highest accuracy on validation so far; among equal ones the last."""
 
     arrays: dict[str, jax.Array]
     accuracy: jax.Array
@@ -271,10 +273,18 @@ class _Loop:
         if found:
             on_first(self._mend_set)
         else:
-            self._tell_repeats()
+            self._tell_few()
 
-    def _tell_repeats(self) -> None:
-        """Say where the set has more images of a class than there are real ones, as far as all of these are known."""
+    def _tell_few(self) -> None:
+        """Say where a class has more images than there are real ones, and where few images choose the set."""
+        images = len(self.dataset.validation.labels)
+        if 0 < images < _FEW_IMAGES and self.num_outer_steps:
+            known = f"± {100 * known_to(0.5, images):.0f} points at worst"
+            there = f"{images} image{'s' if images > 1 else ''}"
+            note(
+                f"Note: The validation split has {there}, on which an accuracy is known to {known}: which set is kept "
+                "may be luck."
+            )
         labels = self.progress.best.arrays["labels"]
         if labels.ndim == 2 and self.dataset.stream is None:
             real = np.asarray(self.dataset.train.labels)
@@ -347,11 +357,17 @@ class _Loop:
 
     def ends_early(self) -> bool:
         """Whether the callback has ended the run, or no better set was found for as long as there is patience."""
-        since_best = self.step - int(self.progress.best.step)
+        since_best = self.step - self._best_since()
         if self.patience is not None and since_best >= self.patience * self.eval_every:
             note(f"Ended at outer step {self.step}: no better set in {self.patience} validations.")
             return True
         return self.ended
+
+    def _best_since(self) -> int:
+        """The step at which the highest accuracy was first reached: sets after it that are as good are not better."""
+        best = self.progress.best
+        as_good = [row["step"] for row in self.history if np.float32(row.get("validation", -1)) >= best.accuracy]
+        return min([*as_good, int(best.step)])
 
     def read_arrays(self) -> Any:
         """The arrays of the next step; where they can't be read, what is done so far is saved first."""
@@ -380,7 +396,7 @@ class _Loop:
         if collapsed(found, best, self.dataset.num_classes):
             self.go_back(self.step, f"Validation accuracy fell from {best:.1%} to {found.score:.1%}")
             return
-        if found.score > best:
+        if np.float32(found.score) >= best:
             arrays = Best(_arrays(distilled), jnp.float32(found.score), jnp.int32(self.step))
             self.progress = self.progress._replace(best=arrays)
         good = good_state(on_one(self.progress.state), self.step, int(self.progress.good.rollbacks))

@@ -129,7 +129,10 @@ def make_run(
             class_names=tuple(classes),
             protocol=protocol,
         )
-        known = {"validation": {"accuracy": 0.9, "nets": 10, "step": done}, "outer_steps_done": done}
+        known = {
+            "validation": {"accuracy": 0.9, "nets": 10, "step": done if best is None else best},
+            "outer_steps_done": done,
+        }
         known |= {} if split_sizes is None else {"split_sizes": split_sizes}
         save_distilled(path / "distilled", made, about | known)
     if results is not None:

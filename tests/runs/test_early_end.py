@@ -7,6 +7,9 @@ import pytest
 
 import dd_jax as dd
 from dd_jax.errors import OptionError
+from dd_jax.runs.report.read import read_run
+from dd_jax.storage.artefact import load_provenance
+from dd_jax.types import Batch
 
 STEPS = {"num_outer_steps": 12, "eval_every": 2, "num_eval_nets": 1, "show_progress": False}
 
@@ -57,3 +60,24 @@ def test_patience_ends_a_run_for_good(method, digits, tmp_path, capsys):
         dd.distill(still, digits, **STEPS, out=tmp_path / "run", patience=3)
     with pytest.raises(OptionError, match="patience must be at least 1, or None; found 0"):
         dd.distill(still, digits, **STEPS, patience=0)
+
+
+def test_among_sets_that_are_as_good_the_last_one_is_kept(method, digits, tmp_path):
+    run = dd.distill(standing_still(method), digits, **STEPS, out=tmp_path / "run")
+    kept = load_provenance(tmp_path / "run")["validation"]
+    assert len({row["validation"] for row in run.history if "validation" in row}) == 1
+    assert kept["step"] == 12
+    assert kept["accuracy"] == pytest.approx(run.validation)
+    assert read_run(tmp_path / "run").best["step"] == 12
+
+
+@pytest.mark.parametrize(
+    ("images", "told"), [(10, "has 10 images, on which an accuracy is known to ± 32 points"), (100, "")]
+)
+def test_a_validation_split_that_is_too_small_to_choose_by_is_told(method, digits, images, told, capsys):
+    few = Batch(digits.validation.images[:images], digits.validation.labels[:images])
+    dataset = dataclasses.replace(digits, validation=few)
+    dd.distill(standing_still(method), dataset, num_outer_steps=1, num_eval_nets=1, show_progress=False)
+    said = capsys.readouterr().err
+    assert ("Note: The validation split" in said) == bool(told)
+    assert told in said

@@ -1,13 +1,18 @@
 """What to try next: where a set is no better than a baseline, or was chosen by too few images to be chosen well."""
 
-import math
+from collections.abc import Mapping
+from typing import Any
 
-from dd_jax.outcomes.spread import ERRORS, Spread, difference, percent
+from dd_jax.outcomes.spread import Spread, difference, known_to, percent
 from dd_jax.runs.report.amounts import count, fraction
 from dd_jax.runs.report.record import Measured, RunRecord
 from dd_jax.runs.report.words import NEIGHBOURS, outcome, own, rivals
 
 _FEW = 300  # images of a split below which an accuracy is known to some points only
+_TINY = 100  # of a validation split, below which no choice by it should be trusted
+_MORE_IMAGES = (
+    "Keep more images for validation: a folder of its own for the split, or validation_fraction in load_dataset."
+)
 
 
 def advised(record: RunRecord) -> list[str]:
@@ -42,10 +47,10 @@ def _few(record: RunRecord, found: Measured, split: str) -> str:
     images = _images(record, split)
     if not 0 < images < _FEW or found.split != split:
         return ""
+    known = f"± {100 * known_to(found.accuracy.mean, images):.0f} points"
     return (
-        f"The {split} split has {count(images, 'image')}: on others an accuracy may differ by ± "
-        f"{_known(found.accuracy.mean, images):.0f} points, which no ± here has in it. Differences below that say "
-        "little; more images to test on would."
+        f"The {split} split has {count(images, 'image')}: on others an accuracy may differ by {known}, which no ± here "
+        "has in it. Differences below that say little; more images to test on would."
     )
 
 
@@ -55,14 +60,7 @@ def _chosen(record: RunRecord) -> str:
         return ""
     images, step = _images(record, "validation"), record.best["step"]
     last = max(row["step"] for row in record.validation)
-    said = ""
-    if 0 < images < _FEW:
-        accuracy = record.best["validation"]
-        said = (
-            f"The set was chosen by {count(images, 'validation image')}, on which {fraction(accuracy)} is known to ± "
-            f"{_known(accuracy, images):.0f} points: mostly luck. Keep more images for validation: a folder of its own "
-            "for the split, or validation_fraction in load_dataset. "
-        )
+    said = _luck(record, images) if 0 < images < _FEW else ""
     if step == 0 and last > 0:
         start = record.setting("method", "init_images")
         as_it_was = f" ({start})" if start else ""
@@ -73,6 +71,37 @@ def _chosen(record: RunRecord) -> str:
     elif step == last and last > 0 and len(record.validation) > 1 and images >= _FEW:
         said += "The last validation was the best one: more outer steps may give more."
     return said.strip()
+
+
+def _luck(record: RunRecord, images: int) -> str:
+    """How much chance there is in the choice: how many of the sets are as good as the best, as far as that is known."""
+    best = record.best
+    assert best is not None
+    accuracy, validations = best["validation"], record.validation
+    known = known_to(accuracy, images, _networks(best))
+    as_good = [row["step"] for row in validations if row["validation"] >= accuracy - known]
+    if len(validations) < 2:
+        return ""
+    if len(as_good) >= len(validations):
+        chance = f"all {len(validations)} validations lie within that, the first one too: which set was kept is luck."
+    elif len(as_good) > 1:
+        chance = (
+            f"{len(as_good)} of {len(validations)} validations lie within that, the first at outer step "
+            f"{min(as_good):,}: which of these was kept is luck, that it was one of these is not."
+        )
+    else:
+        chance = "no other validation lies within that."
+    more = f" {_MORE_IMAGES}" if len(as_good) >= len(validations) or images < _TINY else ""
+    return (
+        f"The set was chosen by {count(images, 'validation image')}, on which {fraction(accuracy)} is known to ± "
+        f"{100 * known:.0f} points, and {chance}{more} "
+    )
+
+
+def _networks(row: Mapping[str, Any]) -> Spread | None:
+    """What the networks of a validation scatter, where that was recorded."""
+    std, nets = row.get("validation_std"), row.get("validation_nets")
+    return Spread(row["validation"], std, nets) if isinstance(std, float) and isinstance(nets, int) and nets else None
 
 
 def _no_gain(rival: Measured) -> str:
@@ -88,14 +117,13 @@ def _options(record: RunRecord) -> list[str]:
     tips = [f"More outer steps than {steps:,}, or another learning rate: up to three times larger, or smaller."]
     if method.get("factor") == 1:
         tips.append("Several images stored in each one: factor 2 (IDC), for the same storage.")
-    if (
-        method.get("init_images") not in (None, "kmeans")
-        and record.num_images
-        and method.get("images_per_class", 1) > 1
-    ):
+    per_class = method.get("images_per_class", 1)
+    most = max(per_class) if isinstance(per_class, list) and per_class else per_class
+    if method.get("init_images") not in (None, "kmeans") and record.num_images and most > 1:
         tips.append("Images that start as k-means centres: init_images kmeans.")
-    if isinstance(method.get("images_per_class"), int):
-        tips.append(f"More images of each class than {method['images_per_class']}.")
+    if "images_per_class" in method:
+        each = ", ".join(map(str, per_class)) if isinstance(per_class, list) else str(per_class)
+        tips.append(f"More images of each class than {each}.")
     return tips
 
 
@@ -104,8 +132,3 @@ def _images(record: RunRecord, split: str) -> int:
     sizes = record.about.get("split_sizes")
     found = sizes.get(split) if isinstance(sizes, dict) else None
     return found if isinstance(found, int) else 0
-
-
-def _known(accuracy: float, images: int) -> float:
-    """Points of per cent: twice the standard error of an accuracy on so many images."""
-    return 100 * ERRORS * math.sqrt(max(accuracy * (1 - accuracy), 1 / images / 4) / images)
