@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from dd_jax.outcomes import ACCURACIES, ACCURACY, Outcome, Values
 
+MEAN_OF_CLASSES = "mean of classes"
 UNBALANCED = 1.5  # images of one class by those of another, from which on the two means are told apart
 
 
@@ -93,18 +94,34 @@ class Evaluation:
     @property
     def is_unbalanced(self) -> bool:
         """Whether some class has more than `UNBALANCED` times the images of another one in the split."""
-        there = np.zeros(0) if self.counts is None else self.counts[self.counts > 0]
-        return bool(there.size and there.max() > UNBALANCED * there.min())
+        return self.counts is not None and unbalanced(self.counts)
 
     @property
     def percent(self) -> str:
         """Mean and, of more than one network, standard deviation."""
         return in_percent(self.accuracies)
 
+    @property
+    def both_means(self) -> str:
+        """As `percent`, and the mean of the classes behind it where the split is unbalanced."""
+        return self.percent + (f" ({self._mean_of_classes})" if self._mean_of_classes else "")
+
+    @property
+    def _mean_of_classes(self) -> str:
+        shown = self.outcome == ACCURACY and self.is_unbalanced
+        return f"{MEAN_OF_CLASSES} {100 * self.balanced:.1f} %" if shown else ""
+
     def __str__(self) -> str:
         first = self.outcome.columns[0]
         more = "" if first.key == ACCURACIES else f", {first.head} {in_percent(self.values[first.key])}"
+        more += f", {self._mean_of_classes}" if self._mean_of_classes else ""
         return f"{self.percent} (n={self.n}, {self.split}{more})"
+
+
+def unbalanced(counts: Int[np.ndarray, " classes"]) -> bool:
+    """Whether some class has more than `UNBALANCED` times the images of another one, of those that are there at all."""
+    there = counts[counts > 0]
+    return bool(there.size and there.max() > UNBALANCED * there.min())
 
 
 def in_percent(fractions: Float[np.ndarray, " nets"]) -> str:

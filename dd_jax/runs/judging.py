@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from dd_jax.evaluation import AS_DISTILLED, Baseline, Evaluation, evaluate, in_percent, iterate_baselines
 from dd_jax.evaluation.baselines import networks_to_train
 from dd_jax.evaluation.measure import watched
+from dd_jax.evaluation.result import MEAN_OF_CLASSES
 from dd_jax.models import Model, num_params
 from dd_jax.outcomes import ACCURACY, recorded
 from dd_jax.runs.progress import note, progress, table
@@ -148,7 +149,7 @@ def print_table(title: str, rows: list[Row]) -> None:
     """What the outcome of `rows`, which are of one set, shows of them, on stdout; of an unbalanced split both means."""
     first = rows[0].evaluation if rows else None
     outcome = ACCURACY if first is None else first.outcome
-    balanced = ["mean of classes"] if first is not None and outcome == ACCURACY and first.is_unbalanced else []
+    balanced = [MEAN_OF_CLASSES] if first is not None and outcome == ACCURACY and first.is_unbalanced else []
     columns = outcome.columns
 
     def cells(e: Evaluation) -> list[str]:
@@ -172,6 +173,7 @@ def plain_rows(rows: list[Row]) -> dict[str, Any]:
             "accuracies": e.accuracies,
             "per_class": e.per_class,
             "balanced": e.balanced,
+            "counts": e.counts,
             "curve": e.curve,
             "curve_steps": e.curve_steps,
             "confusion": e.confusion,

@@ -6,7 +6,6 @@ from typing import Any
 
 from dd_jax.errors import DataError, unknown_name
 from dd_jax.outcomes import results_are
-from dd_jax.outcomes.spread import percent
 from dd_jax.runs.progress import note, table
 from dd_jax.runs.report import compare, words
 from dd_jax.runs.report.amounts import flat, fraction, lasting
@@ -114,9 +113,9 @@ def _print_list(records: Sequence[tuple[Path, RunRecord]], names: Sequence[str])
 def _row(record: RunRecord) -> tuple[str, ...]:
     own, rivals = words.own(record), words.rivals(record)[:1]
     return (
-        "not measured" if own is None else percent(words.result(record, own)),
+        "not measured" if own is None else words.result_in_words(record, own),
         _ABSENT if own is None else str(own.accuracy.n),
-        f"{percent(words.result(record, rivals[0]))} {rivals[0].name}" if rivals else _ABSENT,
+        f"{words.result_in_words(record, rivals[0])} {rivals[0].name}" if rivals else _ABSENT,
         fraction(record.best["validation"]) if record.best is not None else _ABSENT,
         words.dataset(record),
         words.model(record),

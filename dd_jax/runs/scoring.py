@@ -112,7 +112,7 @@ def transfer(
     kept = _keep(plain, out or _beside(path, TRANSFER))
     title = f"Test accuracy on {data.name}: {distilled.num_examples} {distilled.unit}s on {len(networks)} networks"
     results = found.results.items()
-    rows = [(name, both.distilled.percent, both.random_real.percent, both.distilled.n) for name, both in results]
+    rows = [(name, both.distilled.both_means, both.random_real.both_means, both.distilled.n) for name, both in results]
     average = ("average of the networks", _percent(found.mean), _percent(found.random_mean), len(rows))
     table(title, ("network", "distilled", "random real", "n"), [*rows, average])
     note(f"The table is in {kept}.")
@@ -147,7 +147,7 @@ def plain_transfer(found: Transfer) -> Plain:
 
 
 def _of(found: Evaluation) -> Plain:
-    return {"mean": found.mean, "std": found.std, "n": found.n}
+    return {"mean": found.mean, "std": found.std, "n": found.n, "balanced": found.balanced}
 
 
 def _both(results: Mapping[str, Any]) -> Plain:
@@ -180,7 +180,7 @@ def _show_bench(bench: DCBench, model: Model, distilled: DistilledData, dataset:
     rows: list[tuple[Any, ...]] = []
 
     def add(name: str, found: Compared, said: str) -> None:
-        rows.append((name, found.distilled.percent, found.random_real.percent, found.distilled.n, said))
+        rows.append((name, found.distilled.both_means, found.random_real.both_means, found.distilled.n, said))
 
     for name, found in bench.results.items():
         add(f"{model.name}, {name}", found, "best on validation" if name == bench.chosen else "")
@@ -205,5 +205,5 @@ def _show_ranking(ranking: DDRanking) -> None:
         "random real, augmented": ranking.random_augmented,
     }
     scores = f"LRS {ranking.lrs:.3f}, ARS {ranking.ars:.3f}, HLR {_percent(ranking.hlr)}, IOR {_percent(ranking.ior)}"
-    rows = [(name, found.percent, found.n) for name, found in parts.items()]
+    rows = [(name, found.both_means, found.n) for name, found in parts.items()]
     table(f"DD-Ranking: {scores}", ("trained on", "accuracy", "n"), rows)

@@ -15,7 +15,7 @@ from dd_jax.runs.report import write_report
 from dd_jax.runs.report.distillations import HEAD, Distillations, cells, distillations
 from dd_jax.runs.report.read import read_run
 from dd_jax.runs.report.record import RunRecord
-from dd_jax.runs.report.words import own, result, rivals
+from dd_jax.runs.report.words import balanced, own, result, rivals
 from dd_jax.storage.files import disk_errors, write_bytes, write_json
 
 TABLE, PAGE = "sweep", "report.html"  # of the files that a sweep leaves in its folder
@@ -99,6 +99,7 @@ def _line(cell: Cell, record: RunRecord) -> dict[str, Any]:
         "mean": None if found is None else found.mean,
         "std": None if found is None else found.std,
         "n": None if found is None else found.n,
+        "mean_of_classes": None if row is None else balanced(record, row),
         "validation": None if record.best is None else record.best["validation"],
         "best_baseline": best[0].name if best else None,
         "best_baseline_mean": result(record, best[0]).mean if best else None,
@@ -116,6 +117,7 @@ def _line_of_group(done: Sequence[Cell], group: Distillations) -> dict[str, Any]
         "std_over_distillations": group.result.std,
         "distillations": group.result.n,
         "std_over_networks": group.networks,
+        "mean_of_classes": None if group.balanced is None else group.balanced.mean,
         "validation_mean": None if group.validation is None else group.validation.mean,
         "validation_std": None if group.validation is None else group.validation.std,
         "best_baseline": None if group.rival is None else group.rival[0],

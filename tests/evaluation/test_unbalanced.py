@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import dd_jax as dd
 from dd_jax.cli import main
 from dd_jax.errors import DataWarning
 from dd_jax.evaluation.result import concatenated, evaluation_of
+from dd_jax.runs.report.amounts import fraction
 
 RNG = np.random.default_rng(0)
 SMALL = ["--num-outer-steps", "1", "--num-nets", "2", "--num-eval-nets", "1", "--no-baselines", "--batch-size", "8"]
@@ -57,6 +59,8 @@ def test_networks_are_measured_without_the_absent_class(dataset):
     assert found.mean == pytest.approx((24 * found.per_class[0] + 6 * found.per_class[1]) / 30)
     assert found.balanced == pytest.approx((found.per_class[0] + found.per_class[1]) / 2)
     np.testing.assert_array_equal(found.counts, [24, 6, 0])
+    assert str(found).endswith(f", mean of classes {100 * found.balanced:.1f} %)")
+    assert found.both_means == f"{found.percent} (mean of classes {100 * found.balanced:.1f} %)"
 
 
 def test_more_images_of_a_class_than_there_are_is_told(dataset, capsys):
@@ -84,6 +88,13 @@ def test_tables_and_results_say_both_means_and_no_accuracy_where_there_is_none(t
     printed = capsys.readouterr().out
     assert ", 2 – %" in printed
     assert "mean of the classes, each counting the same: " in printed
+    mean = fraction(row["balanced"])
+    assert row["counts"] == [24, 6, 0]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert f"<dt>mean of classes</dt><dd>{mean}" in page
+    assert f"<td><strong>{mean}</strong></td>" in page
+    assert main(["runs", str(out)]) == 0
+    assert re.search(r"\(mean\s+of\s+classes", capsys.readouterr().out)
 
 
 def test_broken_images_are_skipped_by_every_command_that_is_told_to(tmp_path, capsys):

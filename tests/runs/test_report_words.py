@@ -7,6 +7,7 @@ from made_runs import attacked, make_run, row
 from dd_jax.outcomes.spread import Spread, difference
 from dd_jax.runs.report import compare, words, write_report
 from dd_jax.runs.report.advice import advised
+from dd_jax.runs.report.distillations import distillations
 from dd_jax.runs.report.read import read_run
 from dd_jax.types import Protocol
 
@@ -121,8 +122,18 @@ KMEANS = "Images that start as k-means centres: init_images kmeans."
         ({"distilled": row(0.8), "k-NN k-means": row(0.9)}, {}, "k-NN k-means takes as many images, no training"),
         ({"distilled": row(0.5)}, {"split_sizes": {"validation": 16, "test": 40}},
          "The test split has 40 images: on others an accuracy may differ by ± 16 points"),
+        (LOST, {"options": {"images_per_class": [5, 2], "init_images": "real"}}, KMEANS),
+        (LOST, {"options": {"images_per_class": [5, 2], "init_images": "real"}}, "images of each class than 5, 2."),
         ({"distilled": row(0.5)}, {"split_sizes": {"validation": 16, "test": 4000}, "best": 20},
-         "chosen by 16 validation images, on which 95.0 % is known to ± 11 points: mostly luck"),
+         "chosen by 16 validation images, on which 95.0 % is known to ± 11 points, and 4 of 6 validations lie within "
+         "that, the first at outer step 20: which of these was kept is luck, that it was one of these is not. Keep "),
+        ({"distilled": row(0.5)}, {"split_sizes": {"validation": 144, "test": 4000}, "best": 20},
+         "on which 95.0 % is known to ± 4 points, and no other validation lies within that."),
+        ({"distilled": row(0.5)}, {"split_sizes": {"validation": 2, "test": 4000}, "best": 20},
+         "is known to ± 50 points, and 5 of 6 validations lie within that, the first at outer step 20"),
+        ({"distilled": row(0.5)}, {"split_sizes": {"validation": 1, "test": 4000}, "best": 20},
+         "chosen by 1 validation image, on which 95.0 % is known to ± 100 points, and all 6 validations lie within "
+         "that, the first one too: which set was kept is luck. Keep more images for validation"),
         ({"distilled": row(0.9)}, {"best": 0, "options": {"init_images": "real"}},
          "before any outer step, so the set is as it started (real)"),
         ({"distilled": row(0.9)}, {"split_sizes": MANY}, "The last validation was the best one"),
@@ -153,3 +164,23 @@ def test_options_that_were_used_are_not_advised(tmp_path):
     said = " ".join(advised(read_run(make_run(tmp_path / "run", LOST, options=used))))
     assert "factor 2" not in said
     assert KMEANS not in said
+
+
+@pytest.mark.parametrize(("counts", "shown"), [([40, 20], True), ([40, 30], False), ([40, 0], False), (None, False)])
+def test_the_mean_of_the_classes_stands_where_the_split_is_unbalanced(tmp_path, counts, shown):
+    found = row(0.7, num_classes=2, per_class=[0.9, 0.3], counts=counts)
+    runs = [make_run(tmp_path / f"run{s}", {"distilled": found}, classes=("a", "b"), seed=s) for s in (0, 1)]
+    (group,) = distillations([read_run(run) for run in runs])
+    assert group.balanced == (Spread(pytest.approx(0.6), 0.0, 2) if shown else None)
+    both = "70.0 ± 1.0 % (mean of classes 60.0 %)"
+    for page in (write_report(runs[0]), write_report(runs, tmp_path / "both.html")):
+        said = page.read_text(encoding="utf-8").replace("\u00a0", " ")
+        assert ("mean of classes" in said) == shown
+    assert (both in said) == shown
+    assert ("70.0 ± 0.0 % (mean of classes 60.0 ± 0.0 %)" in said) == shown
+
+
+def test_an_attack_has_no_mean_of_the_classes(tmp_path):
+    found = attacked(0.8, 0.9) | {"counts": [40] + [10] * 9}
+    page = write_report(make_run(tmp_path / "run", {"distilled": found}, protocol=ATTACK))
+    assert "mean of classes" not in page.read_text(encoding="utf-8")

@@ -98,10 +98,10 @@ def _row(record: RunRecord) -> tuple[str, ...]:
     found, best = words.own(record), words.rivals(record)[:1]
     result, n, rival = "not measured", "–", "not measured"
     if found is not None:
-        result = percent(words.result(record, found))
+        result = words.result_in_words(record, found)
         n = f"{found.accuracy.n:,}"
     for row in best:
-        rival = f"{percent(words.result(record, row))}, {row.name}"
+        rival = f"{words.result_in_words(record, row)}, {row.name}"
     start = words.pretrained(record) or "random"
     return (
         result,

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dd_jax.evaluation.result import MEAN_OF_CLASSES
 from dd_jax.outcomes import results_are
 from dd_jax.outcomes.spread import Spread, percent, spread_of
 from dd_jax.runs.report import words
@@ -22,6 +23,7 @@ class Distillations(NamedTuple):
         seeds: of those that were measured, and so count below.
         result: on test, over the distillations: of the mean over the networks of each.
         networks: standard deviation over the networks of a distillation, the mean of all distillations.
+        balanced: the mean of the classes over the distillations, where that is to stand beside accuracy.
         validation: over the distillations, where it is known of all of them.
         rival: the name of the baseline with the best result, and this over the distillations.
     """
@@ -30,6 +32,7 @@ class Distillations(NamedTuple):
     seeds: tuple[int, ...]
     result: Spread
     networks: float
+    balanced: Spread | None
     validation: Spread | None
     rival: tuple[str, Spread] | None
 
@@ -48,7 +51,8 @@ def cells(found: Distillations) -> tuple[str, ...]:
     """What `HEAD` asks for."""
     rival = "–" if found.rival is None else f"{percent(found.rival[1])}, {found.rival[0]}"
     validation = "–" if found.validation is None else percent(found.validation)
-    return str(found.result.n), percent(found.result), f"{100 * found.networks:.1f}", validation, rival
+    balanced = "" if found.balanced is None else f" ({MEAN_OF_CLASSES} {percent(found.balanced)})"
+    return str(found.result.n), percent(found.result) + balanced, f"{100 * found.networks:.1f}", validation, rival
 
 
 def section(records: Sequence[RunRecord], names: Sequence[str], place: Place) -> Markup | None:
@@ -68,6 +72,8 @@ def section(records: Sequence[RunRecord], names: Sequence[str], place: Place) ->
 def _together(records: Sequence[RunRecord], members: Sequence[int]) -> Distillations:
     chosen = [records[number] for number in members]
     results = [words.result(record, row) for record in chosen if (row := words.own(record)) is not None]
+    means = [words.balanced(record, row) for record in chosen if (row := words.own(record)) is not None]
+    balanced = [mean for mean in means if mean is not None]
     best = [record.best["validation"] for record in chosen if record.best is not None]
     names = [{rival.name for rival in words.rivals(record)} for record in chosen]
     rivals = {
@@ -79,6 +85,7 @@ def _together(records: Sequence[RunRecord], members: Sequence[int]) -> Distillat
         tuple(int(record.setting("seed", default=0)) for record in chosen),
         spread_of([result.mean for result in results]),
         spread_of([result.std for result in results]).mean,
+        spread_of(balanced) if len(balanced) == len(chosen) else None,
         spread_of(best) if len(best) == len(chosen) else None,
         max(rivals.items(), key=lambda item: item[1].mean, default=None),
     )

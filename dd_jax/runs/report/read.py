@@ -108,6 +108,7 @@ def _measured(name: str, row: Mapping[str, Any], period: int) -> Measured:
     steps = row.get("curve_steps")
     steps = tuple(range(0, period * curve.shape[1], period) if steps is None else map(int, steps)) if curve.size else ()
     confusion = row.get("confusion")
+    counts = row.get("counts")
     accuracy = Spread(float(row["mean"]), float(row["std"]), int(row["n"]))
     per_class = np.asarray(row["per_class"], float)
     measured = Measured(
@@ -120,7 +121,10 @@ def _measured(name: str, row: Mapping[str, Any], period: int) -> Measured:
         confusion=None if confusion is None else np.asarray(confusion, float),
         chosen=str(row.get("chosen") or ""),
         measures={ACCURACIES: accuracy, **{key: spread_of(values) for key, values in read_recorded(row).items()}},
+        counts=None if counts is None else np.asarray(counts, int),
     )
+    if measured.counts is not None and measured.counts.shape != per_class.shape:
+        raise ValueError(f"{name}: counts {measured.counts.shape} of {len(per_class)} classes")
     if len(values) != measured.accuracy.n or per_class.ndim != 1:
         raise ValueError(f"{name}: {len(values)} accuracies, but n {measured.accuracy.n}")
     if curve.size and (curve.ndim != 2 or curve.shape[1] != len(steps)):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dd_jax.evaluation.result import unbalanced
 from dd_jax.outcomes import Outcome, outcome_of, outcome_of_options
 from dd_jax.outcomes.spread import Spread, Spreads
 from dd_jax.types import DistilledData
@@ -25,6 +26,7 @@ class Measured:
         curve: (M, P) accuracies of M networks along training, curve_steps: (P,) after how many inner steps; both may be
             empty.
         confusion: (K, K), row: true class, column: answer, or None.
+        counts: (K,) images of each class in the split, or None where that wasn't recorded.
     """
 
     name: str
@@ -36,6 +38,14 @@ class Measured:
     confusion: np.ndarray | None
     chosen: str
     measures: Spreads
+    counts: np.ndarray | None = None
+
+    @property
+    def balanced(self) -> float | None:
+        """The mean of the accuracies on the classes, where the split has far more images of some than of others."""
+        if self.counts is None or not unbalanced(self.counts):
+            return None
+        return float(np.nanmean(self.per_class))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +101,11 @@ class RunRecord:
 
     @property
     def best(self) -> Mapping[str, Any] | None:
-        """The validation whose set was kept: the first with the highest accuracy."""
-        return max(self.validation, key=lambda row: row["validation"], default=None)
+        """The validation whose set was kept: as the set says, or else the last with the highest accuracy."""
+        kept = self.about.get("validation")
+        step = kept.get("step") if isinstance(kept, Mapping) else None
+        found = next((row for row in self.validation if row["step"] == step), None)
+        return found or max(self.validation, key=lambda row: (row["validation"], row["step"]), default=None)
 
     @property
     def steps_done(self) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dd_jax.evaluation.result import MEAN_OF_CLASSES
 from dd_jax.outcomes import Column
 from dd_jax.outcomes.spread import percent, sample
 from dd_jax.runs.report import charts, pictures
@@ -12,7 +13,7 @@ from dd_jax.runs.report.amounts import count, fraction, lasting
 from dd_jax.runs.report.layout import Place, card, note
 from dd_jax.runs.report.markup import Markup, element, join, scroll, table
 from dd_jax.runs.report.record import DISTILLED, Measured, RunRecord
-from dd_jax.runs.report.words import outcome, own, rivals
+from dd_jax.runs.report.words import balanced, outcome, own, rivals
 
 MAX_CELLS = 12  # classes of a confusion matrix that is shown as numbers
 
@@ -31,6 +32,8 @@ def tiles(record: RunRecord) -> Markup:
             (column.tile.format(split=found.split), percent(found.measures[column.key]), sample(found.accuracy))
             for column in outcome(record).columns
         ]
+        if (mean := balanced(record, found)) is not None:
+            shown.append((MEAN_OF_CLASSES, fraction(mean), "each class counts the same"))
         best = rivals(record)[:1] if outcome(record).truthful else []
         shown += [("best baseline", percent(row.accuracy), row.name) for row in best]
     elif record.best is not None:
@@ -91,21 +94,27 @@ def baselines(record: RunRecord, place: Place) -> Markup | None:
     rows = list(record.rows.values())
     columns = outcome(record).columns
     drawn = _charts(record, place, columns)
+    also = [MEAN_OF_CLASSES] if balanced(record, found) is not None else []
     lines = [
         (
             _strong(row, row.name),
             *(_strong(row, _cell(row, column)) for column in columns),
+            *(_strong(row, _mean_of_classes(record, row)) for _ in also),
             f"{row.accuracy.n:,}",
             row.chosen or "–",
         )
         for row in rows
     ]
     heads = (column.head for column in columns)
-    numbers = table(("training set", *heads, "n", "chosen on validation"), lines, "Results", "results")
+    numbers = table(("training set", *heads, *also, "n", "chosen on validation"), lines, "Results", "results")
     says = (
         f"On {found.split}, mean ± standard deviation over n networks (for nearest neighbours: over sets). Filled: a "
         f"network trained on as many {record.unit}s for as many steps, by the same protocol. Outlined: something else."
     )
+    if also:
+        says += (
+            f" {also[0].capitalize()}: each counts the same, as {found.split} has more images of some than of others."
+        )
     return card(
         place, "Beside every baseline", element("div", drawn, numbers, class_="pair"), note(says), class_="wide"
     )
@@ -126,6 +135,11 @@ def _charts(record: RunRecord, place: Place, columns: Sequence[Column]) -> Marku
 
 def _cell(row: Measured, column: Column) -> str:
     return percent(row.measures[column.key]) if column.key in row.measures else "–"
+
+
+def _mean_of_classes(record: RunRecord, row: Measured) -> str:
+    mean = balanced(record, row)
+    return "–" if mean is None else fraction(mean)
 
 
 def classes(record: RunRecord, place: Place) -> Markup | None:

@@ -3,9 +3,10 @@
 from collections import Counter
 from pathlib import PurePath
 
+from dd_jax.evaluation.result import MEAN_OF_CLASSES
 from dd_jax.outcomes import ACCURACY, Outcome, Told
 from dd_jax.outcomes.spread import Spread, percent
-from dd_jax.runs.report.amounts import count
+from dd_jax.runs.report.amounts import count, fraction
 from dd_jax.runs.report.record import DISTILLED, Measured, RunRecord
 
 START, FULL, NEIGHBOURS = "no steps", "full training set", "k-NN"  # baselines of another kind; the last is a prefix
@@ -31,6 +32,17 @@ def outcome(record: RunRecord) -> Outcome:
 def result(record: RunRecord, row: Measured) -> Spread:
     """What counts of a row: the first of the columns of its table, or else accuracy."""
     return row.measures.get(outcome(record).columns[0].key, row.accuracy)
+
+
+def balanced(record: RunRecord, row: Measured) -> float | None:
+    """The mean of the classes where it is to stand beside accuracy, as some have far more images in the split."""
+    return row.balanced if outcome(record) == ACCURACY else None
+
+
+def result_in_words(record: RunRecord, row: Measured) -> str:
+    """What counts of a row, and beside accuracy the mean of the classes where that tells more."""
+    mean = balanced(record, row)
+    return percent(result(record, row)) + ("" if mean is None else f" ({MEAN_OF_CLASSES} {fraction(mean)})")
 
 
 def rivals(record: RunRecord) -> list[Measured]:
