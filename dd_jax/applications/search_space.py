@@ -12,6 +12,7 @@ from dd_jax import models
 from dd_jax.errors import DDJaxError, OptionError
 from dd_jax.models import ImageSpec, Model, convnet_family, family_member, parse_model
 from dd_jax.models.base import InitFn
+from dd_jax.models.layers import BATCH
 from dd_jax.runs.progress import note
 from dd_jax.types import Params
 from dd_jax.values import Made, made
@@ -41,9 +42,11 @@ class SearchSpace:
         )
 
 
-# The grid of Zhao et al. 2021, section 4.4: 720 ConvNets, of which the 144 with batch normalisation are left out, as
-# networks of this library keep no running statistics.
-DC_SPACE = SearchSpace(widths=(32, 64, 128, 256), depths=(1, 2, 3, 4))
+# The grid of Zhao et al. 2021, section 4.4: 720 ConvNets. Batch normalisation is by the batch at hand, after training
+# too, where theirs keeps running statistics.
+DC_SPACE = SearchSpace(
+    widths=(32, 64, 128, 256), depths=(1, 2, 3, 4), norms=("none", "batch", "layer", "instance", "group")
+)
 
 
 class Candidate(NamedTuple):
@@ -117,5 +120,7 @@ def _candidate(name: str, data: ImageSpec) -> Candidate:
         return Candidate(name, model, {}, size)
     own = dict(model.settings)
     shape: dict[str, Any] = {key: own[key] for key in ("width", "depth", "initialiser")}
-    family = convnet_family(data, **shape, pooled=own["pooling"] != "none")
-    return Candidate(name, family, family_member(own["norm"], own["activation"], own["pooling"]), size)
+    over_batch = own["norm"] == BATCH
+    family = convnet_family(data, **shape, pooled=own["pooling"] != "none", over_batch=over_batch)
+    norm = "none" if over_batch else own["norm"]
+    return Candidate(name, family, family_member(norm, own["activation"], own["pooling"]), size)

@@ -17,7 +17,7 @@ from dd_jax.errors import DataError, unknown_name
 from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.evaluation.training import Course, Part, Plan, TrainingArrays, begin, go_on, network_of
 from dd_jax.inner import device_mesh, map_over, on_each, replicate
-from dd_jax.inner.losses import Apply
+from dd_jax.inner.losses import Apply, is_batchwise
 from dd_jax.models import Model, check_fits
 from dd_jax.outcomes import Outcome
 from dd_jax.types import Batch, Dataset, Networks, Params, see_each_other
@@ -31,6 +31,7 @@ See: TypeAlias = Callable[[int], None]  # is told how many networks have been me
 _watching: contextvars.ContextVar[See | None] = contextvars.ContextVar("watching", default=None)
 
 _CHUNK = 32  # images per forward pass on a CPU: their activations stay in cache
+_BATCHWISE_CHUNK = 1000  # images per forward pass of a network that normalises them together
 _NETS_AT_ONCE = 50  # networks under one vmap on an accelerator; on a CPU one after another is faster
 
 
@@ -118,7 +119,8 @@ def _all_groups(make, model: Model, starts: Starts, course: Course | None, real:
     """What all networks get right, and as what they take what, as `_count` gives them; and the former along the way."""
     count = starts.num_nets
     mesh = device_mesh(wanted.devices) if count > 1 or jax.process_count() > 1 else None
-    given = replicate((None if course is None else course.arrays, *in_chunks(real)), mesh)
+    chunks = mixed_chunks(real) if is_batchwise(model.apply) else in_chunks(real)
+    given = replicate((None if course is None else course.arrays, *chunks), mesh)
     target = wanted.outcome.target
     marks, tables, seen = [], [], []
     for mine in _groups(count, mesh):
@@ -290,3 +292,18 @@ def in_chunks(split: Batch) -> tuple[Any, jax.Array]:
     images = jnp.pad(split.images, ((0, missing), (0, 0), (0, 0), (0, 0)))
     labels = jnp.pad(split.labels, (0, missing), constant_values=-1)
     return images.reshape(-1, size, *images.shape[1:]), labels.reshape(-1, size)
+
+
+def mixed_chunks(split: Batch) -> tuple[Any, jax.Array]:
+    """A split in as few chunks as `_BATCHWISE_CHUNK` allows, of images from everywhere in it, for batch normalisation.
+
+    In a split that is sorted by class each chunk has all of them. What is missing are images that came before, with
+    label -1, which counts nowhere.
+    """
+    if see_each_other(split.images):
+        return in_chunks(split)
+    num_images = split.labels.shape[0]
+    count = -(-num_images // _BATCHWISE_CHUNK)
+    rows = np.arange(count * -(-num_images // count)).reshape(-1, count).T
+    labels = np.where(rows < num_images, np.asarray(split.labels)[rows % num_images], -1)
+    return split.images[rows % num_images], jnp.asarray(labels)

@@ -184,7 +184,8 @@ def passes(
         whole = count * size <= total
         order_key, change_key = jax.random.split(jax.random.fold_in(key, state.epoch))
         order = jax.random.permutation(order_key, total)
-        order = jnp.pad(order[: count * size], (0, 0 if whole else count * size - total)).reshape(count, size)
+        missing = 0 if whole else count * size - total
+        order = jnp.pad(order[: count * size], (0, missing), mode="wrap").reshape(count, size)
         loss_of = chunked_loss(apply, loss) if whole else weighted_loss(apply, loss)
         sharp = is_zero(training.sam_rho)
         gradient_of = jax.grad(loss_of) if sharp else flat_gradient(loss_of, training.sam_rho, training.gsam_alpha)

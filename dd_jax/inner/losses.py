@@ -18,6 +18,11 @@ Loss: TypeAlias = Callable[[jax.Array, Labels], jax.Array]
 _SMALL = 1024  # numbers in an image
 
 
+def is_batchwise(apply: Apply) -> bool:
+    """Whether what the network says of an image depends on the others of its batch, as with batch normalisation."""
+    return getattr(apply, "batchwise", False)
+
+
 def cross_entropy(logits: Float[Array, "*batch classes"], labels: Labels) -> Float[Array, ""]:
     """Mean softmax cross-entropy, in nats, against integer classes or soft labels (one axis more)."""
     if labels.ndim == logits.ndim:
@@ -97,7 +102,7 @@ def chunked_loss(
     Args:
         chunk: images per chunk, a divisor of the batch; None chooses. Differentiable in the parameters only, once: the
             gradient with respect to the batch is zero by definition, as real data is not learnt. Examples that see each
-            other stay together.
+            other, or that the network normalises together, stay together.
     """
     loss_of = batch_loss(apply, loss)
 
@@ -127,4 +132,8 @@ def chunked_loss(
         return jax.tree.map(lambda leaf: cotangent * leaf, gradient), None
 
     mean_loss.defvjp(forward, backward)
-    return lambda params, batch: (loss_of if see_each_other(batch.images) else mean_loss)(params, batch)
+
+    def chosen(params: Params, batch: Batch) -> jax.Array:
+        return (loss_of if is_batchwise(apply) or see_each_other(batch.images) else mean_loss)(params, batch)
+
+    return chosen

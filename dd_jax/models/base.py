@@ -115,11 +115,18 @@ def _regressed(kernel: KernelFn) -> Callable[[SetWeights, Any], Any]:
     return outputs
 
 
-def from_linen(name: str, module: nn.Module, spec: ImageSpec, settings: Mapping[str, Any]) -> Model:
-    """A Model from a Linen module that returns (logits, features) and keeps no mutable state."""
+def from_linen(
+    name: str, module: nn.Module, spec: ImageSpec, settings: Mapping[str, Any], batchwise: bool = False
+) -> Model:
+    """A Model from a Linen module that returns (logits, features) and keeps no mutable state.
+
+    Args:
+        batchwise: whether what it says of an image depends on the others of the batch, as with batch normalisation: a
+            minibatch is then never gone through in parts, and a split in large ones.
+    """
     init = made(_linen_init, module, spec.image_shape)
     outputs = made(_linen_outputs, module)
-    forwards = Forward(outputs, 0), Forward(outputs, 1)
+    forwards = Forward(outputs, 0, batchwise=batchwise), Forward(outputs, 1, batchwise=batchwise)
     return Model(name, init, *forwards, spec.image_shape, spec.num_classes, dict(settings))
 
 
@@ -173,11 +180,13 @@ class Forward:
 
     Attributes:
         outputs: (params, images) -> logits and, where there are any, features.
+        batchwise: whether what it says of an image depends on the others of the batch.
     """
 
     outputs: Callable[[Params, Inputs], Any]
     output: int
     precision: str = "float32"
+    batchwise: bool = False
 
     def __call__(self, params: Params, images: Inputs) -> Float[Array, "batch out"]:
         given = images.dtype

@@ -10,7 +10,7 @@ from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.models.base import ImageSpec, Model, from_linen
 from dd_jax.models.convolution import Layout, avg_pool, from_layout, layout_for, max_pool, to_layout
 from dd_jax.models.initialisers import kernel_initialiser
-from dd_jax.models.layers import NORMS, Conv, Dense, GroupNorm
+from dd_jax.models.layers import BATCH, NORMS, Conv, Dense, GroupNorm
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
@@ -39,7 +39,7 @@ class _ConvNet(nn.Module):
             padding = 3 if block == 0 and x.shape[1] == 28 else 1  # 28 pixels become 32, which halve evenly
             x = Conv(self.width, 3, padding, 1, self.layout, self.initialiser, before_norm=self.norm)(x)
             groups = NORMS[self.norm]
-            x = x if groups is None else GroupNorm(groups, self.layout)(x)
+            x = x if groups is None else GroupNorm(groups, self.layout, over_batch=self.norm == BATCH)(x)
             x = ACTIVATIONS[self.activation](x)
             if self.pooling != "none":
                 x = max_pool(x, 2, 2) if self.pooling == "max" else avg_pool(x, 2, 2)
@@ -61,7 +61,9 @@ def convnet(
     """`depth` blocks of 3x3 convolution with `width` channels, norm, activation and 2x2 pooling, then one linear layer.
 
     Args:
-        norm: "instance", "group" (4 groups), "layer" or "none".
+        norm: "instance", "group" (4 groups), "layer", "batch" or "none". "batch" normalises by the batch at hand, in
+            training and after it, and keeps no running statistics: what the network says of an image depends on those
+            that it is shown with.
         pooling: "avg", "max" or "none".
 
     Raises:
@@ -95,4 +97,4 @@ def convnet(
     }
     settings["initialiser"] = initialiser
     module = _ConvNet(data.num_classes, layout=layout or layout_for(width), **settings)
-    return from_linen("convnet", module, data, settings)
+    return from_linen("convnet", module, data, settings, batchwise=norm == BATCH)

@@ -12,15 +12,17 @@ from dd_jax.errors import OptionError, unknown_name
 from dd_jax.models.convolution import Layout, channel_axis, convolve
 from dd_jax.models.initialisers import bias_initialiser, kernel_initialiser
 
-NORMS: Mapping[str, int | None] = {"instance": 0, "group": 4, "layer": 1, "none": None}  # groups; 0: one per channel
+BATCH = "batch"
+# Groups of channels; 0: one per channel.
+NORMS: Mapping[str, int | None] = {"instance": 0, "group": 4, "layer": 1, BATCH: 0, "none": None}
 
 
 class Conv(nn.Module):
     """A convolution, with bias unless `bias` is False; input and output in `layout`.
 
     Attributes:
-        before_norm: the name in `NORMS` of what comes next. Instance normalisation takes a bias away again, so that it
-            is kept among the parameters but not added: a tenth of a ConvNet's time.
+        before_norm: the name in `NORMS` of what comes next. Instance and batch normalisation take a bias away again, so
+            that it is kept among the parameters but not added: a tenth of a ConvNet's time.
     """
 
     channels: int
@@ -63,12 +65,17 @@ class Dense(nn.Module):
 class GroupNorm(nn.Module):
     """Normalise each image over groups of channels (Wu & He 2018, eq. 1), then scale and shift per channel.
 
-    groups = 0 means one group per channel, which is instance normalisation.
+    Attributes:
+        groups: 0 means one group per channel, which is instance normalisation.
+        over_batch: normalise all images together; with one group per channel that is batch normalisation (Ioffe &
+            Szegedy 2015, algorithm 1). There are no running statistics: the batch at hand is what is normalised by,
+            after training too.
     """
 
     groups: int = 0
     layout: Layout = "NHWC"
     epsilon: float = 1e-5
+    over_batch: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -79,7 +86,8 @@ class GroupNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
         split = (*images.shape[:axis], groups, channels // groups, *images.shape[axis + 1 :])
         grouped = images.reshape(split)
-        spatial = (axis + 1, 1, 2) if self.layout == "NHWC" else (1, 2, 3)
+        last = self.layout == "NHWC"
+        spatial = ((axis + 1, 1, 2) if last else (1, 2, 3)) + ((0 if last else 4,) if self.over_batch else ())
         others = tuple(i for i in range(5) if i not in (axis, axis + 1))
         scale, bias = (jnp.expand_dims(leaf.reshape(groups, -1), others) for leaf in (scale, bias))
         centred = grouped - grouped.mean(spatial, keepdims=True)
@@ -97,7 +105,9 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         groups = NORMS[self.norm]
-        return images if groups is None else GroupNorm(groups, self.layout, name="GroupNorm")(images)
+        if groups is None:
+            return images
+        return GroupNorm(groups, self.layout, over_batch=self.norm == BATCH, name="GroupNorm")(images)
 
 
 def check_norm(network: str, norm: str, width: int) -> None:

@@ -9,7 +9,7 @@ from dd_jax.errors import DataError, unknown_name
 from dd_jax.models.base import ImageSpec, Model, from_linen
 from dd_jax.models.convolution import Layout, avg_pool, from_layout, layout_for, to_layout
 from dd_jax.models.initialisers import kernel_initialiser
-from dd_jax.models.layers import Conv, Dense, Norm, check_norm
+from dd_jax.models.layers import BATCH, Conv, Dense, Norm, check_norm
 
 DOWNSAMPLINGS = ("stride", "avg")
 
@@ -87,7 +87,8 @@ def resnet18(
         +  2 * (5*64 + 5*128 + 5*256 + 5*512) of the norms  +  512*K + K
 
     Args:
-        norm: "instance", "group" (4 groups), "layer" or "none", in place of BatchNorm, which has the same parameters.
+        norm: "instance", "group" (4 groups), "layer", "batch" (by the batch at hand, without running statistics) or
+            "none".
         downsampling: "stride" of a convolution, or "avg": 2x2 mean pooling after it, and all places to the linear layer
             (11,250,762 parameters on CIFAR-10): what others call ResNet18_AP.
         width: of the first stage.
@@ -116,4 +117,4 @@ def resnet18(
         "initialiser": initialiser,
     }
     module = _ResNet(data.num_classes, layout=layout or layout_for(8 * width), **settings)
-    return from_linen("resnet18", module, data, settings)
+    return from_linen("resnet18", module, data, settings, batchwise=norm == BATCH)

@@ -9,7 +9,7 @@ from dd_jax.errors import DataError
 from dd_jax.models.base import ImageSpec, Model, from_linen
 from dd_jax.models.convolution import Layout, from_layout, layout_for, max_pool, to_layout
 from dd_jax.models.initialisers import kernel_initialiser
-from dd_jax.models.layers import Conv, Dense, Norm, check_norm
+from dd_jax.models.layers import BATCH, Conv, Dense, Norm, check_norm
 
 _STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # channels by the width; each stage ends with a halving
 _SMALLEST = 2 ** len(_STAGES)
@@ -53,7 +53,8 @@ def vgg11(
         +  512*K + K
 
     Args:
-        norm: "instance", "group" (4 groups), "layer" or "none", in place of BatchNorm, which has the same parameters.
+        norm: "instance", "group" (4 groups), "layer", "batch" (by the batch at hand, without running statistics) or
+            "none".
         width: of the first convolution; the others are multiples of it.
 
     Raises:
@@ -71,4 +72,4 @@ def vgg11(
         )
     settings: dict[str, Any] = {"width": width, "norm": norm, "initialiser": initialiser}
     module = _VGG(data.num_classes, layout=layout or layout_for(8 * width), **settings)
-    return from_linen("vgg11", module, data, settings)
+    return from_linen("vgg11", module, data, settings, batchwise=norm == BATCH)

@@ -9,6 +9,8 @@ import pytest
 
 import dd_jax as dd
 from dd_jax.errors import DataError, OptionError
+from dd_jax.evaluation import evaluate_networks
+from dd_jax.evaluation.measure import mixed_chunks
 from dd_jax.types import DistilledData, Protocol
 from dd_jax.values import quick_jit
 
@@ -174,3 +176,26 @@ def test_a_model_for_other_data_is_refused(distilled, data):
             dd.evaluate(distilled, dd.models.mlp(dd.models.Shapes(shape, classes)), data)
     with pytest.raises(DataError, match="distilled set"):
         dd.train_on(distilled, dd.models.mlp(dd.models.Shapes((5, 4, 1), 3)))
+
+
+def test_a_sorted_split_is_measured_in_mixed_chunks_by_networks_that_normalise_over_the_batch():
+    """Each chunk has all classes, each image counts once, and what fills up the last chunk doesn't count."""
+    labels = np.sort(np.arange(2500) % 3).astype(np.int32)
+    images, found = mixed_chunks(dd.Batch(jnp.arange(2500.0)[:, None, None, None], jnp.asarray(labels)))
+    images, found = np.asarray(images)[..., 0, 0, 0], np.asarray(found)
+    assert images.shape == found.shape == (3, 834)
+    counted = found >= 0
+    assert sorted(images[counted]) == list(range(2500))
+    np.testing.assert_array_equal(found[counted], labels[images[counted].astype(int)])
+    for chunk in found:
+        assert np.bincount(chunk[chunk >= 0], minlength=3).min() >= 276
+
+
+def test_batch_normalisation_is_measured_on_the_whole_split_where_that_is_small(data):
+    model = dd.models.convnet(data, width=4, depth=1, norm="batch")
+    params = jax.jit(model.init)(jax.random.key(0))
+    found = evaluate_networks(jax.tree.map(lambda leaf: leaf[None], params), model, data)
+    right = right_by_hand(model, params, data.test)
+    assert_same_accuracy(found.mean, right.mean())
+    alone = jax.jit(jax.vmap(lambda image: model.apply(params, image[None])[0].argmax()))(data.test.images)
+    assert abs((alone == data.test.labels).mean() - right.mean()) > 0.02

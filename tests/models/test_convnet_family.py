@@ -19,6 +19,7 @@ MEMBERS = [
     ("layer", "sigmoid", "avg"),
     ("none", "swish", "max"),
     ("group", "softplus", "none"),
+    ("batch", "relu", "max"),
 ]
 
 
@@ -36,8 +37,9 @@ def shared(member, params):
 def networks(member, layout):
     norm, activation, pooling = member
     own = convnet(SHAPES, width=8, depth=2, norm=norm, activation=activation, pooling=pooling, layout=layout)
-    family = convnet_family(SHAPES, width=8, depth=2, pooled=pooling != "none", layout=layout)
-    params = {**family.init(KEY), "choice": family_member(*member)}
+    pooled, over_batch = pooling != "none", norm == "batch"
+    family = convnet_family(SHAPES, width=8, depth=2, pooled=pooled, over_batch=over_batch, layout=layout)
+    params = {**family.init(KEY), "choice": family_member("none" if over_batch else norm, activation, pooling)}
     bias = jax.random.normal(KEY, (8,))  # they start at zero, where an error could hide
     params["_AnyNorm_0"] = {**params["_AnyNorm_0"], "bias": bias}
     return own, family, params
@@ -49,7 +51,8 @@ def test_the_members_have_every_norm_activation_and_pooling():
 
 
 @pytest.mark.parametrize(
-    ("member", "layout"), [*((member, "NHWC") for member in MEMBERS), *((member, "CHWN") for member in MEMBERS[:2])]
+    ("member", "layout"),
+    [*((member, "NHWC") for member in MEMBERS), *((member, "CHWN") for member in (*MEMBERS[:2], MEMBERS[-1]))],
 )
 def test_a_member_is_the_network_that_it_stands_for(member, layout):
     own, family, params = networks(member, layout)

@@ -11,6 +11,7 @@ from jax import lax
 
 from dd_jax import models
 from dd_jax.errors import DataError, OptionError
+from dd_jax.inner import chunked_loss, cross_entropy
 from dd_jax.models import Shapes, check_fits
 from dd_jax.models.initialisers import KERNELS, bias_initialiser, kernel_initialiser
 from dd_jax.models.layers import NORMS
@@ -124,6 +125,7 @@ def test_logits_are_the_last_layer_of_the_features(name):
         ("convnet", (10, 9, 3), {"norm": "group", "pooling": "max"}),
         ("convnet", (10, 9, 3), {"norm": "layer", "pooling": "none"}),
         ("convnet", (10, 9, 3), {"norm": "none"}),
+        ("convnet", (10, 9, 3), {"norm": "batch"}),
     ],
 )
 def test_layouts_give_the_same_network(name, shape, settings):
@@ -138,6 +140,26 @@ def test_images_do_not_see_each_other(norm):
     params, images, apply = generic_params(model), images_for(model, 4), jax.jit(model.apply)
     alone = np.concatenate([apply(params, images[i : i + 1]) for i in range(4)])
     np.testing.assert_allclose(apply(params, images), alone, rtol=1e-12, atol=1e-12)
+
+
+def test_a_minibatch_is_not_gone_through_in_parts_where_images_see_each_other():
+    """Batch normalisation is of all forty images, where a loss goes through others in chunks, and keeps no state."""
+    model = models.convnet(Shapes((8, 8, 1), 4), width=8, depth=1, norm="batch")
+    images = jnp.concatenate([images_for(model, 20), 3 * images_for(model, 20) + 1])
+    params, batch = jax.jit(model.init)(jax.random.key(0)), Batch(images, jnp.arange(40) % 4)
+    assert set(params) == {"Conv_0", "Dense_0", "GroupNorm_0"}
+    assert set(params["GroupNorm_0"]) == {"scale", "bias"}
+
+    @jax.jit
+    def losses(params, batch):
+        halves = (jax.tree.map(lambda leaf, i=i: leaf[20 * i : 20 * i + 20], batch) for i in range(2))
+        whole = cross_entropy(model.apply(params, batch.images), batch.labels)
+        in_parts = sum(cross_entropy(model.apply(params, half.images), half.labels) for half in halves) / 2
+        return chunked_loss(model.apply, chunk=20)(params, batch), whole, in_parts
+
+    found, whole, in_parts = losses(params, batch)
+    np.testing.assert_allclose(found, whole, rtol=1e-6)
+    assert abs(in_parts - whole) > 1e-3
 
 
 def conv(x, layer, padding, groups=None):
@@ -336,15 +358,15 @@ def test_check_fits():
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("layout", ["NHWC", "CHWN"])
-@pytest.mark.parametrize("norm", ["instance", "group", "layer"])
+@pytest.mark.parametrize("norm", ["instance", "group", "layer", "batch"])
 def test_a_norm_is_its_formula_and_a_bias_before_it_counts_where_it_does(norm, layout):
-    """Every image over its groups of channels, by the definition; instance normalisation takes a bias away again."""
+    """Every image over its groups of channels, or all over each channel; a norm over channels takes a bias away."""
     model = models.convnet(Shapes((4, 4, 2), 3), width=8, depth=1, norm=norm, pooling="none", layout=layout)
     params, images, logits, expected_gradient = by_definition(norm)
     found_logits, found = value_and_gradient(lambda p: model.apply(p, images), params)
     np.testing.assert_allclose(found_logits, logits, rtol=1e-9, atol=1e-9)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9), found, expected_gradient)
-    assert (float(jnp.abs(found["Conv_0"]["bias"]).max()) == 0) == (norm == "instance")
+    assert (float(jnp.abs(found["Conv_0"]["bias"]).max()) == 0) == (norm in ("instance", "batch"))
 
 
 def value_and_gradient(function, params):
@@ -371,7 +393,8 @@ def by_definition(norm: str):
         kernel, bias = params["Conv_0"]["kernel"], params["Conv_0"]["bias"]
         out = lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         grouped = (out + bias[None, None, None]).reshape(3, 16, NORMS[norm] or 8, -1)
-        mean, deviation = (measure(grouped, (1, 3), keepdims=True) for measure in (jnp.mean, jnp.var))
+        axes = (0, 1, 3) if norm == "batch" else (1, 3)
+        mean, deviation = (measure(grouped, axes, keepdims=True) for measure in (jnp.mean, jnp.var))
         normal = ((grouped - mean) / jnp.sqrt(deviation + 1e-5)).reshape(3, -1, 8)
         scale, shift = (params["GroupNorm_0"][name][None, None] for name in ("scale", "bias"))
         features = jax.nn.relu(normal * scale + shift).reshape(3, -1)

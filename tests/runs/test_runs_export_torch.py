@@ -311,6 +311,7 @@ NETWORKS = {
     "lenet": ((28, 28, 1), dd.models.lenet),
     "convnet": ((9, 8, 3), lambda spec: dd.models.convnet(spec, width=8, depth=2)),
     "convnet of 28": ((28, 28, 1), lambda spec: dd.models.convnet(spec, width=4, depth=2, norm="group", pooling="max")),
+    "convnet of batches": ((8, 8, 1), lambda spec: dd.models.convnet(spec, width=4, depth=2, norm="batch")),
     "convnet of others": (
         (8, 8, 1),
         lambda spec: dd.models.convnet(spec, width=4, depth=2, norm="layer", pooling="none", activation="swish"),

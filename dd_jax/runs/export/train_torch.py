@@ -73,12 +73,14 @@ def mlp(image_shape, num_classes, hidden, **_):
 def convnet(image_shape, num_classes, width, depth, norm, activation, pooling, **_):
     """Blocks of convolution, normalisation, activation and pooling, then one linear layer."""
     high, wide, channels = image_shape
-    groups = {"instance": width, "group": 4, "layer": 1, "none": 0}[norm]
+    groups = {"instance": width, "group": 4, "layer": 1, "batch": 0, "none": 0}[norm]
     layers: list[torch.nn.Module] = []
     for block in range(depth):
         padding = 3 if block == 0 and high == 28 else 1
         layers.append(torch.nn.Conv2d(channels if block == 0 else width, width, 3, padding=padding))
         layers += [torch.nn.GroupNorm(groups, width)] if groups else []
+        # By the batch at hand, as dd_jax does: no running statistics.
+        layers += [torch.nn.BatchNorm2d(width, track_running_stats=False)] if norm == "batch" else []
         layers.append(ACTIVATIONS[activation]())
         layers += [] if pooling == "none" else [torch.nn.AvgPool2d(2) if pooling == "avg" else torch.nn.MaxPool2d(2)]
         high, wide = (side + 2 * padding - 2 for side in (high, wide))
@@ -130,7 +132,8 @@ def start_as_learnt(net, initialiser="xavier"):
 @torch.no_grad()
 def with_weights(net, path):
     """The network with weights of the same architecture in Flax, out of an npz file."""
-    kinds = {torch.nn.Linear: "Dense", torch.nn.Conv2d: "Conv", torch.nn.GroupNorm: "GroupNorm"}
+    kinds = {torch.nn.Linear: "Dense", torch.nn.Conv2d: "Conv"}
+    kinds |= dict.fromkeys((torch.nn.GroupNorm, torch.nn.BatchNorm2d), "GroupNorm")
     seen = dict.fromkeys(kinds.values(), 0)
     with np.load(path, allow_pickle=False) as npz:
         for layer in net.modules():
