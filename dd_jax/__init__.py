@@ -38,7 +38,7 @@ from dd_jax.runs import (
     use_cores,
 )
 from dd_jax.runs import write_report as report
-from dd_jax.storage import load_distilled, load_experts, load_pretrained, save_distilled
+from dd_jax.storage import import_distilled, load_distilled, load_experts, load_pretrained, save_distilled
 from dd_jax.synthetic import distilled_from_arrays, share_images
 from dd_jax.types import Batch, Dataset, DistilledData, Edges, Experts, Nodes, Pretrained, Protocol, Transform
 
@@ -81,6 +81,7 @@ __all__ = [
     "evaluate",
     "export",
     "graph_from_arrays",
+    "import_distilled",
     "load_dataset",
     "load_distilled",
     "load_experts",

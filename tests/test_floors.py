@@ -52,6 +52,7 @@ HOMES = {
     ),
     "grain": ("dd_jax/data/streaming.py",),
     "flax": ("dd_jax/models/", "experiments/own_arrays_and_module.py", "experiments/own_networks.py"),
+    "msgpack": ("dd_jax/storage/released.py",),
     "orbax": ("dd_jax/storage/checkpoint.py",),
     "matplotlib": ("dd_jax/figures/", "dd_jax/runs/export/sheets.py", "experiments/photo_folder.py"),
     "rich": ("dd_jax/runs/progress.py",),

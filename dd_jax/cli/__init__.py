@@ -30,6 +30,7 @@ commands:
   score       DC-BENCH's and DD-Ranking's scores of a distilled set
   transfer    a distilled set on other networks than its own, beside random real images
   export      the distilled set as arrays, pictures, for PyTorch, or as a folder with a dataset card
+  import      a distilled set that others released, as one of this library's: GCond, DC, MTT, IDC, FRePo, arrays
   report      show runs as one page for a browser: images, curves, baselines, settings; several side by side
   runs        list runs, or compare some: results, best baselines, settings that differ
   info        versions, devices and presets; or what a dataset, or a run directory, holds

@@ -35,11 +35,6 @@ class DamagedError(Exception):
 class RefusedError(Exception):
     """Says what a file holds that isn't read, after its name."""
 
-    remedy = (
-        "Where you trust it, convert it with PyTorch: "
-        "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
-    )
-
 
 class Storage(NamedTuple):
     """Where numbers lie, as the pickle says: of the `size` numbers under `key`, those from `first` to `last`."""
@@ -83,6 +78,19 @@ class _Dict(dict, metaclass=_Sealed):
         pass
 
 
+class Ignored(metaclass=_Sealed):
+    """What stands for an object that nothing is asked of: a number of NumPy's in a log, its type, or its bytes."""
+
+    __slots__ = ()
+
+    def __new__(cls, *given: Any) -> "Ignored":
+        del given
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
 _CLASSES: Mapping[tuple[str, str], type] = {
     ("collections", "OrderedDict"): _Dict,
     ("torch._utils", "_rebuild_tensor"): Tensor,
@@ -92,19 +100,32 @@ _CLASSES: Mapping[tuple[str, str], type] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Gives dictionaries, lists, tuples, text, numbers and `Tensor`s; refuses everything else."""
+# What logs beside tensors are made of: NumPy's numbers and arrays, whose bytes are text in old pickles.
+_LOGGED = {("_codecs", "encode"), ("numpy", "dtype"), ("numpy", "ndarray")} | {
+    (f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("scalar", "_reconstruct")
+}
 
-    def __init__(self, data: bytes):
+
+class _Unpickler(pickle.Unpickler):
+    """Gives dictionaries, lists, tuples, text, numbers and `Tensor`s; refuses everything else.
+
+    With `logs` it gives `Ignored` for what logs are made of.
+    """
+
+    def __init__(self, data: bytes, logs: bool):
         super().__init__(io.BytesIO(data), encoding="utf-8")
+        self.logs = logs
         self.storages: dict[str, Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _CLASSES:
             return _CLASSES[module, name]
+        if self.logs and (module, name) in _LOGGED:
+            return Ignored
         if module in ("torch", "torch.cuda") and name in STORAGES:
             return name
-        raise RefusedError(f"asks for {f'{module}.{name}'!r:.80}, which no weights need; it was not run")
+        needless = "no set needs" if self.logs else "no weights need"
+        raise RefusedError(f"asks for {f'{module}.{name}'!r:.80}, which {needless}; it was not run")
 
     def persistent_load(self, pid: Any) -> Storage:
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
@@ -122,13 +143,17 @@ class _Unpickler(pickle.Unpickler):
         return whole._replace(first=first, last=first + count)
 
 
-def unpickle(data: bytes, start: int = 0) -> tuple[Any, Mapping[str, Storage], int]:
-    """The object pickled in `data` at `start`, the storages that it refers to, and where it ends."""
+def unpickle(data: bytes, start: int = 0, logs: bool = False) -> tuple[Any, Mapping[str, Storage], int]:
+    """The object pickled in `data` at `start`, the storages that it refers to, and where it ends.
+
+    Args:
+        logs: whether `Ignored` stands for NumPy's numbers beside the tensors; else they are refused.
+    """
     stream = io.BytesIO(data)
     stream.seek(start)
     try:
         check_opcodes(stream, start)
-        unpickler = _Unpickler(data[start : stream.tell()])
+        unpickler = _Unpickler(data[start : stream.tell()], logs)
         return unpickler.load(), unpickler.storages, stream.tell()
     except MALFORMED as error:
         raise DamagedError(f"is not whole, or not PyTorch's: its pickle can't be read ({error!s:.80})") from error

@@ -11,11 +11,11 @@ import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from dd_jax.errors import DataError
+from dd_jax.errors import DataError, DDJaxError
 from dd_jax.storage.unpickling import (
     BFLOAT16,
     STORAGES,
@@ -35,6 +35,31 @@ _MAX_DIMS = 32
 Read: TypeAlias = Callable[[str], np.ndarray]  # key -> the storage's numbers (n,)
 
 
+class Pick(NamedTuple):
+    """Which of a file's tensors are read.
+
+    Attributes:
+        named: what was unpickled -> tensors by name; raises RefusedError.
+        file: what is asked for, in a word or two.
+        logs: whether NumPy's numbers may be beside them, which are left out.
+        remedy: what to do about a file that is refused, a sentence without its full stop.
+    """
+
+    named: Callable[[Any], Mapping[str, Tensor]]
+    file: str
+    logs: bool
+    remedy: str
+
+
+_STATE_DICT = Pick(
+    state_dict,
+    "weight file",
+    False,
+    "Where you trust it, convert it with PyTorch: "
+    "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')",
+)
+
+
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays by name in a .safetensors, .pth or .pt file, or in its "state_dict" if it is a checkpoint.
 
@@ -44,22 +69,32 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         DataError: if the file is missing, damaged, in another format, or holds anything but named tensors.
     """
+    return read_tensors(path, _STATE_DICT)
+
+
+def read_tensors(path: str | Path, pick: Pick) -> dict[str, np.ndarray]:
+    """The arrays that `pick` names in a file that torch.save wrote, or all of a .safetensors file.
+
+    Otherwise as `read_state_dict`.
+    """
     path = Path(path).expanduser()
     if path.exists() and not path.is_file():
-        raise DataError(f"{path} is a {'directory' if path.is_dir() else 'device'}: give the weight file itself.")
+        raise DataError(f"{path} is a {'directory' if path.is_dir() else 'device'}: give the {pick.file} itself.")
     try:
         with path.open("rb") as file:
             head = file.read(64)
-        return _reader(head)(path)
+        return _reader(head)(path, pick)
     except FileNotFoundError:
         raise DataError(f"There is no file {path}: expected a .safetensors, .pth or .pt file.") from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
-    except (DamagedError, RefusedError) as error:
+    except DamagedError as error:
         raise DataError(f"{path} {error}. {error.remedy}.") from error
+    except RefusedError as error:
+        raise DataError(f"{path} {error}. {pick.remedy}.") from error
 
 
-def _reader(head: bytes) -> Callable[[Path], dict[str, np.ndarray]]:
+def _reader(head: bytes) -> Callable[[Path, Pick], dict[str, np.ndarray]]:
     """What reads a file that starts like this."""
     if not head:
         raise DamagedError("is empty")
@@ -74,10 +109,11 @@ def _reader(head: bytes) -> Callable[[Path], dict[str, np.ndarray]]:
     raise DamagedError(f"is neither safetensors nor what torch.save writes: it starts {head[:20]!r}")
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def _read_safetensors(path: Path, pick: Pick) -> dict[str, np.ndarray]:
     import safetensors
     import safetensors.numpy
 
+    del pick
     try:
         arrays = safetensors.numpy.load_file(path)
     except safetensors.SafetensorError as error:
@@ -91,7 +127,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return {key: a.astype(np.float32) if a.dtype.name == "bfloat16" else a for key, a in arrays.items()}
 
 
-def _read_zip(path: Path) -> dict[str, np.ndarray]:
+def _read_zip(path: Path, pick: Pick) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             _check_zip(archive, path.stat().st_size)
@@ -103,7 +139,7 @@ def _read_zip(path: Path) -> dict[str, np.ndarray]:
             order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in names else b"little"
             if order not in (b"little", b"big"):
                 raise DamagedError(f"has numbers in an unknown byte order, {order[:20]!r}")
-            content, storages, _ = unpickle(archive.read(pickles[0]))
+            content, storages, _ = unpickle(archive.read(pickles[0]), logs=pick.logs)
 
             def read(key: str) -> np.ndarray:
                 name = f"{folder}data/{key}"
@@ -111,7 +147,9 @@ def _read_zip(path: Path) -> dict[str, np.ndarray]:
                     raise DamagedError(f"is not whole: {name} is missing")
                 return _numbers(archive.read(name), storages[key], order == b"big")
 
-            return _arrays(state_dict(content), read)
+            return _arrays(pick.named(content), read)
+    except DDJaxError:  # what was asked for is not in the file
+        raise
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
         raise DamagedError(f"is a zip archive that is not whole ({error})") from error
 
@@ -128,7 +166,7 @@ def _check_zip(archive: zipfile.ZipFile, size: int) -> None:
         raise DamagedError(f"is a zip archive that is not whole: its {size} bytes should hold {total}")
 
 
-def _read_pickles(path: Path) -> dict[str, np.ndarray]:
+def _read_pickles(path: Path, pick: Pick) -> dict[str, np.ndarray]:
     data = path.read_bytes()
     magic, _, start = unpickle(data)
     if magic != _MAGIC:
@@ -137,7 +175,7 @@ def _read_pickles(path: Path) -> dict[str, np.ndarray]:
     if version != _VERSION:
         raise RefusedError(f"is not of version {_VERSION} of torch.save's old format")
     _, _, start = unpickle(data, start)  # the machine's sizes of integers; numbers are little-endian whatever it says
-    content, storages, start = unpickle(data, start)
+    content, storages, start = unpickle(data, start, pick.logs)
     keys, _, start = unpickle(data, start)
     if not isinstance(keys, list) or not all(isinstance(k, str) for k in keys) or sorted(keys) != sorted(storages):
         raise DamagedError("lists other storages than its tensors use")
@@ -151,7 +189,7 @@ def _read_pickles(path: Path) -> dict[str, np.ndarray]:
         start = end
     if start != len(data):
         raise DamagedError(f"goes on for {len(data) - start} bytes after its last storage")
-    return _arrays(state_dict(content), lambda key: _numbers(parts[key], storages[key], False))
+    return _arrays(pick.named(content), lambda key: _numbers(parts[key], storages[key], False))
 
 
 # The numbers.
