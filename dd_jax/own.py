@@ -1,9 +1,12 @@
 """Code of the user's own by its name: MODULE:FUNCTION, from the current directory or wherever Python finds modules."""
 
+import hashlib
 import importlib
+import importlib.util
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from dd_jax.errors import OptionError, unknown_name
@@ -27,9 +30,7 @@ def load_own(name: str, expected: str) -> Any:
         OptionError: if there is no such module or nothing of that name in it. What the module raises is passed on.
     """
     module_name, _, attribute = name.partition(":")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    here = _look_here()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -43,3 +44,52 @@ def load_own(name: str, expected: str) -> Any:
         mine = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise unknown_name(f"function of {module_name}", attribute, mine)
     return getattr(module, attribute)
+
+
+def source_of(name: str) -> dict[str, str]:
+    """Where the code of MODULE:FUNCTION lies: its "file", from the root, and the "sha256" of what stands in it.
+
+    Empty of a module without a file. Modules that it imports are not in the hash.
+
+    Args:
+        name: of something that `load_own` has loaded.
+    """
+    file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
+    if file is None or not Path(file).is_file():
+        return {}
+    return {"file": os.path.abspath(file), "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
+
+
+def look_in(name: str, file: str) -> bool:
+    """Let the module of MODULE:FUNCTION be found where `file` is, if it is nowhere else; whether it can be found.
+
+    Args:
+        file: that `source_of` told, perhaps on another machine or long ago.
+    """
+    module = name.partition(":")[0]
+    if _is_found(module):
+        return True
+    place = Path(file)
+    levels = module.count(".") + (place.stem == "__init__")
+    if not place.is_file() or levels >= len(place.parents):
+        return False
+    sys.path.append(str(place.parents[levels]))  # the last one: what is found without it comes first
+    importlib.invalidate_caches()
+    return _is_found(module)
+
+
+def _is_found(module: str) -> bool:
+    """Whether there is such a module, in the current directory or wherever Python looks."""
+    _look_here()
+    try:
+        return module in sys.modules or importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it would be in
+        return False
+
+
+def _look_here() -> str:
+    """Let modules be found in the current directory, which is returned, before they are found elsewhere."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    return here

@@ -16,7 +16,7 @@ from dd_jax.errors import OptionError, unknown_name
 from dd_jax.methods.described import descriptions
 from dd_jax.renamed import refuse_old_option
 from dd_jax.runs.experiment import Experiment
-from dd_jax.runs.naming import WITHOUT_EFFECT, default_out, shortened, word_of
+from dd_jax.runs.naming import WITHOUT_EFFECT, default_out, hash_of_places, shortened, told_apart, word_of
 from dd_jax.runs.sweep import Cell
 
 _WIDEST = 100  # characters in a line of help
@@ -82,8 +82,23 @@ def sweep_cells(argv: Sequence[str], prog: str, what: str, default: Experiment |
         cells.append(Cell(settings, experiment))
     if _has(argv, "--out"):
         return cells, Path(str(base.out))
+    cells = _told_apart(cells)
     told = [word_of(name, ",".join(values)) for name, values in axes.items()]
-    return cells, Path(str(base.out) + shortened(told) + "-sweep")
+    plain = str(base.out).removesuffix(f"-{hash_of_places(base)}")
+    return cells, Path(told_apart(Path(plain + shortened(told) + "-sweep"), base))
+
+
+def _told_apart(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells of which those with one directory, but files of that name in several places, have a hash of the place."""
+    places: dict[str, set[str]] = {}
+    for _, experiment in cells:
+        places.setdefault(str(experiment.out), set()).add(hash_of_places(experiment))
+    return [
+        Cell(settings, dataclasses.replace(one, out=f"{one.out}-{hash_of_places(one)}"))
+        if len(places[str(one.out)]) > 1
+        else Cell(settings, one)
+        for settings, one in cells
+    ]
 
 
 def seed_list(text: str) -> list[int]:

@@ -18,10 +18,11 @@ from dd_jax.methods import Method, MethodOptions, UnrolledOptions, check_network
 from dd_jax.methods.unrolled import protocol_of
 from dd_jax.models import Model
 from dd_jax.outcomes import outcome_of
+from dd_jax.own import source_of
 from dd_jax.runs.directory import read_config
 from dd_jax.runs.judging import Row, measure_rows, plain_rows, print_table, title_of
 from dd_jax.runs.loop import Run, asked_config, distill
-from dd_jax.runs.naming import DEFAULT_MODEL, default_out
+from dd_jax.runs.naming import DEFAULT_MODEL, default_out, hash_of_places, own_names
 from dd_jax.runs.networks import load_networks, networks_file
 from dd_jax.runs.places import NETWORKS as NETWORK_SOURCES
 from dd_jax.runs.places import whole, whole_file
@@ -131,6 +132,8 @@ def run_experiment(experiment: Experiment, loaded: Loaded | None = None) -> Repo
     if pretrained is not None:
         network_range(pretrained, method.protocol, "held_out")  # or it would fail at the end
     out = experiment.out or default_out(experiment)
+    if out.endswith(f"-{hash_of_places(experiment)}"):
+        note(f"{out} has a hash of where its files lie: another run has the same names in another place.")
     note(describe_start(method, dataset, out))
     run = distill(
         method,
@@ -165,7 +168,9 @@ def run_experiment(experiment: Experiment, loaded: Loaded | None = None) -> Repo
 
 def record_of(experiment: Experiment) -> dict[str, Any]:
     """What the configuration of an experiment's run records besides that of `distill`."""
-    return {"source": recorded(experiment), "deterministic": experiment.deterministic}
+    found = {"source": recorded(experiment), "deterministic": experiment.deterministic}
+    code = {name: source_of(name) for name in own_names(experiment)}
+    return {**found, **({"code": code} if code else {})}
 
 
 def asked_of(experiment: Experiment) -> dict[str, Any]:

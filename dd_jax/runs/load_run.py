@@ -13,9 +13,10 @@ from dd_jax.evaluation import PROTOCOLS
 from dd_jax.evaluation.protocols import misuse
 from dd_jax.inner import Training
 from dd_jax.models import Model
+from dd_jax.own import is_own, load_own, look_in, source_of
 from dd_jax.runs.directory import read_config
 from dd_jax.runs.experiment import DEFAULT_MODEL, NETWORKS, Experiment, load, source
-from dd_jax.runs.places import is_missing, whole
+from dd_jax.runs.places import changed_source, is_missing, whole
 from dd_jax.runs.progress import note, warnings_as_notes
 from dd_jax.storage.artefact import load_distilled, load_provenance
 from dd_jax.synthetic import ORDERS
@@ -57,6 +58,8 @@ def load_run(
             f"{path} was distilled from {found}, and nothing is there (looked from {Path.cwd()}). Say with --dataset "
             "where the same data are now."
         )
+    if model is None:
+        _find_network(path, made_from)
     load_it = _load_of_command if "dataset" in made_from else _load_of_python
     dataset, own, pretrained = load_it(path, made_from, found, model)
     dataset = dataclasses.replace(dataset, name=name)  # as it was called, and not by its whole path
@@ -81,6 +84,8 @@ def _load_of_command(
     networks = {"pretrained": kept} if kept.is_file() else {}
     if made_from.get("experts") is not None and made_from["model"] is not None:
         made_from = {**made_from, "experts": None}  # nothing that was learnt from is needed any more
+    if model is not None and is_own(models.parse_model(made_from["model"] or DEFAULT_MODEL)[0]):
+        made_from = {**made_from, "model": model}  # its own may be gone
     dataset, own, pretrained, _ = load(**{**made_from, "dataset": found, **networks}, make=False)
     if model is not None:
         own = made(model, dataset, own.settings.get("precision", "float32"))
@@ -109,6 +114,28 @@ def _load_of_python(
     if model is not None:
         return dataset, made(model, dataset, precision), None
     return dataset, models.with_precision(models.make(name, dataset, **recorded), precision), None
+
+
+def _find_network(path: Path, made_from: dict[str, Any]) -> None:
+    """Let the user's own network of the run in `path` be found where it was; says if its source has changed since.
+
+    Raises:
+        DataError: if it is nowhere.
+    """
+    name = models.parse_model(made_from.get("model") or DEFAULT_MODEL)[0]
+    code = read_config(path)["config"].get("code", {}) if is_own(name) else {}
+    then = code.get(name, {}) if isinstance(code, dict) else {}
+    if not (isinstance(then, dict) and {"file", "sha256"} <= then.keys()):
+        return
+    if not look_in(name, str(then["file"])):
+        raise DataError(
+            f"The run in {path} was made with the network {name}, which was in {then['file']} (sha256 "
+            f"{str(then['sha256'])[:16]}...) and is neither there nor in {Path.cwd()}, nor where Python looks besides. "
+            "Go to the directory that holds it, put that on PYTHONPATH, or say with --model another network."
+        )
+    load_own(name, "a network")
+    if told := changed_source(name, then, source_of(name)):
+        note(f"Note: {told}")
 
 
 def load_set(
@@ -141,6 +168,8 @@ def load_set(
         data = load_dataset(dataset, **form, skip_broken=skip_broken)
         if model is None and not recorded:
             raise DataError(f"{path} is a distilled set without its run: say with --model which network to train.")
+        if model is None:
+            _find_network(path, recorded)
         own, pretrained = made(model or recorded.get("model") or DEFAULT_MODEL, data), None
     return distilled, own, data, pretrained
 

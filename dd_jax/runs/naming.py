@@ -10,15 +10,18 @@ from typing import Any
 
 import jax
 
-from dd_jax.errors import OptionError
-from dd_jax.methods import spec_of
+from dd_jax.errors import OptionError, RunError
+from dd_jax.methods import name_of, spec_of
 from dd_jax.models import parse_model
+from dd_jax.own import is_own
 from dd_jax.runs.networks import file_name
-from dd_jax.storage.files import plain
+from dd_jax.runs.places import is_missing, resolved, whole, whole_file
+from dd_jax.storage.files import plain, read_json
 
 DEFAULT_MODEL = "mlp:hidden=(64,)"
 FOLDER = Path("runs")
 
+SWEEP = "sweep.json"  # in the folder of a sweep: its table
 WITHOUT_EFFECT = ("out", "num_nets", "baselines", "devices", "tensorboard")  # on what is distilled
 _LONGEST = 80  # characters that tell changes in a name; a hash tells the others
 _CHANGES = "-and-"  # before the hash
@@ -27,7 +30,9 @@ _CHANGES = "-and-"  # before the hash
 def default_out(experiment: Any, start: Any = None, base: str | None = None, *also: str) -> str:
     """The run directory of an experiment that names none: the same for the same one, another for another one.
 
-    Its name is that of what it started from and what was changed: "runs/mnist-dsa-seed1-learning_rate0.03".
+    Its name is that of what it started from and what was changed: "runs/mnist-dsa-seed1-learning_rate0.03". Where that
+    one holds a run of files or code of the same names in another place, such as another folder "photos", a hash of
+    where they lie is added.
 
     Args:
         start: the experiment that it started from, such as a preset; None for the defaults of its method.
@@ -39,7 +44,47 @@ def default_out(experiment: Any, start: Any = None, base: str | None = None, *al
     words += also
     words += ["x64"] if jax.dtypes.canonicalize_dtype(float) == "float64" else []
     path = Path(name + shortened(words))
-    return str(path if len(path.parts) > 1 else FOLDER / path)
+    return told_apart(path if len(path.parts) > 1 else FOLDER / path, experiment)
+
+
+def told_apart(path: Path, experiment: Any) -> str:
+    """The directory `path` for a run or a sweep of the experiment, or one beside it where that is of other places."""
+    mine = _places(experiment)
+    apart = f"{path}-{hash_of_places(experiment)}"
+    theirs = _recorded_places(path)
+    return (
+        apart if Path(apart).exists() or any(_elsewhere(mine[role], theirs.get(role)) for role in mine) else str(path)
+    )
+
+
+def hash_of_places(experiment: Any) -> str:
+    """Of where the files of an experiment lie, and in which modules its own code is: eight characters."""
+    return hashlib.sha256(json.dumps(_places(experiment), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _places(experiment: Any) -> dict[str, str]:
+    """What of an experiment is found by a path or in a module, by role."""
+    files = {role: getattr(experiment, role) for role in ("pretrained", "experts")}
+    found = {"dataset": whole(experiment.dataset), **{role: whole_file(file) for role, file in files.items()}}
+    placed = {role: resolved(place) for role, place in found.items() if place}
+    return {**placed, "code": " ".join(own_names(experiment))}
+
+
+def _recorded_places(path: Path) -> dict[str, str]:
+    """The same of the run that a directory holds, or of the first one of the sweep; empty where it holds none."""
+    try:
+        if (path / SWEEP).is_file():
+            path = Path(read_json(path / SWEEP)["runs"][0]["out"])
+        config = read_json(path / "config.json")["config"]
+        placed = {role: resolved(str(place)) for role, place in config["source"].items() if place}
+        return {**placed, "code": " ".join(config.get("code", {}))}
+    except (RunError, KeyError, IndexError, TypeError, AttributeError):
+        return {}  # nothing is there, or what is there is told when it is opened
+
+
+def _elsewhere(mine: str, theirs: str | None) -> bool:
+    """Whether a place is another one than that of a run. What isn't where it was has moved: then it may be the same."""
+    return theirs is not None and theirs != mine and not is_missing(theirs)
 
 
 def base_name(experiment: Any) -> str:
@@ -56,6 +101,12 @@ def base_name(experiment: Any) -> str:
 def _network_word(model: str | None) -> str:
     """The name of a network, without settings; of one's own that of its function."""
     return parse_model(model or DEFAULT_MODEL)[0].rpartition(":")[2]
+
+
+def own_names(experiment: Any) -> list[str]:
+    """The network and the method of an experiment, as far as they are the user's own: MODULE:FUNCTION."""
+    network = parse_model(experiment.model or DEFAULT_MODEL)[0]
+    return [name for name in (network, name_of(experiment.method)) if is_own(name)]
 
 
 def shortened(words: Sequence[str]) -> str:

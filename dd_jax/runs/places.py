@@ -1,6 +1,7 @@
-"""Where the data of a run lie: paths are recorded whole, and data that moved are followed by their fingerprint."""
+"""Where the data and the code of a run lie: paths are recorded whole, and what moved is followed by its fingerprint."""
 
 import copy
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,18 @@ def whole_file(path: str | None) -> str | None:
     return str(Path(path).expanduser().absolute())
 
 
+def resolved(place: str) -> str:
+    """A dataset or a file with the path that links lead to; other names as they are."""
+    kind, _, path = place.partition(":")
+    if kind in KINDS and path:
+        return f"{kind}:{os.path.realpath(Path(path).expanduser())}"
+    return os.path.realpath(place) if os.path.isabs(place) else place
+
+
 def is_missing(dataset: str) -> bool:
-    """Whether a dataset is named by a path that isn't there."""
+    """Whether a dataset, or a file, is named by a path that isn't there."""
+    if os.path.isabs(dataset):
+        return not os.path.exists(dataset)
     kind, _, path = dataset.partition(":")
     place = Path(path.removesuffix("/inductive")).expanduser()
     return kind in KINDS and bool(path) and not (place.parent if kind == "planetoid" else place).exists()
@@ -38,12 +49,13 @@ def is_missing(dataset: str) -> bool:
 def followed(there: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A configuration with the places that another one says, as far as their fingerprints tell that they hold the same.
 
-    Returns it with a sentence for each dataset that moved.
+    Returns it with a sentence for each dataset that moved, and each source that changed.
 
     Args:
         there: the recorded configuration.
         asked: the one that is asked for. Both have a "dataset" of a name and a fingerprint, and may have a "source"
-            that says where dataset and networks are read from; either may be in it one level below.
+            that says where dataset and networks are read from; either may be in it one level below. And they may have
+            "code", the sources of methods and networks of one's own by name, which is followed though it has changed.
     """
     found: dict[str, Any] = copy.deepcopy(dict(there))
     notes: list[str] = []
@@ -63,7 +75,28 @@ def followed(there: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[dict[s
         prints = [method.get(name) if isinstance(method, Mapping) else None for method in learnt_from]
         if prints[0] is not None and prints[0] == prints[1]:
             _take(found, asked, name)
+    code, now = found.get("code", {}), asked.get("code", {})
+    if isinstance(code, Mapping) and isinstance(now, Mapping) and (not code or code.keys() == now.keys()) and now:
+        notes += (told for name in code if (told := changed_source(name, code[name], now[name])))
+        found["code"] = copy.deepcopy(dict(now))
     return found, tuple(notes)
+
+
+def changed_source(name: str, then: Any, now: Mapping[str, str]) -> str:
+    """A sentence on code that is no longer what it was, or no longer where; empty where it is.
+
+    Args:
+        name: MODULE:FUNCTION; then, now: its "file" and "sha256".
+    """
+    before = then if isinstance(then, Mapping) else {}
+    if before.get("sha256") != now.get("sha256"):
+        return (
+            f"The source of {name} ({now.get('file', 'without a file')}) has changed since the run was started: what "
+            "follows may differ from what it would have given."
+        )
+    if before.get("file") != now.get("file"):
+        return f"The source of {name} was {before.get('file')} and is now {now.get('file')}, with the same content."
+    return ""
 
 
 def _fingerprinted(config: Mapping[str, Any], name: str) -> dict[str, Any] | None:

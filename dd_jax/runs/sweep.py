@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from dd_jax.errors import DDJaxError, OptionError, RunError
 from dd_jax.outcomes import results_are
 from dd_jax.runs.experiment import Experiment, is_finished, load_method, run_experiment
+from dd_jax.runs.naming import SWEEP
 from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note, table
 from dd_jax.runs.report import write_report
@@ -18,7 +19,7 @@ from dd_jax.runs.report.record import RunRecord
 from dd_jax.runs.report.words import balanced, own, result, rivals
 from dd_jax.storage.files import disk_errors, write_bytes, write_json
 
-TABLE, PAGE = "sweep", "report.html"  # of the files that a sweep leaves in its folder
+PAGE = "report.html"  # of the files that a sweep leaves in its folder
 
 
 class Cell(NamedTuple):
@@ -78,15 +79,15 @@ def _leave(done: Sequence[Cell], folder: Path) -> None:
     def write() -> None:
         with disk_errors("save the table of the runs", folder):
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / f"{TABLE}.json", {"runs": runs, "settings": settings})
-            write_bytes(folder / f"{TABLE}.csv", _as_csv(runs).encode())
+            write_json(folder / SWEEP, {"runs": runs, "settings": settings})
+            write_bytes((folder / SWEEP).with_suffix(".csv"), _as_csv(runs).encode())
         write_report(places if len(places) > 1 else places[0], page)
 
     on_first(write)
     swept = [name for name in done[0].settings if name != "seed"]
     rows = [(*(done[group.members[0]].settings[name] for name in swept), *cells(group)) for group in groups]
     table(f"{len(done)} runs ({results_are()}; mean ± standard deviation)", (*swept, *HEAD), rows)
-    note(f"The table is in {folder / TABLE}.json and .csv, the runs side by side in {page}")
+    note(f"The table is in {folder / SWEEP} and .csv, the runs side by side in {page}")
 
 
 def _line(cell: Cell, record: RunRecord) -> dict[str, Any]:

@@ -2,16 +2,18 @@
 
 import dataclasses
 import itertools
+import shutil
 
 import jax
 import pytest
 
 from dd_jax.cli import main
-from dd_jax.cli.options import parse_experiment
+from dd_jax.cli.options import parse_experiment, sweep_cells
 from dd_jax.methods import GradientMatchingOptions, UnrolledOptions
 from dd_jax.presets import PAPERS, PRESETS
-from dd_jax.runs.experiment import Experiment
-from dd_jax.runs.naming import default_out, shortened, word_of
+from dd_jax.runs.experiment import Experiment, record_of
+from dd_jax.runs.naming import default_out, hash_of_places, shortened, word_of
+from dd_jax.storage.files import write_json
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +109,83 @@ def test_a_second_seed_is_a_run_of_its_own(tmp_path, monkeypatch):
     names = {path.name for path in (tmp_path / "runs").iterdir()}
     base = "digits-mlp-random-hidden4"
     assert names == {f"{base}-smoke", f"{base}-seed1-smoke"}
+
+
+def leave_run(out, experiment):
+    """What of a run in a directory tells which files it was made of."""
+    out.mkdir(parents=True)
+    write_json(out / "config.json", {"config": record_of(experiment)})
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """A folder to run in, with photos in two places, and networks too."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name / "photos").mkdir(parents=True)
+        (tmp_path / name / "nets.safetensors").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("role", "path"),
+    [("dataset", "folder:{}/photos"), ("dataset", "npz:{}/photos"), ("pretrained", "{}/nets.safetensors"),
+     ("experts", "{}/nets.safetensors")],
+)  # fmt: skip
+def test_files_of_one_name_in_two_places_have_two_directories(places, role, path):
+    first, second = (Experiment(**{role: path.format(place)}) for place in ("a", "b"))
+    out = default_out(first)
+    assert default_out(second) == out  # nothing is there yet
+    leave_run(places / out, first)
+    assert default_out(first) == out
+    apart = default_out(second)
+    assert apart == f"{out}-{hash_of_places(second)}"
+    assert default_out(Experiment(**{role: path.format(places / "b")})) == apart
+    (places / "link").symlink_to(places / "a")
+    assert default_out(Experiment(**{role: path.format("link")})) == out
+    leave_run(places / apart, second)
+    shutil.rmtree(out)
+    assert default_out(second) == apart  # which is its own for good
+    assert default_out(first) == out
+
+
+def test_what_moved_is_still_the_same(places):
+    first, moved = (Experiment(dataset=f"folder:{place}/photos") for place in ("a", "c"))
+    out = default_out(first)
+    leave_run(places / out, first)
+    (places / "a").rename("c")
+    assert default_out(moved) == out
+
+
+def test_sweeps_over_files_of_one_name_are_told_apart(places):
+    def outs(argv):
+        cells, folder = sweep_cells(argv, "dd-jax distill", "", None)
+        return [cell.experiment.out for cell in cells], folder
+
+    here, folder = outs(["--dataset", "folder:a/photos", "--seeds", "1:3"])
+    leave_run(places / here[0], parse_experiment(["--dataset", "folder:a/photos", "--seed", "1"], "", ""))
+    folder.mkdir()
+    write_json(folder / "sweep.json", {"runs": [{"out": here[0]}]})
+    others, beside = outs(["--dataset", "folder:b/photos", "--seeds", "1:3"])
+    assert others[0].startswith(f"{here[0]}-")
+    assert (others[1], beside != folder) == (here[1], True)
+    assert outs(["--dataset", "folder:a/photos", "--seeds", "1:3"]) == (here, folder)
+    both, _ = outs(["--sweep", "dataset=folder:a/photos,folder:b/photos", "--seeds", "5"])
+    assert len({*both}) == 2
+
+
+def test_own_code_of_one_name_in_two_modules_is_told_apart(places, monkeypatch):
+    (places / "first_of_two.py").write_text("def mlp(data): pass")
+    (places / "second_of_two.py").write_text("def mlp(data): pass")
+    first, second, plain = (Experiment(model=m) for m in ("first_of_two:mlp", "second_of_two:mlp", "mlp:hidden=(64,)"))
+    assert len({default_out(one) for one in (first, second, plain)}) == 1
+    leave_run(places / default_out(first), first)
+    assert len({default_out(one) for one in (first, second, plain)}) == 3
+
+
+def test_an_unreadable_directory_is_left_to_who_opens_it(places):
+    out = places / default_out(Experiment())
+    for text in ("{", "[]", '{"config": {"source": 3}}', '{"config": {"source": {}, "code": 3}}'):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "config.json").write_text(text)
+        assert places / default_out(Experiment()) == out
