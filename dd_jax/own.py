@@ -1,6 +1,5 @@
 """Code of the user's own by its name: MODULE:FUNCTION, from the current directory or wherever Python finds modules."""
 
-import hashlib
 import importlib
 import importlib.util
 import os
@@ -46,25 +45,11 @@ def load_own(name: str, expected: str) -> Any:
     return getattr(module, attribute)
 
 
-def source_of(name: str) -> dict[str, str]:
-    """Where the code of MODULE:FUNCTION lies: its "file", from the root, and the "sha256" of what stands in it.
-
-    Empty of a module without a file. Modules that it imports are not in the hash.
-
-    Args:
-        name: of something that `load_own` has loaded.
-    """
-    file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
-    if file is None or not Path(file).is_file():
-        return {}
-    return {"file": os.path.abspath(file), "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
-
-
 def look_in(name: str, file: str) -> bool:
     """Let the module of MODULE:FUNCTION be found where `file` is, if it is nowhere else; whether it can be found.
 
     Args:
-        file: that `source_of` told, perhaps on another machine or long ago.
+        file: that it was in, perhaps on another machine or long ago.
     """
     module = name.partition(":")[0]
     if _is_found(module):

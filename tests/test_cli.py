@@ -80,7 +80,10 @@ def test_info(what, capsys):
 
 def test_info_on_a_run(run, capsys):
     assert main(["info", str(run)]) == 0
-    assert "outer_steps_done: 6" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "outer_steps_done: 6" in said
+    assert "  dataset: digits" in said  # of its source
+    assert "num_outer_steps: 6" in said
 
 
 def test_export_says_what_it_wrote_where(run, tmp_path, capsys):

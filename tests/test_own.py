@@ -12,7 +12,8 @@ from dd_jax.cli import main
 from dd_jax.errors import OptionError
 from dd_jax.methods import method_named, name_of, spec_of
 from dd_jax.models import from_spec, parse_model
-from dd_jax.own import is_own, load_own, look_in, source_of
+from dd_jax.own import is_own, load_own, look_in
+from dd_jax.runs.places import source_of
 
 CODE = """
 import dataclasses

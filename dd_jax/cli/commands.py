@@ -321,11 +321,22 @@ def info(argv: Sequence[str]) -> None:
     elif (Path(what) / INDEX).is_file():
         _print_tree(describe_experts(what))
     elif Path(what).is_dir():
-        _print_tree(load_provenance(what))
+        _print_tree({**load_provenance(what), **_made_from(Path(what))})
     elif Path(what).is_file():
         _print_tree(describe_networks(dd_jax.load_pretrained(what)))
     else:
         _print_tree(describe(dd_jax.load_dataset(what, **form)))
+
+
+def _made_from(path: Path) -> Mapping[str, Any]:
+    """Where data, networks and code of a run were read from, and what else it was asked for; nothing of a mere set."""
+    from dd_jax.runs.directory import read_config
+
+    if not (path / "config.json").is_file():
+        return {}
+    saved = read_config(path)
+    asked = {name: value for name, value in saved["config"].items() if name not in ("method", "model", "dataset")}
+    return {**asked, **({"reading": saved["reading"]} if saved["reading"] else {})}
 
 
 def _print_all() -> None:

@@ -18,14 +18,13 @@ from dd_jax.methods import Method, MethodOptions, UnrolledOptions, check_network
 from dd_jax.methods.unrolled import protocol_of
 from dd_jax.models import Model
 from dd_jax.outcomes import outcome_of
-from dd_jax.own import source_of
 from dd_jax.runs.directory import read_config
 from dd_jax.runs.judging import Row, measure_rows, plain_rows, print_table, title_of
 from dd_jax.runs.loop import Run, asked_config, distill
 from dd_jax.runs.naming import DEFAULT_MODEL, default_out, hash_of_places, own_names
 from dd_jax.runs.networks import load_networks, networks_file
 from dd_jax.runs.places import NETWORKS as NETWORK_SOURCES
-from dd_jax.runs.places import whole, whole_file
+from dd_jax.runs.places import source_of, whole, whole_file
 from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note
 from dd_jax.runs.provenance import provenance

@@ -13,10 +13,10 @@ from dd_jax.evaluation import PROTOCOLS
 from dd_jax.evaluation.protocols import misuse
 from dd_jax.inner import Training
 from dd_jax.models import Model
-from dd_jax.own import is_own, load_own, look_in, source_of
+from dd_jax.own import is_own, load_own, look_in
 from dd_jax.runs.directory import read_config
 from dd_jax.runs.experiment import DEFAULT_MODEL, NETWORKS, Experiment, load, source
-from dd_jax.runs.places import changed_source, is_missing, whole
+from dd_jax.runs.places import changed_source, is_missing, source_of, whole
 from dd_jax.runs.progress import note, warnings_as_notes
 from dd_jax.storage.artefact import load_distilled, load_provenance
 from dd_jax.synthetic import ORDERS

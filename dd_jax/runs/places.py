@@ -1,7 +1,9 @@
 """Where the data and the code of a run lie: paths are recorded whole, and what moved is followed by its fingerprint."""
 
 import copy
+import hashlib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,20 @@ def followed(there: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[dict[s
         notes += (told for name in code if (told := changed_source(name, code[name], now[name])))
         found["code"] = copy.deepcopy(dict(now))
     return found, tuple(notes)
+
+
+def source_of(name: str) -> dict[str, str]:
+    """Where the code of MODULE:FUNCTION lies: its "file", from the root, and the "sha256" of what stands in it.
+
+    Empty of a module without a file. Modules that it imports are not in the hash.
+
+    Args:
+        name: of something that `load_own` has loaded.
+    """
+    file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
+    if file is None or not Path(file).is_file():
+        return {}
+    return {"file": str(Path(file).absolute()), "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest()}
 
 
 def changed_source(name: str, then: Any, now: Mapping[str, str]) -> str:
