@@ -1,7 +1,9 @@
 """What the pages say can be done: their Python runs, in small, their commands parse, their numbers have a source."""
 
+import dataclasses
 import functools
 import importlib.util
+import inspect
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -13,13 +15,19 @@ import tyro
 from blocks import blocks as little_graph
 
 import dd_jax as dd
+import dd_jax.cli
 from dd_jax.cli import COMMANDS, options
 from dd_jax.data import load_dataset
 from dd_jax.methods.registry import METHODS
 from dd_jax.models import mlp
+from dd_jax.runs.experiment import Experiment
+from dd_jax.runs.networks import Pretraining
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+RECORDS = (Experiment, Pretraining, dd.Training, *(method.options for method in METHODS.values()))  # of options
+OF_OTHER_PROGRAMS = ("--logdir",)
 MOST_LEFT_OUT = 3  # blocks that can't run here; more of them, and the pages aren't tested
 
 _BLOCK = re.compile(
@@ -27,6 +35,8 @@ _BLOCK = re.compile(
     r"^```(?P<language>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+_INDENTED = re.compile(r" {4}((?:dd-jax|make|pip|python|\.venv/bin/python) .*)")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 _SPREAD = re.compile(r"\d+\.\d ± \d+\.\d")
 
 
@@ -112,7 +122,7 @@ SMALL_METHODS["unrolled"] |= {"num_batches": 2, "num_epochs": 2}
 
 
 # Pages with programs that no other page has.
-SLOW_PAGES = {"protocols", "scores", "network", "pretrained", "bptt", "frepo", "gradient_matching",
+SLOW_PAGES = {"README", "protocols", "scores", "network", "pretrained", "bptt", "frepo", "gradient_matching",
               "graph_condensation", "kernel_inducing_points", "trajectory_matching", "architecture_search",
               "continual_learning", "generative_teaching"}  # fmt: skip
 
@@ -120,7 +130,12 @@ SLOW_PAGES = {"protocols", "scores", "network", "pretrained", "bptt", "frepo", "
 def page_of(path: Path) -> Any:
     """A page as a case of a test."""
     marks = [pytest.mark.slow] if path.stem in SLOW_PAGES else []
-    return pytest.param(path, id=path.relative_to(ROOT / "docs").as_posix(), marks=marks)
+    return pytest.param(path, id=id_of(path), marks=marks)
+
+
+def id_of(path: Path) -> str:
+    """A page in the name of a test."""
+    return path.relative_to(ROOT).as_posix().removeprefix("docs/")
 
 
 @pytest.fixture
@@ -173,16 +188,24 @@ class ParsedError(Exception):
     """A command line that was understood."""
 
 
-def commands(page: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line, words after `dd-jax`) of every command in the console and shell blocks of a page."""
+def typed(page: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line, words) of every line in the console and shell blocks of a page, and of what is indented in it."""
     for block in blocks(page):
         if block.language not in ("console", "sh") or left_out(block):
             continue
         lines = block.text.replace("\\\n", "")  # a command may go on in the next line
         for number, line in enumerate(lines.splitlines(), start=block.line + 1):
-            words = shlex.split(line, comments=True)
-            if "dd-jax" in words and "COMMAND" not in words:
-                yield number, words[words.index("dd-jax") + 1 :]
+            yield number, shlex.split(line.removeprefix("$ "), comments=True)
+    for number, line in enumerate(page.read_text().splitlines(), start=1):
+        if found := _INDENTED.fullmatch(line):
+            yield number, shlex.split(found[1], comments=True)
+
+
+def commands(page: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line, words after `dd-jax`) of every command of a page."""
+    for number, words in typed(page):
+        if "dd-jax" in words and "COMMAND" not in words:
+            yield number, words[words.index("dd-jax") + 1 :]
 
 
 def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,9 +224,7 @@ def parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         COMMANDS[words[0]](rest)
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if list(commands(p))], ids=lambda p: p.relative_to(ROOT / "docs").as_posix()
-)
+@pytest.mark.parametrize("page", [p for p in PAGES if list(commands(p))], ids=id_of)
 def test_the_commands_of_a_page_parse(page, monkeypatch):
     for _, words in commands(page):
         parse(words, monkeypatch)
@@ -215,6 +236,46 @@ def test_the_commands_of_a_page_parse(page, monkeypatch):
 def test_a_mistake_in_a_command_is_found(line, monkeypatch):
     with pytest.raises((AssertionError, SystemExit, dd.OptionError)):
         parse(shlex.split(line), monkeypatch)
+
+
+def test_scripts_and_targets_that_are_called_exist():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md"]
+    made = [words[1] for page in pages for _, words in typed(page) if words[:1] == ["make"]]
+    scripts = [(page.name, name) for page in pages for name in re.findall(r"experiments/\w+\.py", page.read_text())]
+    assert {"demo", "test"} <= {*made} <= {*targets}
+    assert len(scripts) > 10
+    assert [name for name in scripts if not (ROOT / name[1]).is_file()] == []
+
+
+def test_options_that_pages_name_exist():
+    records = {*RECORDS, *(kind for module in vars(dd_jax.cli).values() for kind in _dataclasses(module))}
+    fields = {field.name for kind in records for field in dataclasses.fields(kind)}
+    known = {f"--{name.replace('_', '-')}" for name in fields} | set(OF_OTHER_PROGRAMS)
+    for file in (
+        *(ROOT / "dd_jax" / "cli").glob("*.py"),
+        *(ROOT / "experiments").glob("*.py"),
+        *ROOT.glob("tests/*.py"),
+    ):
+        known |= set(_OPTION.findall(file.read_text()))
+        fields = re.findall(r"^ {4}(\w+): .* = ", file.read_text(), re.MULTILINE)
+        known |= {f"--{name.replace('_', '-')}" for name in fields}
+    strangers = {
+        f"{page.name}: {option}"
+        for page in (*PAGES, ROOT / "CONTRIBUTING.md")
+        for option in _OPTION.findall(page.read_text())
+        if not {option, option.replace("--no-", "--", 1)} & known
+    }
+    assert not strangers
+    assert len(known) > 100
+
+
+def _dataclasses(module: Any) -> list[type]:
+    return [
+        one
+        for one in getattr(module, "__dict__", {}).values()
+        if inspect.isclass(one) and dataclasses.is_dataclass(one)
+    ]
 
 
 # Numbers.
