@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", 
 
 _OTHERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")  # folders that systems leave behind
 _PARTS = {spelling: part for part, spellings in SPELLINGS.items() for spelling in spellings}
+
+_WORDS = {**_PARTS, "trn": "train", "tst": "test", "holdout": "test"}  # in the names of splits
 
 
 class Files(NamedTuple):
@@ -32,6 +34,9 @@ def subfolders(path: Path) -> list[Path]:
 
 def layout_of(path: Path) -> dict[str, Path]:
     """The folder of each split, "train" among them; {"train": path} where PATH itself has the class folders.
+
+    Folders that only have the word for a split in their names, such as seg_train and seg_test, are splits where they
+    have the same class folders.
 
     Raises:
         DataError: two folders for one split, splits without class folders, or test without train.
@@ -55,6 +60,8 @@ def layout_of(path: Path) -> dict[str, Path]:
         raise DataError(
             f"{path} has {names} with class folders, but no training folder with class folders; {expected}."
         )
+    if guessed := _guessed(folders):
+        return guessed
     if len(splits) > 1 and sum(map(len, splits.values())) == len(folders):
         raise DataError(f"{path} has {listed([f.name for f in folders])}, which have no class folders; {expected}.")
     return {"train": path}
@@ -73,7 +80,11 @@ def find_files(path: Path, splits: Mapping[str, Path]) -> Files:
     for folder in {path, *splits.values()}:
         loose += sorted(f for f in folder.iterdir() if _is_image_name(f) and f.is_file())
     aside = [folder for folder in subfolders(path) if path not in splits.values() and folder not in splits.values()]
-    notes = []
+    notes = [
+        f"{path}: read {root.name} as the {'training' if part == 'train' else part} split."
+        for part, root in splits.items()
+        if root != path and _part(root.name) != part
+    ]
     if strange:
         kinds = Counter(file.suffix.lower() or "no suffix" for file in strange)
         counted = listed([f"{kind}: {count}" for kind, count in kinds.most_common()])
@@ -88,6 +99,23 @@ def find_files(path: Path, splits: Mapping[str, Path]) -> Files:
 def _part(name: str) -> str | None:
     """The split that a folder is named after, whatever case, digits and signs are in the name."""
     return _PARTS.get(re.sub(r"[^a-z]", "", name.lower()))
+
+
+def _guessed(folders: Sequence[Path]) -> dict[str, Path]:
+    """The folders of splits by a word in their names; empty unless training and another one have the same classes."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", folder.name)]
+        parts = {_WORDS[word] for word in words if word in _WORDS}
+        if len(parts) == 1 and (part := parts.pop()) not in found:
+            found[part] = folder
+        elif parts:
+            return {}
+    classes = {part: {inside.name for inside in subfolders(folder)} for part, folder in found.items()}
+    known = classes.get("train")
+    if len(found) < 2 or not known or not all(names and names <= known for names in classes.values()):
+        return {}
+    return {part: found[part] for part in SPELLINGS if part in found}
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -51,6 +51,27 @@ def test_splits_in_any_usual_spelling(tmp_path, names, parts):
 
 
 @pytest.mark.parametrize(
+    "names",
+    [("seg_train", "seg_test"), ("trn", "tst"), ("TrainImages", "ValImages", "TestImages"), ("my train", "Holdout")],
+)
+def test_splits_with_a_word_in_their_names_are_told(tmp_path, names):
+    for size, name in enumerate(names, start=1):
+        fill(tmp_path / name, size)
+    raw = read_folder(tmp_path)
+    assert raw.class_names == CLASSES
+    assert len(raw.train[1]) == 2
+    assert len(raw.test[1]) == 2 * len(names)
+    assert len(raw.notes) == sum(name != "test" for name in names)
+    assert f"read {names[0]} as the training split" in raw.notes[0]
+
+
+def test_classes_with_such_words_in_their_names_are_classes(tmp_path):
+    for name, inside in (("train station", "day"), ("test tube", "night")):
+        save(tmp_path / name / inside / "0.png")
+    assert read_folder(tmp_path).class_names == ("test tube", "train station")
+
+
+@pytest.mark.parametrize(
     ("names", "message"),
     [
         (("train", "val", "Valid"), "has Valid and val, which both mean validation"),
