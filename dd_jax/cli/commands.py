@@ -68,7 +68,7 @@ class Report:
     """Write a page on runs that needs nothing but a browser: what came out, the images, curves, baselines, settings."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run directories; several are shown side by side. Unfinished ones will do."""
+    """Run directories, or folders with some in them; several are shown side by side. Unfinished ones will do."""
     out: Path | None = None
     """The file; None for report.html in the run directory or, of several, in the current folder."""
 
@@ -265,10 +265,13 @@ def export(argv: Sequence[str]) -> None:
 
 def report(argv: Sequence[str]) -> None:
     """dd-jax report DIR [DIR ...]: a page on one run, or on several side by side."""
+    from dd_jax.runs.listing import runs_in
+
     options = parse(Report, argv, "dd-jax report")
     if not options.runs:
         raise OptionError("Name one run directory, or several: dd-jax report DIR [DIR ...].")
-    print(dd_jax.report(options.runs, options.out))
+    paths = [run for path in options.runs for run in runs_in(path) or [path]]
+    print(dd_jax.report(paths, options.out))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,7 @@ def show_runs(paths: Sequence[str | Path], sort: str = "name") -> None:
         raise unknown_name("order of runs", sort, SORTS)
     found = [Path(path).expanduser() for path in paths]
     chosen = [path for path in found if is_run(path)]
-    runs = [run for path in found for run in ([path] if is_run(path) else sorted(find_runs(path)))]
+    runs = [run for path in found for run in runs_in(path)]
     if not runs:
         raise DataError(f"There are no runs in {', '.join(map(str, found))}. `dd-jax distill` makes one.")
     records = _read(list(dict.fromkeys(runs)))
@@ -45,6 +45,11 @@ def show_runs(paths: Sequence[str | Path], sort: str = "name") -> None:
 def is_run(path: Path) -> bool:
     """Whether `path` is a run directory, finished or not."""
     return (path / "config.json").is_file()
+
+
+def runs_in(path: Path) -> list[Path]:
+    """The run directory itself, or those within a folder, sorted; none where there is none."""
+    return [path] if is_run(path) else sorted(find_runs(path))
 
 
 def find_runs(folder: Path, depth: int = DEPTH) -> Iterator[Path]:

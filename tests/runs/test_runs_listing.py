@@ -85,3 +85,12 @@ def test_the_search_ends(folder, tmp_path):
     shutil.copytree(folder / "a", deep)
     assert list(find_runs(tmp_path)) == []
     assert len(list(find_runs(folder))) == 2
+
+
+def test_a_report_on_a_folder_is_on_all_runs_in_it(folder, tmp_path, capsys):
+    assert main(["report", str(folder), "--out", str(tmp_path / "all.html")]) == 0
+    assert "2 runs side by side" in (tmp_path / "all.html").read_text(encoding="utf-8")
+    assert main(["report", str(folder / "deeper"), "--out", str(tmp_path / "one.html")]) == 0
+    assert "runs side by side" not in (tmp_path / "one.html").read_text(encoding="utf-8")
+    assert main(["report", str(folder / "notes")]) == 2
+    assert "notes is not a run directory: it has no config.json" in capsys.readouterr().err
