@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -40,7 +41,7 @@ from dd_jax.evaluation.measure import Starts, as_it_is, in_chunks, train_all
 from dd_jax.evaluation.protocols import misuse
 from dd_jax.evaluation.training import plan_course
 from dd_jax.inner import Training, keys_of, steps_per_epoch
-from dd_jax.methods import check_networks, make_method
+from dd_jax.methods import BpttOptions, bptt, check_networks, make_method
 from dd_jax.models import Model
 from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment
 from dd_jax.runs.experts import pretrain_experts
@@ -51,8 +52,9 @@ from dd_jax.runs.progress import note
 from dd_jax.seeds import check_seed
 from dd_jax.types import Dataset, DistilledData, Experts, Networks
 
-# (dataset of a task, network for it, seed, run directory or None) -> its distilled set; resumes in the directory.
-Distil: TypeAlias = Callable[[Dataset, Model, int, Path | None], DistilledData]
+# (dataset of a task, network for it, seed, run directory or None) -> its distilled set; resumes in the directory. Where
+# bases are shared, with before=the set of the task before, or None.
+Distil: TypeAlias = Callable[..., DistilledData]
 
 _SEED, _FULL_SEED = 8_000_009, 9_000_011  # of networks trained on memories, and on real data
 _OF_STAGE = 104_729  # between the seeds of fresh networks after two tasks
@@ -69,6 +71,9 @@ class ContinualOptions:
     """Random orders of the classes."""
     scenario: Literal["class", "task"] = "class"
     """Whether a network must tell all classes so far from each other, or only those of a task that is known."""
+    shared_bases: bool = False
+    """Whether the images of a task are mixed of the bases of all tasks so far and of some that it adds, in the room
+    that it has: one memory that grows. For sets of bases, such as those of --method rtp."""
     learner: Literal["fresh", "running"] = "fresh"
     """What is trained on the memory after each task: networks drawn at random, or those of the last task."""
     memories: tuple[str, ...] = ("random real", "herding", "k-means", RESERVOIR)
@@ -96,14 +101,18 @@ class Way(NamedTuple):
     real: bool
 
 
-def distilling(experiment: Experiment) -> Distil:
+def distilling(experiment: Experiment, shared_bases: bool = False) -> Distil:
     """How an experiment distils the data of a task: by its method, for as many outer steps.
 
     Experts are trained on the task, as the preset that the experiment names says.
 
     Raises:
-        OptionError: for pretrained networks, and for experts that are no preset.
+        OptionError: for pretrained networks, for experts that are no preset, and where bases are to be shared for a
+            method that has none.
     """
+    own = experiment.method
+    if shared_bases and not (isinstance(own, BpttOptions) and own.images == "bases"):
+        raise OptionError("Only bases are shared: take --method rtp, or bptt with --images bases.")
     if experiment.pretrained:
         raise OptionError("Networks that were pretrained have other classes than a task: leave out pretrained.")
     wanted = None if experiment.experts is None else pretraining(experiment.experts)
@@ -113,14 +122,21 @@ def distilling(experiment: Experiment) -> Distil:
             f"Experts of a task are networks all along their training; {experiment.experts} has none such."
         )
 
-    def distil(task: Dataset, model: Model, seed: int, out: Path | None) -> DistilledData:
+    def distil(
+        task: Dataset, model: Model, seed: int, out: Path | None, before: DistilledData | None = None
+    ) -> DistilledData:
         with contextlib.ExitStack() as stack:
             experts = None
             if wanted is not None:
                 folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else f"{out}-experts"
                 experts = _experts(wanted, task, model, seed, Path(folder))
+            if before is None:
+                method = make_method(model, own, experts=experts)
+            else:
+                assert isinstance(own, BpttOptions)
+                method = bptt(model, own, shared=jnp.asarray(before.learnt["bases"]))
             run = distill(
-                make_method(model, experiment.method, experts=experts),
+                method,
                 task,
                 num_outer_steps=experiment.num_outer_steps,
                 seed=seed,
@@ -187,7 +203,7 @@ def learn_continually(
         model = model or distil.model
         own = {name: getattr(distil, name) for name in ("num_outer_steps", "eval_every", "num_eval_nets", "experts")}
         record = {"method": dataclasses.asdict(distil.method), **own, **(record or {})}
-        distil = distilling(distil)
+        distil = distilling(distil, options.shared_bases)
     name = model or DEFAULT_MODEL
     config = {
         "apply": "continual",
@@ -286,8 +302,14 @@ class _Learner:
     def _distilled(self) -> Iterator[Kept]:
         parts: list[Kept] = []
         for number in range(len(self.stream.tasks)):
-            parts.append(kept_of_set(self._set(number), number * self.stream.classes_per_task, self._classes))
+            parts.append(self._kept(number))
             yield joined(parts)
+
+    def _kept(self, number: int) -> Kept:
+        """The distilled set of a task as what is kept of it."""
+        distilled = self._set(number)
+        before = self.sets[number - 1] if self.options.shared_bases and number else None
+        return kept_of_set(distilled, number * self.stream.classes_per_task, self._classes, before)
 
     def _set(self, number: int) -> DistilledData:
         """The distilled set of a task."""
@@ -295,7 +317,8 @@ class _Learner:
             task, path = len(self.sets), self.records.path
             out = None if path is None else path / "distilled" / f"order-{self.order}-task-{task}"
             seed = self.options.seed + self.order * len(self.stream.tasks) + task
-            self.sets.append(self.distil(self.stream.tasks[task], self.task_model, seed, out))
+            before = {"before": self.sets[-1] if self.sets else None} if self.options.shared_bases else {}
+            self.sets.append(self.distil(self.stream.tasks[task], self.task_model, seed, out, **before))
             if self.order == task == 0 and (problem := misuse(self.sets[0])):
                 note(f"Note: {problem} Memories are trained on in minibatches.")
         return self.sets[number]
@@ -304,7 +327,7 @@ class _Learner:
         """What the distilled set of each task takes to store."""
         known = [self._known(DISTILLED, after) for after in range(len(self.stream.tasks))]
         if None in known:
-            return [kept_of_set(self._set(t), 0, self._classes).num_bytes for t in range(len(self.stream.tasks))]
+            return [self._kept(t).num_bytes for t in range(len(self.stream.tasks))]
         return np.diff([0, *(row["bytes"] for row in known)]).tolist()
 
     def _real(self, memory: str) -> Iterator[Kept]:

@@ -40,16 +40,21 @@ def images_of_bytes(num_bytes: int, dataset: Dataset, num_classes: int | None = 
     return max(1, round(num_bytes / (bytes_of_image(dataset) * (num_classes or dataset.num_classes))))
 
 
-def kept_of_set(distilled: DistilledData, first: int, num_classes: int) -> Kept:
-    """A distilled set of a task whose classes begin with number `first` of `num_classes` of the stream."""
+def kept_of_set(distilled: DistilledData, first: int, num_classes: int, before: DistilledData | None = None) -> Kept:
+    """A distilled set of a task whose classes begin with number `first` of `num_classes` of the stream.
+
+    Args:
+        before: a set of an earlier task, whose bases are among those of this one and stored once for both.
+    """
     images = np.asarray(distilled.images)
     images, labels = images.reshape(-1, *images.shape[2:]), np.asarray(distilled.labels)
+    num_bytes = storage_bytes(distilled) - (0 if before is None else before.learnt["bases"].nbytes)
     if labels.ndim == 2:
-        return Kept(images, labels.reshape(-1) + first, storage_bytes(distilled))
+        return Kept(images, labels.reshape(-1) + first, num_bytes)
     labels = labels.reshape(-1, labels.shape[-1])
     whole = np.zeros((len(labels), num_classes), labels.dtype)
     whole[:, first : first + labels.shape[-1]] = labels
-    return Kept(images, whole, storage_bytes(distilled))
+    return Kept(images, whole, num_bytes)
 
 
 def kept_of_real(name: str, task: Dataset, model: Model, per_class: int, first: int, seed: int) -> Kept:

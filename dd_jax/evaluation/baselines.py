@@ -4,6 +4,7 @@ Every choice (step size, which random set, k and p of the neighbours) is made on
 is read once, for the result.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from dd_jax.evaluation.contest import (
     trained,
     trainings,
 )
-from dd_jax.evaluation.coresets import as_vectors
+from dd_jax.evaluation.coresets import MAKERS, SetShape, as_vectors
 from dd_jax.evaluation.embeddings import passes, train_on_all, trained_networks
 from dd_jax.evaluation.evaluate import evaluate_networks
 from dd_jax.evaluation.result import Evaluation, evaluation_of
@@ -32,7 +33,7 @@ from dd_jax.inner import Regression, Training, device_mesh, networks_of, replica
 from dd_jax.models import Model
 from dd_jax.outcomes import outcome_of
 from dd_jax.seeds import check_seed
-from dd_jax.synthetic import Counts
+from dd_jax.synthetic import Counts, class_counts
 from dd_jax.types import Batch, Dataset, DistilledData, Pretrained, Protocol
 
 BASELINES = ("random real", "best of random", "class mean", "k-means", "k-NN random", "k-NN k-means")
@@ -42,11 +43,13 @@ FOR_GRAPHS = (
     "k-NN random", "k-NN k-means", "full training set",
 )  # fmt: skip
 FOR_PRETRAINED = ("no steps", "full training set")
+SAME_BYTES = ", same bytes"  # after a name: as many bytes as what was learnt, where that isn't as many images
 
 NUM_SETS = 10  # random sets of one kind
 NUM_CANDIDATES = 20  # random sets that the best is chosen of
 
 _NEIGHBOURS, _NORMS = (1, 3, 5), (1, 2)
+_OF_BYTES = ("random real", "k-means")
 _OF_NEIGHBOURS = {"k-NN random": "random real", "k-NN k-means": "k-means"}
 
 
@@ -105,10 +108,13 @@ def iterate_baselines(
     neighbours instead of a network, with k and p chosen; their n counts sets.
     With `pretrained` networks also "no steps", which is those networks as they are, and "full training set": trained
     on, with Adam, on all the training images. Every set is then tried on every held-out network, and n counts both.
+    Of a set whose images are made of something else, such as bases, a generator or several in one, also "random real,
+    same bytes" and "k-means, same bytes": as many real images as take the bytes of what was learnt, to whole images of
+    each class, where that is another number.
     Where they are named also "herding", "k-center": training images chosen by their pixels, whose mean is near that of
     their class, or that none of their class is far from; "herding features", "k-center features", "k-means features"
     (the images nearest to the centres): chosen by the features of one network like `model` that was trained on the
-    training split.
+    training split; of each also its ", same bytes".
     Of a graph all but the k-means of features, and "full training set": trained on the whole graph by the protocol.
     Sets of real nodes keep the edges between them; "class mean" and "k-means" have none, and neighbours are those in
     the features.
@@ -131,8 +137,9 @@ def iterate_baselines(
     names = _known_names(distilled, dataset, names, pretrained)
     protocol = protocol or distilled.protocol.name
     contest = Contest(distilled, model, dataset, protocol, pretrained, num_nets, num_sets, seed)
+    contests = {False: contest, True: dataclasses.replace(contest, same_bytes=True, made={})}
     for name in names:
-        yield name, _baseline(contest, name, num_candidates)
+        yield name, _baseline(contests[name.endswith(SAME_BYTES)], name.removesuffix(SAME_BYTES), num_candidates)
 
 
 def networks_to_train(
@@ -146,11 +153,14 @@ def networks_to_train(
 ) -> dict[str, int]:
     """How many networks `iterate_baselines`, whose arguments these are, measures for each baseline, about."""
     contest = Contest(distilled, model, dataset, protocol or distilled.protocol.name, pretrained, num_nets, NUM_SETS, 0)
+    contests = {False: contest, True: dataclasses.replace(contest, same_bytes=True, made={})}
 
     def of(name: str) -> int:
         if name.startswith("k-NN"):
             return 0
-        return num_nets if name in FOR_PRETRAINED else trainings(contest, name, NUM_CANDIDATES)
+        if name in FOR_PRETRAINED:
+            return num_nets
+        return trainings(contests[name.endswith(SAME_BYTES)], name.removesuffix(SAME_BYTES), NUM_CANDIDATES)
 
     return {name: of(name) for name in _known_names(distilled, dataset, names, pretrained)}
 
@@ -162,11 +172,21 @@ def _known_names(
     known = baseline_names(distilled.protocol, pretrained, distilled.parameterisation.kind.compare_all)
     if dataset.stream is not None:
         known = tuple(name for name in known if name != "full training set")
+    if SetShape.of(distilled, dataset.num_classes) != SetShape.of_bytes(distilled, dataset):
+        known += tuple(name + SAME_BYTES for name in _OF_BYTES)
     names = known if names is None else names
+    every = (*known, *CORESETS, *(name + SAME_BYTES for name in MAKERS))
     for name in names:
-        if name not in (*known, *CORESETS):
-            raise unknown_name("baseline", name, (*known, *CORESETS))
+        if name not in every:
+            raise unknown_name("baseline", name, every)
     return names
+
+
+def same_bytes_note(distilled: DistilledData, dataset: Dataset) -> str:
+    """How many real images have the bytes of what was learnt, in a sentence."""
+    each = SetShape.of_bytes(distilled, dataset).per_class
+    count = int(class_counts(each, dataset.num_classes).sum())
+    return f"What was learnt of {distilled.num_examples:,} images has the bytes of {count:,} real ones."
 
 
 def _baseline(contest: Contest, name: str, num_candidates: int) -> Baseline:

@@ -47,6 +47,7 @@ class Contest:
         pretrained: what they start from, if not at random.
         num_nets: networks of a result.
         num_sets: random sets of one kind.
+        same_bytes: whether the sets have as many bytes as the distilled one, in place of as many images.
         made: sets that were made, kept.
     """
 
@@ -58,6 +59,7 @@ class Contest:
     num_nets: int
     num_sets: int
     seed: int
+    same_bytes: bool = False
     made: dict[tuple[str, int], list[Any]] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
@@ -68,6 +70,8 @@ class Contest:
     @functools.cached_property
     def shape(self) -> SetShape:
         """The shape of the sets."""
+        if self.same_bytes:
+            return SetShape.of_bytes(self.distilled, self.dataset)
         return SetShape.of(self.distilled, self.dataset.num_classes)
 
     @functools.cached_property

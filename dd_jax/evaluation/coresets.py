@@ -1,6 +1,7 @@
 """Images to compare with: sets made from real data without learning, in the shape of a distilled set."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from dd_jax.outcomes import outcome_of
 from dd_jax.parameterisation import PLAIN, Parameterisation
 from dd_jax.synthetic import Counts, class_counts, class_means, cover, herd, kmeans_centres, nearest_to_centres
 from dd_jax.types import Dataset, DistilledData, Protocol, see_each_other
+
+_FLOAT = 4  # bytes of a number of a real image, as distilled ones have them
 
 
 class SetShape(NamedTuple):
@@ -36,6 +39,21 @@ class SetShape(NamedTuple):
         elif alone and size % num_classes:
             counts = tuple(size // num_classes + (c < size % num_classes) for c in range(num_classes))
         return cls(distilled.num_batches, distilled.num_epochs, counts)
+
+    @classmethod
+    def of_bytes(cls, distilled: DistilledData, dataset: Dataset) -> "SetShape":
+        """The shape of sets of real images that take as many bytes as what was learnt, to whole images of each class.
+
+        Labels and step sizes don't count. Where images are stored as they are, and of graphs, it is that of the set.
+        """
+        num_classes = dataset.num_classes
+        shape = cls.of(distilled, num_classes)
+        if distilled.parameterisation.kind.of_examples is not None:
+            return shape
+        stored = sum(array.nbytes for array in distilled.learnt.values())
+        share = stored / (_FLOAT * distilled.num_examples * math.prod(dataset.image_shape))
+        counts = [max(1, round(share * count)) for count in class_counts(shape.images_per_class, num_classes).tolist()]
+        return shape._replace(images_per_class=counts[0] if len(set(counts)) == 1 else tuple(counts))
 
     @property
     def per_class(self) -> Counts:

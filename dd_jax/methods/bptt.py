@@ -58,7 +58,13 @@ class BpttInfo(NamedTuple):
 
 
 @described(BpttOptions)
-def bptt(model: Model, options: BpttOptions | None = None, **overrides: Any) -> Method:
+def bptt(
+    model: Model,
+    options: BpttOptions | None = None,
+    *,
+    shared: Float[Array, "shared height width channels"] | None = None,
+    **overrides: Any,
+) -> Method:
     """Learn a set on which an ordinary training leads to a small loss on real data.
 
     min over s of E_{theta_0 ~ p} L(theta_T), theta_{t+1} = rule(theta_t, grad l(theta_t; A(x_t), y_t))
@@ -71,6 +77,8 @@ def bptt(model: Model, options: BpttOptions | None = None, **overrides: Any) -> 
 
     Args:
         options: hyper-parameters.
+        shared: bases of an earlier set, its learnt["bases"], which stay as they are and which these images are mixed
+            of too, so that several sets are one memory that grows.
         overrides: single ones by name, as listed below, e.g. bptt(model, images="bases", made_per_class=8).
 
     Raises:
@@ -81,7 +89,7 @@ def bptt(model: Model, options: BpttOptions | None = None, **overrides: Any) -> 
     """
     opts = with_overrides(options or BpttOptions(), overrides)
     check_options(model, opts)
-    synthetic, optimiser, protocol = images_of(model, opts), optimiser_of(opts), protocol_of(opts)
+    synthetic, optimiser, protocol = images_of(model, opts, shared), optimiser_of(opts), protocol_of(opts)
 
     def init(key: jax.Array, dataset: Dataset, num_outer_steps: int) -> BpttState:
         learnable = synthetic.init(key, dataset)
@@ -96,16 +104,19 @@ def bptt(model: Model, options: BpttOptions | None = None, **overrides: Any) -> 
     static = dataclasses.replace(opts, remat=inner_remat(model, opts))
     step, arrays = compiled_step(_step, model, static, _ROLES, real)
     window = "" if opts.window is None else f", windows of {opts.window}"
+    num_shared = 0 if shared is None else len(shared)
+    hyperparameters = dataclasses.asdict(opts) | ({"shared_bases": num_shared} if num_shared else {})
+    words = set_words(model, opts, num_shared)
     return Method(
         "bptt",
         init,
         step,
         distilled,
         model,
-        dataclasses.asdict(opts),
+        hyperparameters,
         arrays=arrays,
         scale_learning_rate=scale_outer_learning_rate,
-        summary=f"{set_words(model, opts)}, {opts.num_inner_steps} inner steps of {opts.inner_optimiser}{window}",
+        summary=f"{words}, {opts.num_inner_steps} inner steps of {opts.inner_optimiser}{window}",
         protocol=protocol,
         advice=advice_of(opts),
     )

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 
 from dd_jax.errors import OptionError, check_at_least
@@ -107,8 +108,10 @@ class BpttOptions(OuterOptions, SamplingOptions, _BasesOptions, _TrainingOptions
     the inner optimiser is Adam, without augmentation ("-plain") where `augment` isn't "flip_rotate"."""
 
 
-def images_of(model: Model, options: BpttOptions) -> Synthetic:
-    """The set that is learnt, with learnt labels if these are asked for."""
+def images_of(model: Model, options: BpttOptions, shared: jax.Array | None = None) -> Synthetic:
+    """The set that is learnt, with learnt labels if these are asked for, and perhaps over bases of an earlier one."""
+    if shared is not None and options.images != "bases":
+        raise OptionError(f'Shared bases are for images="bases"; found images={options.images!r}.')
     if options.images == "bases":
         synthetic = bases(
             model.num_classes,
@@ -118,6 +121,7 @@ def images_of(model: Model, options: BpttOptions) -> Synthetic:
             options.downscale,
             options.num_bases,
             options.init_images,
+            shared=shared,
         )
     else:
         synthetic = stored_images(model, options)
@@ -257,7 +261,7 @@ def _check_windows(options: BpttOptions) -> None:
         )
 
 
-def set_words(model: Model, options: BpttOptions) -> str:
+def set_words(model: Model, options: BpttOptions, num_shared: int = 0) -> str:
     """What is learnt, in words."""
     if options.images != "bases":
         stored = same_count(options.images_per_class) * model.num_classes
@@ -269,5 +273,7 @@ def set_words(model: Model, options: BpttOptions) -> str:
         same_count(options.images_per_class),
         options.made_per_class,
         options.downscale,
+        num_shared,
     )
-    return f"{model.num_classes * options.made_per_class} images made of {count} bases"
+    more = f" and {num_shared} of an earlier set" if num_shared else ""
+    return f"{model.num_classes * options.made_per_class} images made of {count} bases{more}"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dd_jax.evaluation import AS_DISTILLED, Baseline, Evaluation, evaluate, in_percent, iterate_baselines
-from dd_jax.evaluation.baselines import networks_to_train
+from dd_jax.evaluation.baselines import SAME_BYTES, networks_to_train, same_bytes_note
 from dd_jax.evaluation.measure import watched
 from dd_jax.evaluation.result import MEAN_OF_CLASSES
 from dd_jax.models import Model, num_params
@@ -65,6 +65,8 @@ def measure_rows(
     protocol = options.get("protocol")
     shared: dict[str, Any] = {"names": names, "num_nets": num_nets, "pretrained": pretrained, "protocol": protocol}
     planned = networks_to_train(distilled, model, dataset, **shared)
+    if any(name.endswith(SAME_BYTES) for name in planned):
+        note(same_bytes_note(distilled, dataset))
     with watching(num_nets + sum(planned.values())) as about:
         about("distilled")
         rows = _distilled_rows(distilled, model, dataset, {"num_nets": num_nets, "pretrained": pretrained, **options})

@@ -2,7 +2,7 @@
 
 from dd_jax.parameterisation import PLAIN, Kind
 from dd_jax.synthetic.base import Synthetic
-from dd_jax.synthetic.bases import BASES, Bases, bases, bases_within, coefficient_penalty, some_of
+from dd_jax.synthetic.bases import BASES, Bases, GrownBases, bases, bases_within, coefficient_penalty, some_of
 from dd_jax.synthetic.canvas import CANVAS, canvases_of, on_canvas
 from dd_jax.synthetic.counts import Counts, class_counts, counts_word, is_equal, num_images, same_count, share_images
 from dd_jax.synthetic.dealt import Dealt, dealt
@@ -50,6 +50,7 @@ __all__ = [
     "Generated",
     "Generator",
     "GraphSet",
+    "GrownBases",
     "ImageInit",
     "LabelledPixels",
     "Latents",

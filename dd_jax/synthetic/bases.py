@@ -30,6 +30,18 @@ class Bases(NamedTuple):
     coefficients: Float[Array, "set bases"]
 
 
+class GrownBases(NamedTuple):
+    """What is learnt of images that are mixtures of bases of an earlier set and of their own.
+
+    Attributes:
+        own: J bases, and coefficients (N, I + J) for the earlier bases and for these.
+        shared: (I, h, w, C), the earlier ones, which stay as they are.
+    """
+
+    own: Bases
+    shared: Float[Array, "shared height width channels"]
+
+
 def bases(
     num_classes: int,
     image_shape: tuple[int, int, int],
@@ -39,6 +51,7 @@ def bases(
     num_bases: int | None = None,
     init_images: str = "kmeans",
     step_size: float = 0.01,
+    shared: Float[Array, "shared height width channels"] | None = None,
 ) -> Synthetic:
     """`made_per_class` images of each class, x = enlarge(sum_j a_j b_j), of bases b that all classes share.
 
@@ -54,10 +67,11 @@ def bases(
         init_images: what the images start as, as near as bases come to it, see `initial_images`; "noise" is that of
             bases and coefficients.
         step_size: not learnt; said of the set where something asks for one.
+        shared: bases of an earlier set, which stay as they are and are mixed in too; what is learnt is `GrownBases`.
 
     Raises:
-        OptionError: for counts below one, a budget that is too small for a basis, a step size that is not positive or
-            an unknown `init_images`.
+        OptionError: for counts below one, a budget that is too small for a basis, a step size that is not positive, an
+            unknown `init_images`, or shared bases of another size.
 
     Source: Deng & Russakovsky 2022, *Remember the Past: Distilling Datasets into Addressable Memories for Neural
     Networks*, section 3.2 and the released code (bases at half the resolution, bilinear).
@@ -66,7 +80,10 @@ def bases(
     height, width, channels = image_shape
     rows, columns = _small(image_shape, downscale)
     if num_bases is None:
-        num_bases = bases_within(num_classes, image_shape, images_per_class, made_per_class, downscale)
+        num_shared = 0 if shared is None else len(shared)
+        num_bases = bases_within(num_classes, image_shape, images_per_class, made_per_class, downscale, num_shared)
+    if shared is not None and shared.shape[1:] != (rows, columns, channels):
+        raise OptionError(f"Shared bases should be {(rows, columns, channels)} as these are, found {shared.shape[1:]}.")
     for name, value in (("num_bases", num_bases), ("made_per_class", made_per_class)):
         if value < 1:
             raise OptionError(f"{name} must be at least 1, but is {value}.")
@@ -74,21 +91,31 @@ def bases(
     labels = class_labels(num_classes, made_per_class)
     form = Parameterisation.of(BASES, height=height, width=width)
 
-    def init(key: jax.Array, dataset: Dataset) -> Bases:
+    def init(key: jax.Array, dataset: Dataset) -> Bases | GrownBases:
         image_key, mix_key = jax.random.split(key)
         if init_images == "noise":
+            total = count if shared is None else count + len(shared)
             first = jax.random.normal(image_key, (count, rows, columns, channels), jnp.float32)
-            return Bases(first, jax.random.normal(mix_key, (len(labels), count), jnp.float32) / math.sqrt(count))
+            own = Bases(first, jax.random.normal(mix_key, (len(labels), total), jnp.float32) / math.sqrt(total))
+            return own if shared is None else GrownBases(own, jnp.asarray(shared))
         images = initial_images(image_key, dataset, labels, 1, init_images)[0]
         small = jax.image.resize(images, (len(labels), rows, columns, channels), "bilinear")
-        found, coefficients = _factors(mix_key, np.asarray(small).reshape(len(labels), -1), count)
-        return Bases(jnp.asarray(found.reshape(count, rows, columns, channels)), jnp.asarray(coefficients))
+        wanted = np.asarray(small).reshape(len(labels), -1)
+        before = None if shared is None else _coefficients(np.asarray(shared).reshape(len(shared), -1), wanted)
+        if before is not None:
+            wanted = wanted - before @ np.asarray(shared).reshape(len(before[0]), -1)
+        found, coefficients = _factors(mix_key, wanted, count)
+        first = jnp.asarray(found.reshape(count, rows, columns, channels))
+        if before is None:
+            return Bases(first, jnp.asarray(coefficients))
+        own = Bases(first, jnp.asarray(np.concatenate([before, coefficients], 1)))
+        return GrownBases(own, jnp.asarray(shared))
 
-    def batch(learnable: Bases, key: jax.Array, t: jax.Array) -> Batch:
-        return Batch(form.decode(learnable._asdict())[0], jnp.asarray(labels))
+    def batch(learnable: Bases | GrownBases, key: jax.Array, t: jax.Array) -> Batch:
+        return Batch(form.decode(_learnt(learnable))[0], jnp.asarray(labels))
 
-    def decode(learnable: Bases) -> DistilledData:
-        return one_batch(learnable._asdict(), labels, step_size, form)
+    def decode(learnable: Bases | GrownBases) -> DistilledData:
+        return one_batch(_learnt(learnable), labels, step_size, form)
 
     return Synthetic(init, batch, decode, unbounded, 1)
 
@@ -99,10 +126,14 @@ def bases_within(
     images_per_class: int = 1,
     made_per_class: int = 4,
     downscale: int = 2,
+    num_shared: int = 0,
 ) -> int:
     """The largest J whose bases and coefficients are no more numbers than `images_per_class` images of each class.
 
-    J (h w C + K made_per_class) <= images_per_class K H W C
+    J (h w C + K made_per_class) + num_shared K made_per_class <= images_per_class K H W C
+
+    Args:
+        num_shared: bases of an earlier set, of which only the coefficients count.
 
     Raises:
         OptionError: where that is none, or for a `downscale` below one.
@@ -111,10 +142,11 @@ def bases_within(
     """
     rows, columns = _small(image_shape, downscale)
     each = rows * columns * image_shape[2] + num_classes * made_per_class
-    room = images_per_class * num_classes * math.prod(image_shape)
+    room = images_per_class * num_classes * math.prod(image_shape) - num_shared * num_classes * made_per_class
     if room < each:
         raise OptionError(
-            f"The bases should fit into {room} numbers, {images_per_class} images of each class, but a single one has "
+            f"The bases should fit into {max(room, 0)} numbers, {images_per_class} images of each class"
+            f"{' without the coefficients of shared bases' if num_shared else ''}, but a single one has "
             f"{each}, with its coefficients for {num_classes * made_per_class} images: make fewer images of each "
             "class, or smaller bases."
         )
@@ -195,6 +227,14 @@ BASES = Kind(
 _LARGEST = 16  # times that a side is enlarged: no file may ask for any amount of memory
 
 
+def _learnt(learnable: Bases | GrownBases) -> dict[str, Array]:
+    """The bases and the coefficients that images are mixed of."""
+    if isinstance(learnable, Bases):
+        return learnable._asdict()
+    together = jnp.concatenate([jax.lax.stop_gradient(learnable.shared), learnable.own.bases])
+    return {"bases": together, "coefficients": learnable.own.coefficients}
+
+
 def _is_bases(part: Any) -> bool:
     return isinstance(part, Bases)
 
@@ -204,6 +244,17 @@ def _small(image_shape: tuple[int, int, int], downscale: int) -> tuple[int, int]
     if downscale < 1:
         raise OptionError(f"downscale must be at least 1, but is {downscale}.")
     return math.ceil(image_shape[0] / downscale), math.ceil(image_shape[1] / downscale)
+
+
+def _coefficients(
+    given: Float[np.ndarray, "shared values"], images: Float[np.ndarray, "set values"]
+) -> Float[np.ndarray, "set shared"]:
+    """The coefficients by which mixtures of given bases come nearest to these images."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        found = np.linalg.lstsq(given.T.astype(np.float64), images.T.astype(np.float64), rcond=1e-3)[0]
+    return found.T.astype(np.float32)
 
 
 def _factors(

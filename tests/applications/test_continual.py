@@ -27,7 +27,7 @@ from dd_jax.applications.streams import stream_of
 from dd_jax.cli import main
 from dd_jax.errors import OptionError
 from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
-from dd_jax.methods import DistributionMatchingOptions, TrajectoryMatchingOptions
+from dd_jax.methods import BpttOptions, DistributionMatchingOptions, TrajectoryMatchingOptions
 from dd_jax.runs.experiment import Experiment
 
 NET = "mlp:hidden=(4,)"
@@ -271,6 +271,29 @@ def test_from_the_command_line(tmp_path, capsys):
     assert main(["apply", "continual", *words, "--out", str(tmp_path / "o")]) == 0
     assert "2 tasks of digits, class-incremental" in capsys.readouterr().out
     assert (tmp_path / "o" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_shared_bases_are_one_memory_that_grows(digits, tmp_path):
+    """The second task adds bases to those of the first, which stay, and both are stored once."""
+    method = BpttOptions(
+        images="bases", num_bases=3, made_per_class=1, downscale=1, num_inner_steps=2, batch_size=10, init_images="real"
+    )
+    experiment = Experiment(model=NET, method=method, num_outer_steps=2, eval_every=2, num_eval_nets=1)
+    options = dataclasses.replace(OPTIONS, memories=(), shared_bases=True)
+    found = learn_continually(digits, experiment, options=options, out=tmp_path)
+    first, second = (dd.load_distilled(tmp_path / "distilled" / f"order-0-task-{task}") for task in range(2))
+    assert first.learnt["bases"].shape == (3, 8, 8, 1)
+    assert second.learnt["bases"].shape == (6, 8, 8, 1)
+    assert second.learnt["coefficients"].shape == (5, 6)
+    np.testing.assert_array_equal(second.learnt["bases"][:3], first.learnt["bases"])
+    once = 4 * (6 * 64 + 5 * 3 + 5 * 6)  # bases; coefficients of three of them, and of six
+    beside = sum(dd.storage_bytes(one) - one.learnt["bases"].nbytes - one.learnt["coefficients"].nbytes for one in
+                 (first, second))  # fmt: skip
+    assert found.course(DISTILLED).num_bytes == [once + beside]
+    assert same(found, learn_continually(digits, experiment, options=options))
+    with pytest.raises(OptionError, match="Only bases are shared"):
+        learn_continually(digits, Experiment(method=DistributionMatchingOptions()), options=options)
 
 
 def test_what_makes_no_sense_is_refused(digits, monkeypatch):

@@ -1,7 +1,9 @@
 """Baselines: the sets are what they are called, and the test split is read once."""
 
+import dataclasses
 import importlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import dd_jax as dd
 from dd_jax.errors import OptionError
 from dd_jax.evaluation import BASELINES, Evaluation, contest, coresets
+from dd_jax.parameterisation import Parameterisation
 from dd_jax.types import DistilledData, Protocol
 
 module = importlib.import_module("dd_jax.evaluation.baselines")  # its name in the package is the function's
@@ -199,3 +202,44 @@ def test_unknown_name_is_refused_before_anything_is_computed(monkeypatch, distil
     with pytest.raises(OptionError, match=r"baseline 'k-meens'\. Did you mean 'k-means'"):
         dd.baselines(distilled, digits_mlp, digits, names=["class mean", "k-meens"])
     assert calls == []
+
+
+def test_real_images_of_the_same_bytes_stand_beside_images_that_are_made_of_something_else(digits, digits_mlp):
+    """Forty images of 5 bases and 200 coefficients: 520 numbers, those of 8 images, one of each class at least."""
+    synthetic = dd.synthetic.bases(10, (8, 8, 1), made_per_class=4, downscale=1, num_bases=5, init_images="noise")
+    made = synthetic.decode(synthetic.init(jax.random.key(0), digits))
+    made = dataclasses.replace(made, protocol=Protocol("dc", order="random"))
+    assert coresets.SetShape.of(made, 10).images_per_class == 4
+    assert coresets.SetShape.of_bytes(made, digits).images_per_class == 1
+    planned = module.networks_to_train(made, digits_mlp, digits, num_nets=4)
+    assert tuple(planned) == (*BASELINES, "random real, same bytes", "k-means, same bytes")
+    assert module.same_bytes_note(made, digits).endswith("40 images has the bytes of 10 real ones.")
+    training = dd.Training(epochs=2, learning_rate=0.1, optimiser="sgd")
+    few, same = (
+        dd.baselines(one, digits_mlp, digits, names=[name], num_nets=4, num_sets=2, protocol=training)[name].evaluation
+        for one, name in ((made, "random real, same bytes"), (plain(digits), "random real"))
+    )
+    np.testing.assert_array_equal(few.accuracies, same.accuracies)
+    assert [item.endswith("same bytes") for item in module.networks_to_train(plain(digits), digits_mlp, digits)] == [
+        False
+    ] * len(BASELINES)
+
+
+def plain(digits) -> DistilledData:
+    """Ten real images, one of each class."""
+    return coresets.as_distilled(
+        coresets.random_images(digits, 1, 0), coresets.SetShape(1, 1, 1), 0.01, Protocol("dc", order="random")
+    )
+
+
+def test_a_share_of_bytes_is_one_of_unequal_classes_too(digits):
+    labels = jnp.repeat(jnp.arange(10), jnp.array([4, 4, 4, 4, 4, 2, 2, 2, 2, 2]))[None]
+    made = dd.synthetic.PARAMETERISATIONS["bases"]
+    learnt = {"bases": jnp.zeros((15, 4, 4, 1)), "coefficients": jnp.zeros((30, 15))}
+    form = Parameterisation.of(made, height=8, width=8)
+    found = DistilledData(learnt, labels, jnp.full(1, 0.1), parameterisation=form)
+    # 690 numbers are those of 10.8 images of 64, for 30.
+    assert coresets.SetShape.of_bytes(found, digits).images_per_class == 1
+    twice = dataclasses.replace(found, learnt={**learnt, "bases": jnp.zeros((15, 8, 8, 1))})
+    # 1,410 numbers are those of 22 images, 0.73 of each.
+    assert coresets.SetShape.of_bytes(twice, digits).images_per_class == (3,) * 5 + (1,) * 5

@@ -254,3 +254,22 @@ def test_bases_learn_digits_better_than_the_images_that_take_as_much_room(digits
     assert loaded.images.shape == (1, 20, 8, 8, 1)
     assert dd.report(tmp_path / "bases").is_file()
     assert dd.export(tmp_path / "bases", formats=["npz", "images"])[1].num_files >= 20
+
+
+def test_shared_bases_stay_to_the_last_bit_while_own_ones_are_learnt(model, tiny):
+    shared = jnp.asarray(np.random.default_rng(0).normal(size=(2, *small_shape(model))), jnp.float32)
+    method = bptt(model, OPTIONS, images="bases", made_per_class=2, num_bases=2, shared=shared)
+    assert method.hyperparameters["shared_bases"] == 2
+    first = method.init(jax.random.key(0), tiny, 2)
+    after, _ = one_step(method.step, jax.random.key(1), first, method.arrays(tiny))
+    np.testing.assert_array_equal(after.learnable.shared, shared)
+    assert not np.array_equal(after.learnable.own.bases, first.learnable.own.bases)
+    assert not np.array_equal(after.learnable.own.coefficients[:, :2], first.learnable.own.coefficients[:, :2])
+    np.testing.assert_array_equal(method.distilled(after).learnt["bases"][:2], shared)
+    with pytest.raises(OptionError, match='Shared bases are for images="bases"'):
+        bptt(model, OPTIONS, shared=shared)
+
+
+def small_shape(model):
+    height, width, channels = model.image_shape
+    return -(-height // 2), -(-width // 2), channels

@@ -11,6 +11,7 @@ import dd_jax as dd
 from dd_jax.errors import DataError, OptionError
 from dd_jax.synthetic import (
     Bases,
+    GrownBases,
     bases,
     bases_within,
     coefficient_penalty,
@@ -164,3 +165,38 @@ def test_arrays_from_a_disk_are_looked_at(learnt, changes, settings, message):
     assert check_bases(arrays, height=4, width=4) == ""
     found = check_bases({**arrays, **changes}, **{"height": 4, "width": 4, **settings})
     assert re.search(message, found)
+
+
+def test_bases_of_an_earlier_set_are_mixed_in_and_stay(tiny_data, learnable):
+    """What the earlier bases can make of the first images they make; own bases add the rest."""
+    shared = learnable.bases
+    synthetic = bases(3, SHAPE, made_per_class=2, num_bases=6, shared=shared)
+    grown = synthetic.init(jax.random.key(0), tiny_data)
+    assert isinstance(grown, GrownBases)
+    np.testing.assert_array_equal(grown.shared, shared)
+    found = synthetic.decode(grown)
+    assert found.learnt["bases"].shape == (9, 2, 2, 1)
+    np.testing.assert_array_equal(found.learnt["bases"][:3], shared)
+    # Three bases and six more span all images of two by two pixels, as bases alone do.
+    alone = bases(3, SHAPE, made_per_class=2, num_bases=6)
+    first = alone.decode(alone.init(jax.random.key(0), tiny_data)).images
+    np.testing.assert_allclose(found.images, first, atol=1e-4)
+    half = found.learnt["coefficients"].at[:, 3:].set(0)
+    mixed = decode_bases({**found.learnt, "coefficients": half}, height=4, width=4)
+    assert float(jnp.square(mixed - first).sum()) < 0.9 * float(jnp.square(first).sum())
+
+    def of(grown):
+        images = synthetic.batch(grown, jax.random.key(1), jnp.int32(0)).images
+        return jnp.square(images).sum() + coefficient_penalty(grown, 0.0, 1.0)
+
+    gradient = jax.jit(jax.grad(of))(grown)
+    assert not np.asarray(gradient.shared).any()
+    assert all(np.asarray(leaf).any() for leaf in gradient.own)
+
+
+def test_coefficients_of_shared_bases_count_in_the_budget():
+    assert bases_within(10, (28, 28, 1), 1, 4, 2, num_shared=33) == (7840 - 33 * 40) // 236
+    with pytest.raises(OptionError, match="without the coefficients of shared bases"):
+        bases_within(10, (28, 28, 1), 1, 4, 2, num_shared=500)
+    with pytest.raises(OptionError, match=re.escape("Shared bases should be (2, 2, 1) as these are, found (4, 4, 1)")):
+        bases(3, SHAPE, shared=jnp.zeros((1, 4, 4, 1)))
