@@ -58,6 +58,8 @@ class Export:
     """Which of npz, sheet, images, torch and folder, apart by spaces; none for all that the set can have."""
     test_file: bool = False
     """Also write the test split of the run's dataset, as test.npz beside the script of the format torch."""
+    dataset: str | None = None
+    """For that: where the dataset of the run is now; of a set without its run, what to test on."""
     tiles: int | None = None
     """Also write every canvas, of a set that is learnt on canvases, three times three side by side, into the folder
     "tiles" of the run: each pixel as so many times so many."""
@@ -252,6 +254,7 @@ def export(argv: Sequence[str]) -> None:
 
     options = parse(Export, argv, "dd-jax export")
     asked: dict[str, Any] = {"formats": options.formats or None, "test_file": options.test_file}
+    asked["dataset"] = options.dataset
     for written in on_first(lambda: dd_jax.export(options.run, options.out, **asked)) or ():
         if written.path is None:
             print(f"{written.format}: left out. {written.what}")

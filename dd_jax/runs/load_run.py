@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,7 +98,7 @@ def _load_of_python(
     """The same of a run that was made in Python, whose network is found by its recorded settings."""
     config = read_config(path)["config"]
     recorded = dict(config["model"]) if isinstance(config.get("model"), dict) else {}
-    name, precision = str(recorded.pop("name", None)), recorded.pop("precision", "float32")
+    name, precision = str(recorded.get("name")), recorded.get("precision", "float32")
     in_python = f'in Python, by dd.evaluate(dd.load_distilled("{path}"), model, dataset)'
     if isinstance(config.get("method"), dict) and config["method"].get("pretrained"):
         raise DataError(
@@ -113,7 +113,7 @@ def _load_of_python(
     dataset = load_dataset(**{**reading, "name": found})
     if model is not None:
         return dataset, made(model, dataset, precision), None
-    return dataset, models.with_precision(models.make(name, dataset, **recorded), precision), None
+    return dataset, _as_recorded(recorded, dataset), None
 
 
 def _find_network(path: Path, made_from: dict[str, Any]) -> None:
@@ -166,12 +166,34 @@ def load_set(
         form: dict[str, Any] = {"image_size": (height, width), "channels": channels if channels in (1, 3) else None}
         form = form if distilled.parameterisation.kind.pictures is None else {}
         data = load_dataset(dataset, **form, skip_broken=skip_broken)
-        if model is None and not recorded:
-            raise DataError(f"{path} is a distilled set without its run: say with --model which network to train.")
-        if model is None:
-            _find_network(path, recorded)
-        own, pretrained = made(model or recorded.get("model") or DEFAULT_MODEL, data), None
+        own, pretrained = made(model, data) if model is not None else _network_of(path, recorded, data), None
     return distilled, own, data, pretrained
+
+
+def _network_of(path: Path, made_from: dict[str, Any], dataset: Dataset) -> Model:
+    """The network that a set was learnt for, by what its run, or else the set itself, records; DataError for none."""
+    if made_from.get("model") is not None:
+        _find_network(path, made_from)
+        return made(made_from["model"], dataset, made_from.get("precision", "float32"))
+    if "dataset" in made_from and made_from.get("pretrained") is None and made_from.get("experts") is None:
+        return made(DEFAULT_MODEL, dataset, made_from.get("precision", "float32"))
+    recorded = load_provenance(path).get("model")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    name = recorded.get("name")
+    if name not in models.MODELS:
+        known = "" if name is None else f", for the network {name!r}, which is none of dd_jax"
+        raise DataError(f"{path} is a distilled set{known}: say with --model which network to train.")
+    own = _as_recorded(recorded, dataset)
+    note(f"The network is the {name} that the set was learnt for: --model names another one.")
+    return own
+
+
+def _as_recorded(recorded: Mapping[str, Any], dataset: Dataset) -> Model:
+    """The network of this library whose name and settings were recorded."""
+    settings = {name: value for name, value in recorded.items() if name not in ("name", "precision")}
+    return models.with_precision(
+        models.make(recorded["name"], dataset, **settings), recorded.get("precision", "float32")
+    )
 
 
 def made(model: str, dataset: Dataset, precision: str = "float32") -> Model:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -380,6 +381,24 @@ def test_a_test_file_goes_with_the_format_torch_and_needs_the_data(tmp_path):
     with pytest.raises(dd.DataError, match="not a run directory"):
         dd.export(tmp_path, formats=["torch"], test_file=True)
     assert not (tmp_path / "export").exists()
+    with pytest.raises(dd.OptionError, match="A dataset is for the test file alone"):
+        dd.export(tmp_path, formats=["torch"], dataset="digits")
+
+
+def test_the_test_split_of_data_that_moved_or_of_a_set_without_its_run(tmp_path, digits, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    np.savez("mine.npz", images=random.integers(0, 256, (60, 2, 2), dtype=np.uint8), labels=np.arange(60) % 2)
+    data = dd.load_dataset("npz:mine.npz")
+    method = dd.methods.unrolled(dd.models.mlp(data, hidden=(4,)), num_batches=1, num_epochs=1, batch_size=8)
+    dd.distill(method, data, num_outer_steps=0, num_eval_nets=1, show_progress=False, out="run")
+    Path("mine.npz").rename("other.npz")
+    with pytest.raises(dd.DataError, match="Say with --dataset where the same data are now"):
+        dd.export("run", formats=["torch"], test_file=True)
+    for path in ("run", "run/distilled"):
+        (written,) = dd.export(path, "out", formats=["torch"], test_file=True, dataset="npz:other.npz")
+        with np.load(written.path / "test.npz", allow_pickle=False) as test:
+            np.testing.assert_array_equal(test["labels"], data.test.labels)
 
 
 def accuracies(said):

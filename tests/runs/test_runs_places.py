@@ -10,7 +10,7 @@ import pytest
 import dd_jax as dd
 from dd_jax.cli import main
 from dd_jax.errors import DataError, RunError
-from dd_jax.runs.load_run import load_run
+from dd_jax.runs.load_run import load_run, load_set
 from dd_jax.runs.loop import _Loop
 from dd_jax.runs.places import followed, is_missing, whole, whole_file
 
@@ -205,3 +205,21 @@ def test_a_dataset_says_how_it_is_read_again(name, options):
     data = dd.load_dataset(name, **options)
     again = dd.load_dataset(**json.loads(json.dumps(dict(data.reading))))
     assert (again.fingerprint, again.name) == (data.fingerprint, data.name)
+
+
+def test_a_set_says_which_network_it_is_for_wherever_it_is(place, monkeypatch, capsys):
+    """Of a run of Python on other data, and of a set without its run: not the default network."""
+    data = dd.load_dataset("npz:mine.npz")
+    in_python(data, "run", dd.models.mlp(data, hidden=(5, 3)))
+    shutil.copytree("run/distilled", "sent")
+    np.savez("other.npz", **{name: array[:40] for name, array in np.load("mine.npz").items()})
+    for path in ("run", "sent"):
+        _, own, _, _ = load_set(path, "npz:other.npz")
+        assert tuple(own.settings["hidden"]) == (5, 3)
+        assert "The network is the mlp that the set was learnt for" in capsys.readouterr().err
+    about = json.loads((place / "sent" / "distilled.json").read_text())
+    about["provenance"]["model"]["name"] = "mine"
+    about.pop("content_sha256")  # or it would be told from what was written
+    (place / "sent" / "distilled.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match="for the network 'mine', which is none of dd_jax: say with --model"):
+        load_set("sent", "npz:other.npz")

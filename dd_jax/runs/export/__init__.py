@@ -44,6 +44,7 @@ def export(
     *,
     formats: Sequence[str] | None = None,
     test_file: bool = False,
+    dataset: str | None = None,
 ) -> tuple[Exported, ...]:
     """Write the distilled set at `path` into the folder `out`, each format in a folder of its name.
 
@@ -59,9 +60,10 @@ def export(
             the set can have: images that are neither grey nor RGB have no "folder".
         test_file: whether to write the test split of the run's dataset too, as test.npz into the folder of "torch",
             where the script finds it.
+        dataset: for that, where the dataset of the run is now; of a set without its run, what to test on.
 
     Raises:
-        OptionError: a format is unknown, or a test file is asked for without the format "torch".
+        OptionError: a format is unknown, a test file is asked for without the format "torch", or a dataset without it.
         DataError: there is no distilled set, it is damaged, or it can't have a format that was asked for;
             with `test_file` also if the dataset isn't there.
         RunError: `out` holds files that aren't an export's, or the disk refuses; what was there is left as it is.
@@ -74,8 +76,10 @@ def export(
         raise OptionError(f"formats is empty: give some of {', '.join(FORMATS)}, or None for all.")
     if test_file and "torch" not in wanted:
         raise OptionError(f"test_file goes with the format torch, but formats are {', '.join(wanted)}: add it.")
+    if dataset is not None and not test_file:
+        raise OptionError("A dataset is for the test file alone: ask for that too, or leave the dataset out.")
     contents = read_contents(path)
-    dataset = _dataset(contents.run) if test_file else None
+    data = _dataset(contents.run, path, dataset) if test_file else None
     target = (contents.run / "export" if out is None else Path(out).expanduser()).resolve()
     if target in contents.file.resolve().parents:
         raise RunError(f"{target} holds the set that is to be exported, and would be replaced. Choose another folder.")
@@ -91,8 +95,8 @@ def export(
                 (new / name).rmdir()  # writers refuse before they write
                 done.append(Exported(name, None, 0, 0, str(error)))
                 continue
-            if name == "torch" and dataset is not None:
-                what += f", with {write_test(contents, dataset, new / name)}"
+            if name == "torch" and data is not None:
+                what += f", with {write_test(contents, data, new / name)}"
             if contents.drawn:
                 what += " (images that steps see anew at random: one draw of them)"
             sizes = [file.stat().st_size for file in (new / name).rglob("*") if file.is_file()]
@@ -100,8 +104,11 @@ def export(
     return tuple(done)
 
 
-def _dataset(run: Path) -> Dataset:
-    """The dataset that a run was made from; DataError where it isn't there, or where nothing says what it was."""
-    from dd_jax.runs.load_run import load_run
+def _dataset(run: Path, path: str | Path, place: str | None) -> Dataset:
+    """The dataset that a run was made from, or another one for a set without a run; DataError where it isn't there."""
+    from dd_jax.runs.load_run import load_run, load_set
+    from dd_jax.runs.naming import DEFAULT_MODEL
 
-    return load_run(run)[2]
+    if place is not None and not (run / "config.json").is_file():
+        return load_set(path, place, DEFAULT_MODEL)[2]
+    return load_run(run, place, DEFAULT_MODEL)[2]  # the network makes no difference, and one's own may be missing

@@ -18,7 +18,7 @@ _MORE_IMAGES = (
 def advised(record: RunRecord) -> list[str]:
     """A sentence or two each; empty where there is nothing to say, or nothing was measured."""
     found = own(record)
-    if found is None or not outcome(record).truthful:
+    if found is None or not advised_on(record):
         return []
     said = [_few(record, found, "test"), _chosen(record)]
     best = rivals(record)[:1]
@@ -31,6 +31,11 @@ def advised(record: RunRecord) -> list[str]:
             f"{percent(near.accuracy)}."
         )
     return [sentence for sentence in said if sentence]
+
+
+def advised_on(record: RunRecord) -> bool:
+    """Whether a run was measured, by accuracy."""
+    return own(record) is not None and outcome(record).truthful
 
 
 def _better(ours: Spread, theirs: Spread) -> bool:
@@ -60,7 +65,8 @@ def _chosen(record: RunRecord) -> str:
         return ""
     images, step = _images(record, "validation"), record.best["step"]
     last = max(row["step"] for row in record.validation)
-    said = _luck(record, images) if 0 < images < _FEW else ""
+    luck, act = _luck(record)
+    said = f"{luck} {_MORE_IMAGES} " if act else ""
     if step == 0 and last > 0:
         start = record.setting("method", "init_images")
         as_it_was = f" ({start})" if start else ""
@@ -73,29 +79,36 @@ def _chosen(record: RunRecord) -> str:
     return said.strip()
 
 
-def _luck(record: RunRecord, images: int) -> str:
-    """How much chance there is in the choice: how many of the sets are as good as the best, as far as that is known."""
-    best = record.best
-    assert best is not None
-    accuracy, validations = best["validation"], record.validation
+def chance(record: RunRecord) -> str:
+    """How much luck there is in the choice of a run that was measured: how many sets are as good as the best, as far as
+    few images can tell; empty where they are many, or where `advised` says it.
+    """
+    said, act = _luck(record) if advised_on(record) else ("", False)
+    return "" if act else said
+
+
+def _luck(record: RunRecord) -> tuple[str, bool]:
+    """The same, and whether something should be done about it."""
+    best, validations, images = record.best, record.validation, _images(record, "validation")
+    if best is None or len(validations) < 2 or not 0 < images < _FEW:
+        return "", False
+    accuracy = best["validation"]
     known = known_to(accuracy, images, _networks(best))
     as_good = [row["step"] for row in validations if row["validation"] >= accuracy - known]
-    if len(validations) < 2:
-        return ""
     if len(as_good) >= len(validations):
-        chance = f"all {len(validations)} validations lie within that, the first one too: which set was kept is luck."
+        luck = f"all {len(validations)} validations lie within that, the first one too: which set was kept is luck."
     elif len(as_good) > 1:
-        chance = (
+        luck = (
             f"{len(as_good)} of {len(validations)} validations lie within that, the first at outer step "
             f"{min(as_good):,}: which of these was kept is luck, that it was one of these is not."
         )
     else:
-        chance = "no other validation lies within that."
-    more = f" {_MORE_IMAGES}" if len(as_good) >= len(validations) or images < _TINY else ""
-    return (
+        luck = "no other validation lies within that."
+    said = (
         f"The set was chosen by {count(images, 'validation image')}, on which {fraction(accuracy)} is known to ± "
-        f"{100 * known:.0f} points, and {chance}{more} "
+        f"{100 * known:.0f} points, and {luck}"
     )
+    return said, images < _TINY or len(as_good) >= len(validations)
 
 
 def _networks(row: Mapping[str, Any]) -> Spread | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from dd_jax.runs.report import compare, course, results, words
-from dd_jax.runs.report.advice import advised
+from dd_jax.runs.report.advice import advised, chance
 from dd_jax.runs.report.layout import Place
 from dd_jax.runs.report.markup import Markup, element, join
 from dd_jax.runs.report.record import RunRecord
@@ -57,7 +57,7 @@ def page(records: Sequence[RunRecord]) -> str:
 
 def opening(record: RunRecord) -> list[Markup | None]:
     """What a run means, in sentences and in key numbers."""
-    said = words.remarks(record)
+    said = [*words.remarks(record), *filter(None, [chance(record)])]
     remarks = element("ul", *(element("li", remark) for remark in said), class_="remarks") if said else None
     advice = advised(record)
     tips = None
