@@ -3,11 +3,13 @@
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+from dd_jax.errors import OptionError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -67,11 +69,45 @@ def png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def animated_png(frames: Sequence[np.ndarray], scale: int = 1, milliseconds: int = 400, last: int = 2000) -> bytes:
+    """Frames (H, W, 3) in [0, 1] as one PNG that moves and starts again; white where they are NaN.
+
+    Args:
+        scale: side of the square that each pixel becomes.
+        milliseconds: how long each frame is shown; the last one is shown for `last`.
+
+    Raises:
+        OptionError: if there is no frame, or two frames differ in size.
+    """
+    from PIL import Image
+
+    if len({frame.shape for frame in frames}) != 1:
+        sizes = ", ".join(str(frame.shape) for frame in frames) or "none"
+        raise OptionError(f"An animation needs frames of one size (H, W, 3), but found {sizes}.")
+    levels = [np.round(255 * np.clip(np.nan_to_num(frame, nan=1.0), 0, 1)).astype(np.uint8) for frame in frames]
+    grey = all((level == level[..., :1]).all() for level in levels)
+    large = [level.repeat(scale, axis=0).repeat(scale, axis=1) for level in levels]
+    images = [Image.fromarray(level[..., 0] if grey else level) for level in large]
+    shown = [milliseconds] * (len(images) - 1) + [last]
+    buffer = io.BytesIO()
+    images[0].save(buffer, "PNG", save_all=True, append_images=images[1:], duration=shown, loop=0, optimize=True)
+    return buffer.getvalue()
+
+
 def png_size(data: bytes) -> tuple[int, int] | None:
     """(width, height) of a PNG as its header tells, or None if it is no PNG."""
     if len(data) < 33 or not data.startswith(PNG_SIGNATURE) or data[12:16] != b"IHDR":
         return None
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
+def png_pixels(data: bytes) -> np.ndarray:
+    """The pixels (H, W, 3) in [0, 1] of a PNG, NaN where it is transparent: what `png` was given."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        layers = np.asarray(image.convert("RGBA")) / 255
+    return np.where(layers[..., 3:] < _HALF, np.nan, layers[..., :3])
 
 
 def smaller_png(data: bytes, factor: int) -> bytes:

@@ -77,7 +77,7 @@ def images_figure(distilled: DistilledData) -> Any:
     sheet = sheet_of(distilled)
     captions = [_caption(row) for row in sheet.rows]
     title = "Distilled images" + (f" ({sheet.left_out})" if sheet.left_out else "")
-    return _drawn([row.images for row in sheet.rows], sheet.names, captions, title)
+    return draw_rows([row.images for row in sheet.rows], sheet.names, captions, title)
 
 
 def _shown_steps(classes: np.ndarray, max_rows: int = MAX_ROWS) -> list[int]:
@@ -133,7 +133,8 @@ def _stretched(image: np.ndarray) -> np.ndarray:
     return np.broadcast_to(grey_or_rgb, (*image.shape[:2], 3))
 
 
-def _drawn(cells: Sequence[Sequence[Any]], names: Sequence[str], captions: Sequence[str], title: str) -> Any:
+def draw_rows(cells: Sequence[Sequence[Any]], names: Sequence[str], captions: Sequence[str], title: str) -> Any:
+    """Rows of images (H, W, 3) in [0, 1], None for a gap: a name above each column, a caption beside each row."""
     from matplotlib.figure import Figure
 
     slanted = max(map(len, names)) > 7

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dd_jax.figures.encode import figure_png, png
+import numpy as np
+
+from dd_jax.figures.encode import figure_png, png, png_pixels
 from dd_jax.figures.evolution import frame
 from dd_jax.figures.plots import curve_figure, steps_figure
 from dd_jax.figures.sheet import images_figure
@@ -41,6 +43,11 @@ def save_frame(folder: str | Path, step: int, distilled: DistilledData) -> None:
     path = Path(folder) / f"step_{step:08d}.png"
     with disk_errors("save the picture", path):
         write_bytes(path, png(frame(distilled)))
+
+
+def read_frames(folder: str | Path) -> list[np.ndarray]:
+    """The pictures of `save_frame` in a folder, in the order of their outer steps: each (H, W, 3), NaN where empty."""
+    return [png_pixels(path.read_bytes()) for path in sorted(Path(folder).glob("step_*.png"))]
 
 
 def save_png(path: str | Path, figure: Any) -> None:
