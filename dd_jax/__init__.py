@@ -42,7 +42,7 @@ from dd_jax.storage import import_distilled, load_distilled, load_experts, load_
 from dd_jax.synthetic import distilled_from_arrays, share_images
 from dd_jax.types import Batch, Dataset, DistilledData, Edges, Experts, Nodes, Pretrained, Protocol, Transform
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "PROTOCOLS",
