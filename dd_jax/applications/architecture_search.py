@@ -49,24 +49,25 @@ class SearchOptions:
     models: tuple[str, ...] = ()
     """Networks in place of the grid, by their names and settings, such as "mlp:hidden=(64,)"."""
     num_candidates: int | None = None
-    """So many of them, drawn at random; None: all."""
+    """Number of candidates, drawn at random. None: all of them."""
     num_sample: int | None = None
-    """Candidates that are also trained on real data in full, drawn at random; None: all."""
+    """Candidates to train on real data in full as well, drawn at random. None: all of them."""
     protocol: str | None = None
-    """How networks are trained on the distilled set, and on as many real images; None: the set's own where that is from
-    scratch, else "dc"."""
+    """Training of networks on the distilled set and on as many real images. None: the set's own protocol if that trains
+    from scratch, else "dc"."""
     epochs: int | None = None
-    """Passes through the few images, in place of the protocol's."""
+    """Passes through the few images, in place of the protocol's number."""
     full_training: Training = _FULL_TRAINING
-    """How networks are trained on real data."""
+    """Training of networks on real data."""
     num_real: int | None = None
-    """Real training images, drawn at random; None: all."""
+    """Real training images, drawn at random. None: all of them."""
     num_nets: int = 2
-    """Networks of each candidate that are trained on a set; random images are others for each."""
+    """Networks of each candidate to train on a set. Each network gets other random images."""
     num_full_nets: int = 2
-    """Networks of each candidate in the sample that are trained on real data; from two on their agreement is told."""
+    """Networks of each candidate in the sample to train on real data. From two on, the result says how well they
+    agree."""
     seed: int = 0
-    """Of what is drawn: candidates, the sample, real images, networks."""
+    """Seed of all random draws: candidates, the sample, real images and networks."""
 
 
 class Way(NamedTuple):

@@ -66,31 +66,32 @@ class ContinualOptions:
     """How classes come, what is remembered, and how networks are trained."""
 
     num_tasks: int = 5
-    """Tasks that the classes are shared out into, evenly."""
+    """Number of tasks; the classes are shared out evenly."""
     num_orders: int = 5
-    """Random orders of the classes."""
+    """Number of random orders of the classes."""
     scenario: Literal["class", "task"] = "class"
-    """Whether a network must tell all classes so far from each other, or only those of a task that is known."""
+    """"class": a network must tell all classes so far from each other. "task": it is told the task, and must tell only
+    the classes of that task apart."""
     shared_bases: bool = False
-    """Whether the images of a task are mixed of the bases of all tasks so far and of some that it adds, in the room
-    that it has: one memory that grows. For sets of bases, such as those of --method rtp."""
+    """Keep one memory of bases that grows: the images of a task mix the bases of all tasks so far and some new ones, in
+    the room of the task. For sets of bases, such as those of --method rtp."""
     learner: Literal["fresh", "running"] = "fresh"
-    """What is trained on the memory after each task: networks drawn at random, or those of the last task."""
+    """Network that is trained on the memory after each task: "fresh" (drawn at random) or "running" (the one of the
+    last task)."""
     memories: tuple[str, ...] = ("random real", "herding", "k-means", RESERVOIR)
-    """What is kept beside distilled sets, in the same bytes: any of the sets of real images, and "reservoir"."""
+    """Memories to compare with distilled sets, in as many bytes: any sets of real images, and "reservoir"."""
     num_nets: int = 3
-    """Networks of each order."""
+    """Networks for each order."""
     protocol: str | None = None
-    """How networks are trained on the memory; None: by the protocol of the sets where that is from scratch, else
-    "dc"."""
+    """Training of networks on the memory. None: the protocol of the sets if that trains from scratch, else "dc"."""
     epochs: int | None = None
-    """Passes through the memory, in place of the protocol's."""
+    """Passes through the memory, in place of the protocol's number."""
     full_training: Training = _FULL_TRAINING
-    """How networks are trained on real data."""
+    """Training of networks on real data."""
     num_real: int | None = None
-    """Training images of each class; None: as many as the smallest class has."""
+    """Training images of each class. None: as many as the smallest class has."""
     seed: int = 0
-    """Of what is drawn: orders, images, networks."""
+    """Seed of all random draws: orders, images and networks."""
 
 
 class Way(NamedTuple):

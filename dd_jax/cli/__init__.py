@@ -18,28 +18,28 @@ from dd_jax.runs.progress import warnings_as_notes
 __all__ = ["COMMANDS", "main", "run_script", "run_table"]
 
 _INTERRUPTED, _PIPE_CLOSED = 130, 141  # exit statuses
-_USAGE = """usage: dd-jax COMMAND [OPTIONS]     (dd-jax COMMAND --help tells a command's options)
+_USAGE = """usage: dd-jax COMMAND [OPTIONS]     (dd-jax COMMAND --help prints a command's options)
 
 commands:
   distill     learn a distilled set, compare it with every baseline, leave a run directory
-  pretrain    train many networks on a dataset, for sets that are for such networks
-  estimate    what that will need in memory and time, without doing it
+  pretrain    train many networks on a dataset, to distil sets for them or to learn from them
+  estimate    predict the time and memory of an experiment, without running it
   evaluate    train fresh networks on the distilled set of a run directory
   train       train networks on a distilled set, as it was learnt or from scratch as in the papers
-  baselines   what real images of the same number give, under the same protocol
-  score       DC-BENCH's and DD-Ranking's scores of a distilled set
-  transfer    a distilled set on other networks than its own, beside random real images
-  export      the distilled set as arrays, pictures, for PyTorch, or as a folder with a dataset card
-  import      a distilled set that others released, as one of this library's: GCond, DC, MTT, IDC, FRePo, arrays
-  report      show runs as one page for a browser: images, curves, baselines, settings; several side by side
+  baselines   measure as many real images under the same protocol
+  score       compute DC-BENCH's and DD-Ranking's scores of a distilled set
+  transfer    train other networks on a distilled set, beside random real images
+  export      write the distilled set as arrays, pictures, for PyTorch, or as a folder with a dataset card
+  import      read a distilled set that others released: GCond, DC, MTT, IDC, FRePo, arrays
+  report      write a page for a browser on one run or several: images, curves, baselines, settings
   runs        list runs, or compare some: results, best baselines, settings that differ
-  info        versions, devices and presets; or what a dataset, or a run directory, holds
-  apply       use distilled sets: to search architectures (apply nas), to learn task by task (apply continual)
-  completion  a script with which your shell completes commands and options: bash, zsh or fish
-  help        this; help COMMAND tells a command's options
-  version     the version of dd_jax
+  info        print versions, devices and presets, or the contents of a dataset or a run directory
+  apply       use distilled sets: search architectures (apply nas), learn task by task (apply continual)
+  completion  print a script that makes your shell complete commands and options: bash, zsh or fish
+  help        print this text; help COMMAND prints a command's options
+  version     print the version of dd_jax
 
-several processes, on one machine or many, as one run: every command also takes
+every command can run as several processes, on one machine or many:
   --distributed                                                   started by SLURM, Open MPI or on Cloud TPU
   --coordinator HOST:PORT --num-processes N --process-id I        started by hand
 

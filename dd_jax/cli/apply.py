@@ -14,11 +14,11 @@ from dd_jax.errors import OptionError, RunError, unknown_name
 
 @dataclasses.dataclass(frozen=True)
 class Apply:
-    """Use distilled sets. dd-jax apply APPLICATION --help tells an application's options."""
+    """Use distilled sets. dd-jax apply APPLICATION --help prints an application's options."""
 
     application: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="APPLICATION")]
-    """"continual": learn classes task by task, with distilled sets of those that are over; "nas": rank networks by what
-    they learn from distilled sets, and find a good one."""
+    """"continual": learn classes task by task, with distilled sets of earlier tasks as the memory. "nas": rank networks
+    by what they learn from distilled sets, and find a good one."""
 
 
 def apply(argv: Sequence[str]) -> None:
@@ -33,14 +33,15 @@ def apply(argv: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Nas(SearchOptions):
-    """Train many small networks on distilled sets, and say how well that ranks them and what it finds."""
+    """Train many small networks on distilled sets, rank them, and measure how far the ranking can be trusted."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run directories, or distilled sets from elsewhere; the sets of real images have the bytes of the first."""
+    """Run directories, or distilled sets from elsewhere. The sets of real images take as many bytes as the first
+    one."""
     dataset: str | None = None
-    """Real data, in place of what the first set was distilled from; needed for sets from elsewhere."""
+    """Real data, in place of the dataset that the first set was distilled from. Needed for sets from elsewhere."""
     out: Path = Path("runs/nas")
-    """Directory for the results; the same command with the same directory goes on where it was cut short."""
+    """Directory for the results. The same command with the same directory continues an interrupted one."""
 
 
 def nas(argv: Sequence[str]) -> None:
@@ -89,14 +90,14 @@ def _distilling(path: Path) -> float | None:
 
 @dataclasses.dataclass(frozen=True)
 class ContinualLearning(ContinualOptions):
-    """Learn classes task by task, with distilled sets of those that are over.
+    """Learn classes task by task, with distilled sets of earlier tasks as the memory.
 
-    All other options are those of dd-jax distill, --preset, --method and --smoke among them: they say what is
+    All other options are those of dd-jax distill, including --preset, --method and --smoke. They say which dataset is
     distilled, for which network, and how.
     """
 
     out: Path = Path("runs/continual")
-    """Directory for the results; the same command with the same directory goes on where it was cut short."""
+    """Directory for the results. The same command with the same directory continues an interrupted one."""
 
 
 def continual(argv: Sequence[str]) -> None:
@@ -109,7 +110,7 @@ def continual(argv: Sequence[str]) -> None:
     options, rest = tyro.cli(
         ContinualLearning, prog="dd-jax apply continual", args=list(argv), return_unknown_args=True
     )
-    experiment = parse_experiment(rest, "dd-jax apply continual", "The options of what is distilled.")
+    experiment = parse_experiment(rest, "dd-jax apply continual", "Options of the distillation.")
     data = load_dataset(
         experiment.dataset,
         image_size=experiment.image_size,

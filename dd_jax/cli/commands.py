@@ -29,19 +29,19 @@ class Evaluate:
     run: Annotated[Path, tyro.conf.Positional]
     """Run directory."""
     num_nets: int = 200
-    """Held-out networks."""
+    """Number of held-out networks."""
     num_epochs: int | None = None
-    """Passes through the distilled batches; None for as many as were learnt."""
+    """Passes through the distilled batches. None: as many as were learnt."""
     split: str = "test"
-    """"test", "validation" or "train"."""
+    """Split to measure on: "test", "validation" or "train"."""
     init: str | None = None
-    """"random" or "fixed" in place of the init that the set was distilled for."""
+    """Start of the networks, "random" or "fixed", in place of the start that the set was distilled for."""
     model: str | None = None
-    """Another network than the one it was distilled for, e.g. "mlp:hidden=(64, 64)"."""
+    """Network to train, in place of the one that the set was distilled for, e.g. "mlp:hidden=(64, 64)"."""
     dataset: str | None = None
-    """Where the dataset is now, if it is no longer where it was, such as "npz:PATH"; the data must be the same."""
+    """Where the dataset is now, such as "npz:PATH", if it has moved. The data must be the same."""
     seed: int = 1_000_003
-    """Of the held-out initialisations."""
+    """Seed of the held-out initialisations."""
     baselines: bool = False
     """Also measure the baselines."""
 
@@ -53,31 +53,32 @@ class Export:
     run: Annotated[Path, tyro.conf.Positional]
     """Run directory, or the folder of a distilled set."""
     out: Path | None = None
-    """Folder to write; an earlier export there is replaced. None for the folder "export" of the run."""
+    """Folder to write to; an earlier export there is replaced. None: the folder "export" of the run."""
     formats: tuple[str, ...] = ()
-    """Which of npz, sheet, images, torch and folder, apart by spaces; none for all that the set can have."""
+    """Formats to write, separated by spaces: npz, sheet, images, torch, folder. None given: all that the set can
+    have."""
     test_file: bool = False
     """Also write the test split of the run's dataset, as test.npz beside the script of the format torch."""
     dataset: str | None = None
     """For that: where the dataset of the run is now; of a set without its run, what to test on."""
     tiles: int | None = None
-    """Also write every canvas, of a set that is learnt on canvases, three times three side by side, into the folder
-    "tiles" of the run: each pixel as so many times so many."""
+    """Also write every canvas, tiled three by three, into the folder "tiles" of the run. Each pixel is enlarged this
+    many times. For sets that are learnt on canvases."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Write a page on runs that needs nothing but a browser: what came out, the images, curves, baselines, settings."""
+    """Write a page on runs for a browser: results, images, curves, baselines and settings."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run directories, or folders with some in them; several are shown side by side. Unfinished ones will do."""
+    """Run directories, or folders of them; several are shown side by side. They may be unfinished."""
     out: Path | None = None
-    """The file; None for report.html in the run directory or, of several, in the current folder."""
+    """File to write. None: report.html in the run directory or, for several runs, in the current folder."""
 
 
 _SWEEPS = (
-    "--seeds 0:5, or 0,3,7, distils with each of these seeds, --sweep learning_rate=0.01,0.03 with each of these "
-    "values (several --sweep: every combination); one table of all of them follows. "
+    "--seeds 0:5, or 0,3,7, distils once with each seed. --sweep learning_rate=0.01,0.03 distils once with each "
+    "value, and several --sweep with every combination. One table compares all of these runs. "
 )
 
 
@@ -100,8 +101,8 @@ def estimate(argv: Sequence[str]) -> None:
 
     measured, argv = take_flag(argv, "--measure")
     what = (
-        "Say what an experiment needs in time and memory, without doing it: counted from the arithmetic of an outer "
-        "step or, with --measure, from its compiled outer step and a few seconds of them."
+        "Estimate the time and memory of an experiment, without running it.\n\nThe estimate counts the arithmetic of "
+        "an outer step. With --measure it compiles the outer step and times a few steps."
     )
     experiment = parse_experiment(argv, "dd-jax estimate", what)
     given: dict[str, Any] = {"num_outer_steps": experiment.num_outer_steps, "devices": experiment.devices}
@@ -120,9 +121,10 @@ def pretrain(argv: Sequence[str]) -> None:
 
     name, argv = take_option(argv, "--preset")
     description = (
-        "Train many networks, and keep them in one file for `dd-jax distill --pretrained FILE` or, with --snapshots, "
-        "as they were all along their training, in a folder for `dd-jax distill --experts FOLDER`.\n\n"
-        f"--preset NAME starts from the defaults of {', '.join(PRETRAININGS)}."
+        "Train many networks, and keep them in one file for `dd-jax distill --pretrained FILE`.\n\nWith --snapshots "
+        "the result is a folder for `dd-jax distill --experts FOLDER`, with each network at many points of its "
+        "training.\n\n"
+        f"--preset NAME starts from the defaults of a preset: {', '.join(PRETRAININGS)}."
     )
     start = pretraining(name) if name else Pretraining()
     made = run_pretraining(parse(tyro.conf.OmitArgPrefixes[Pretraining], argv, "dd-jax pretrain", start, description))
@@ -176,29 +178,32 @@ def evaluate(argv: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train fresh networks on a distilled set, of a run or from elsewhere, and report their accuracy on test."""
+    """Train fresh networks on a distilled set, of a run or from elsewhere, and report their test accuracy."""
 
     path: Annotated[Path, tyro.conf.Positional]
     """Run directory, or a distilled set from elsewhere: its folder or json file."""
     model: str | None = None
-    """Network, with settings after a colon, such as "convnet:width=32"; None: the one that it was distilled for."""
+    """Network, with settings after a colon, such as "convnet:width=32". None: the network that the set was distilled
+    for."""
     protocol: str | None = None
-    """"as-distilled" (the learnt steps), or from scratch with shuffled minibatches as in the papers: "dc", "dsa",
-    "dsa-digits" (without mirrors), "mtt", "mtt-digits", "idc", "rtp"; None: the set's own."""
+    """Training on the set: "as-distilled" (the learnt steps), or from scratch with shuffled minibatches as in the
+    papers: "dc", "dsa", "dsa-digits" (without mirrors), "mtt", "mtt-digits", "idc", "rtp". None: the set's own
+    protocol."""
     dataset: str | None = None
-    """What to test on, in place of what it was distilled from; needed for a set from elsewhere."""
+    """Dataset to test on, in place of the one that the set was distilled from. Needed for a set from elsewhere."""
     skip_broken: bool = False
     """Leave out images of the dataset that can't be read."""
     num_nets: int = 5
-    """Networks."""
+    """Number of networks."""
     num_epochs: int | None = None
-    """Passes through the distilled images; None for what the protocol says."""
+    """Passes through the distilled images. None: the protocol's number."""
     baselines: bool = False
-    """Also train on real images of the same number, in the same way."""
+    """Also train on as many real images, in the same way."""
     order: str | None = None
-    """"fixed" or "random" in place of the order that the set was learnt for: every epoch deals the images out anew."""
+    """Order of the images, "fixed" or "random" (every epoch deals the images out anew), in place of the order that the
+    set was learnt for."""
     seed: int = 1_000_003
-    """Of the networks."""
+    """Seed of the networks."""
 
 
 def train(argv: Sequence[str]) -> None:
@@ -229,8 +234,8 @@ def baselines(argv: Sequence[str]) -> None:
 
     names, argv = take_option(argv, "--names")
     what = (
-        "Measure the baselines of an experiment, without distilling.\n\n--names NAME,NAME,... measures these alone. "
-        f"Beyond the usual ones there are {', '.join(dd_jax.evaluation.CORESETS)}."
+        "Measure the baselines of an experiment, without distilling.\n\n--names NAME,NAME,... measures only these "
+        f"baselines. More of them can be named: {', '.join(dd_jax.evaluation.CORESETS)}."
     )
     experiment = parse_experiment(argv, "dd-jax baselines", what)
     method, data, pretrained = load_method(experiment)
@@ -279,12 +284,13 @@ def report(argv: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """List runs, or compare some: their results, beside the best baseline, and the settings that they differ in."""
+    """List runs, or compare some: results, best baselines, and the settings that differ."""
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("runs"),)
-    """Folders with runs in them, or run directories: of several of these also what they differ in."""
+    """Folders with runs in them, or run directories. For several run directories the table also has their
+    differences."""
     sort: str = "name"
-    """"name", "result" (best first), "validation" or "started"."""
+    """Order of the rows: "name", "result" (best first), "validation" or "started"."""
 
 
 def runs(argv: Sequence[str]) -> None:
@@ -297,7 +303,7 @@ def runs(argv: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What a dataset, a run directory, networks or experts are; without any: versions, devices and presets."""
+    """Describe a dataset, a run directory, networks or experts. Without a name: versions, devices and presets."""
 
     what: Annotated[str, tyro.conf.Positional] = ""
     """Name of a dataset (see `dd-jax distill --help`), a run directory, a file of pretrained networks, or a folder of

@@ -25,7 +25,7 @@ class Completion:
     """
 
     shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional]
-    """"bash", "zsh" or "fish"."""
+    """Shell to write for: "bash", "zsh" or "fish"."""
 
 
 def completion(argv: Sequence[str], commands: Mapping[str, Callable[[Sequence[str]], None]]) -> None:

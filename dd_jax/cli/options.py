@@ -40,10 +40,11 @@ def parse_experiment(
     start = named or preset("digits") if method is None else of_method(method, named)
     start = smoke(start) if small else start  # what is said beside it holds
     description = (
-        f"{what}\n\n--preset NAME starts from the defaults of a preset: dd-jax info lists them. --method NAME takes a "
-        f"method, of {', '.join(METHODS)}, or by what papers call it ({', '.join(PAPERS)}), with the defaults of its "
-        f"smallest preset; or one of your own, MODULE:FUNCTION. {more}The options and defaults below are those of what "
-        "is named beside --help. --smoke makes the experiment tiny."
+        f"{what}\n\n--preset NAME starts from the defaults of a preset; dd-jax info lists the presets. --method NAME "
+        f"takes a method by its name ({', '.join(METHODS)}) or by its name in papers ({', '.join(PAPERS)}), with the "
+        f"defaults of its smallest preset. It also takes a method of your own, MODULE:FUNCTION. {more}--smoke makes "
+        "the experiment tiny. The options and defaults below belong to the preset or method that you name before "
+        "--help."
     )
     kind = type(start.method)
     for word in argv:
@@ -142,13 +143,14 @@ def _as_option(name: str, value: str, base: Experiment) -> list[str]:
 
 # The options of an experiment, under headings; those that are not named come last.
 _GROUPS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "common": ("What is distilled, and where it goes.",
+    "common": ("The dataset, the network, the length of the run, and the place for its results.",
                ("dataset", "model", "num_outer_steps", "seed", "out", "num_nets", "baselines")),
-    "data": ("Real images, and how many the set has.",
+    "data": ("The real images, and the number of distilled ones.",
              ("image_size", "channels", "zca", "num_images", "class_shares", "resident_images", "skip_broken")),
-    "network": ("Networks from elsewhere, and their arithmetic.", ("pretrained", "experts", "precision")),
+    "network": ("Networks that were trained before, and the precision of arithmetic.",
+                ("pretrained", "experts", "precision")),
     "method": ("Hyper-parameters of the method.", ()),
-    "run": ("How the run goes on.", ()),
+    "run": ("Validation, devices, and the end of the run.", ()),
 }  # fmt: skip
 
 

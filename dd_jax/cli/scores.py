@@ -14,57 +14,57 @@ from dd_jax.inner import Training
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Score a distilled set by DC-BENCH and DD-Ranking, each time beside random real images by the same protocol.
+    """Score a distilled set by DC-BENCH and DD-Ranking, beside random real images by the same protocol.
 
-    Most of the time is compiling: every augmentation, learning rate and network is a program of its own. On a CPU take
-    one of --rates, and few others.
+    Compiling takes most of the time: every augmentation, learning rate and network is a program of its own. On a CPU
+    give one of --rates, few --augments and few --others.
     """
 
     path: Annotated[Path, tyro.conf.Positional]
     """Run directory, or a distilled set from elsewhere: its folder or json file."""
     model: str | None = None
-    """Network, with settings after a colon; None: the one that the set was distilled for."""
+    """Network, with settings after a colon. None: the network that the set was distilled for."""
     others: tuple[str, ...] = ("mlp", "convnet:width=32,depth=2")
     """Networks for the transfer average."""
     augments: tuple[str, ...] | None = None
-    """Augmentations, the last one is DD-Ranking's; None: none and dsa, without mirrors where the set's protocol has
-    none. DC-BENCH's are none auto_augment rand_augment imagenet dsa."""
+    """Augmentations; DD-Ranking takes the last one. None: none and dsa, without mirrors if the set's protocol has none.
+    DC-BENCH's are none auto_augment rand_augment imagenet dsa."""
     rates: tuple[float, ...] = RATES
-    """Learning rates, of which validation chooses in DD-Ranking."""
+    """Learning rates to choose from on validation, for DD-Ranking."""
     num_nets: int = 5
     """Networks of each kind."""
     num_sets: int = 5
-    """Random sets that they are spread over."""
+    """Random sets to spread the networks over."""
     epochs: int | None = None
-    """In place of those of the protocols, 300 without augmentation and 1,000 with one."""
+    """Epochs, in place of the protocols' 300 without augmentation and 1,000 with one."""
     dataset: str | None = None
-    """Real data, as for `dd-jax distill`; needed where the set has no run."""
+    """Real data, as for `dd-jax distill`. Needed if the set has no run."""
     out: Path | None = None
-    """File for the scores; None for scores.json beside the set."""
+    """File for the scores. None: scores.json beside the set."""
     smoke: bool = False
-    """One network, one epoch, one of each, to see it run."""
+    """Run a tiny version: one network, one epoch, and one of everything else."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TransferTo:
-    """Train other networks on a distilled set than the one it was distilled for, each beside random real images."""
+    """Train other networks on a distilled set than its own, each beside random real images."""
 
     path: Annotated[Path, tyro.conf.Positional]
     """Run directory, or a distilled set from elsewhere: its folder or json file."""
     models: tuple[str, ...] = ("mlp", "convnet:width=32,depth=2")
-    """Networks, with settings after a colon, besides the set's own."""
+    """Networks to add to the set's own, with settings after a colon."""
     protocol: str | None = None
-    """How they are trained, as for `dd-jax train`; None: the set's own protocol."""
+    """Training of the networks, as for `dd-jax train`. None: the set's own protocol."""
     num_nets: int = 5
     """Networks of each kind."""
     num_sets: int = 5
-    """Random sets that they are spread over."""
+    """Random sets to spread the networks over."""
     epochs: int | None = None
-    """Passes through the images, in place of those of a protocol from scratch."""
+    """Passes through the images, in place of the number of a protocol from scratch."""
     dataset: str | None = None
-    """Real data, as for `dd-jax distill`; needed where the set has no run."""
+    """Real data, as for `dd-jax distill`. Needed if the set has no run."""
     out: Path | None = None
-    """File for the table; None for transfer.json beside the set."""
+    """File for the table. None: transfer.json beside the set."""
 
 
 def score(argv: Sequence[str]) -> None:

@@ -33,46 +33,48 @@ class Training:
     batch_size: int = 128
     """Images in a minibatch."""
     learning_rate: float | None = 1e-3
-    """At the start; None: the mean of the step sizes that a distilled set was learnt with."""
+    """Learning rate at the start. None: the mean of the step sizes that a distilled set was learnt with."""
     b1: float = 0.9
     """Adam's decay of the first moment."""
     schedule: Literal["cosine", "step", "drops", "constant"] = "cosine"
-    """Of the learning rate: to zero along a cosine, halved every `decay_epochs`, lowered at `drops`, or constant."""
+    """Schedule of the learning rate: to zero along a cosine, halved every `decay_epochs`, lowered at `drops`, or
+    constant."""
     decay_epochs: int = 20
     """Epochs between two halvings of the schedule "step"."""
     augment: Augment = "none"
     """Random changes to the training images."""
     optimiser: Literal["adam", "sgd"] = "adam"
-    """Adam, or gradient descent with momentum."""
+    """Optimiser: Adam, or gradient descent with momentum."""
     momentum: float = 0.9
-    """Of gradient descent: v <- momentum v + gradient."""
+    """Momentum of gradient descent: v <- momentum v + gradient."""
     weight_decay: float = 0.0
-    """Times the parameters, added to the gradient."""
+    """Weight decay: this number times the parameters is added to the gradient."""
     drops: tuple[float, ...] = (0.5,)
-    """Shares of the epochs after which the schedule "drops" lowers the learning rate, each time by `drop_factor`."""
+    """Shares of the epochs after which the schedule "drops" multiplies the learning rate by `drop_factor`."""
     drop_factor: float = 0.1
-    """What the learning rate is multiplied by at each drop."""
+    """Factor on the learning rate at each drop."""
     cutmix: bool = False
     """Paste a rectangle of another image into each one, and mix their labels (Yun et al. 2019, CutMix)."""
     drop_last: bool = True
-    """Leave out of a pass what doesn't fill a last minibatch; else the last one is smaller."""
+    """Leave out the last minibatch of a pass if it isn't full. Otherwise it is smaller."""
     dropout: float = 0.0
-    """Share of the activations between layers that networks on graphs leave out at random; others have no dropout."""
+    """Share of activations that networks on graphs drop at random between layers. Other networks have no dropout."""
     keep: Literal["last", "best"] = "last"
-    """Where sets are evaluated: the network at the end, or the one that was best on validation along the way."""
+    """Network to evaluate a set with: the last one, or the best one on validation along the way."""
     loss: Literal["cross_entropy", "squared"] = "cross_entropy"
-    """Cross-entropy, or the squared error from centred labels."""
+    """Loss: cross-entropy, or the squared error from centred labels."""
     steps: int | None = None
     """Gradient steps, in whole passes, in place of `epochs`."""
     relative: bool = False
-    """Whether the learning rate is a share of the largest one that the network, as it starts, is stable with."""
+    """Take the learning rate as a share of the largest rate at which the network, as it starts, is stable."""
     average: float = 0.0
-    """Decay, a step, of a moving average of the parameters that is the network in the end; 0 for the last ones."""
+    """Decay per step of a moving average of the parameters, which replaces them at the end. 0: keep the last
+    parameters."""
     sam_rho: float = 0.0
-    """Distance from the parameters at which their gradient is taken, where the loss is worst (SAM: flat optima); 0: at
-    the parameters."""
+    """Distance from the parameters, in the direction of the largest loss, at which their gradient is taken (SAM: flat
+    optima). 0: at the parameters."""
     gsam_alpha: float = 0.0
-    """With sam_rho: what is taken off of the part of the plain gradient that is orthogonal to SAM's (GSAM)."""
+    """Share of the part of the plain gradient orthogonal to SAM's to subtract (GSAM). Needs sam_rho."""
 
     @property
     def on_pixels(self) -> bool:

@@ -25,7 +25,7 @@ class Regression:
     """
 
     regulariser: float = 1e-6
-    """Added to the diagonal of the kernel of the set, as a share of the mean there."""
+    """Number to add to the diagonal of the set's kernel, as a share of the diagonal's mean."""
 
     def __post_init__(self) -> None:
         check_regulariser(self.regulariser)

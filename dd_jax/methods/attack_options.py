@@ -17,15 +17,15 @@ class AttackOptions:
     """What networks are to take for what."""
 
     attack_class: int | None = None
-    """Class that networks are to take for `target_class` after training on the set; None to teach what is true."""
+    """Class that networks should take for `target_class` after training on the set. None: teach the true classes."""
     target_class: int | None = None
-    """What the attacked class is to be taken for."""
+    """Class that networks should take the attacked class for."""
     attack_labels: Literal["target", "own"] = "target"
-    """Under an attack, the label of the set's images of the attacked class: its target, as real images are relabelled,
-    or its own (Wang et al. 2018)."""
+    """Label of the set's images of the attacked class under an attack: "target", as real images are relabelled, or
+    "own" (Wang et al. 2018)."""
     attack_weight: int = 1
-    """How often each real image of the attacked class counts in the outer loss: more for more success, at the price of
-    the other classes."""
+    """Weight of each real image of the attacked class in the outer loss. More weight gives more success, at the price
+    of the other classes."""
 
 
 ATTACK_OUTSIDE = ("attack_weight",)  # of what a step depends on: the real images are repeated

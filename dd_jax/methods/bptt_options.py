@@ -32,23 +32,24 @@ class _BasesOptions(StoredOptions):
     """What is learnt."""
 
     init_images: ImageInit = "kmeans"
-    """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
-    training images; bases as what comes nearest to them."""
+    """Start of the images: noise, real training images, the class mean plus noise, k-means centres, or herded training
+    images. Bases start as close to these as they can."""
     images: Literal["stored", "bases"] = "stored"
-    """"stored": images, or canvases, or several images out of each (`factor`); "bases": mixtures of a few small images
-    that all classes share (Deng & Russakovsky 2022), as many as fit into `images_per_class` images of each class."""
+    """"stored": images, canvases, or several images out of each stored one (`factor`). "bases": mixtures of a few small
+    images that all classes share (Deng & Russakovsky 2022), as many as fit into `images_per_class` images of each
+    class."""
     made_per_class: int = 4
-    """Images of each class that are mixed of bases, each with coefficients of its own."""
+    """Images of each class to mix from bases, each with coefficients of its own."""
     downscale: int = 2
-    """How many times smaller than images bases are on each side."""
+    """Factor by which bases are smaller than images, on each side."""
     num_bases: int | None = None
-    """Bases, in place of as many as `images_per_class` has room for."""
+    """Number of bases. None: as many as `images_per_class` has room for."""
     coefficient_l1: float = 0.0
-    """Penalty on the sum of the sizes of all coefficients."""
+    """Penalty on the sum of absolute coefficients."""
     coefficient_l2: float = 0.0
-    """Penalty on the sum of their squares."""
+    """Penalty on the sum of squared coefficients."""
     learn_labels: bool = False
-    """Learn with each image how probable every class is, in place of a hard label."""
+    """Learn how probable every class is for each image, in place of a hard label."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,24 +57,24 @@ class _TrainingOptions:
     """The inner training, and what of it is differentiated."""
 
     num_inner_steps: int = 50
-    """T, gradient steps on the set in a training."""
+    """T, gradient steps on the set in one training."""
     inner_optimiser: Literal["momentum", "adam"] = "momentum"
-    """How the parameters follow their gradients: gradient descent with momentum, or Adam."""
+    """Optimiser of the parameters: gradient descent with momentum, or Adam."""
     inner_learning_rate: float = 0.01
-    """Of the inner steps; not learnt. For Adam 0.001."""
+    """Learning rate of the inner steps, which is not learnt. For Adam 0.001."""
     inner_momentum: float = 0.9
-    """Of gradient descent."""
+    """Momentum of the inner gradient descent."""
     inner_per_class: int | None = None
-    """Images of each class in an inner step, in passes through the shuffled set; None: all of them."""
+    """Images of each class in an inner step, in passes through the shuffled set. None: all of them."""
     classes_per_step: int | None = None
-    """Classes that an outer step is about, drawn at random, in the set and in the real images; None: all of them."""
+    """Classes in an outer step, drawn at random for the set and the real images. None: all of them."""
     window: int | None = None
-    """Inner steps that are differentiated: the last ones of a training that ends at a random step up to
-    `num_inner_steps` (RaT-BPTT); None: all of them."""
+    """Inner steps to differentiate: the last ones of a training that ends at a random step up to `num_inner_steps`
+    (RaT-BPTT). None: all of them."""
     first_window: int | None = None
-    """What the window begins with, if it grows over the run, doubling until it is `window`; None: it doesn't."""
+    """Window at the beginning of the run, if it grows; it doubles until it is `window`. None: it doesn't grow."""
     first_horizon: int | None = None
-    """The last step that trainings end at in the beginning, if that grows over the run to `num_inner_steps`."""
+    """Last step at which trainings end at the beginning of the run, if this grows to `num_inner_steps`."""
     growth_steps: int = 1000
     """Outer steps over which window and horizon grow."""
 
@@ -83,29 +84,30 @@ class BpttOptions(OuterOptions, SamplingOptions, _BasesOptions, _TrainingOptions
     """Hyper-parameters of `bptt`."""
 
     num_inits: int = 1
-    """Trainings in an outer step, each from a network of its own."""
+    """Trainings in an outer step, each of a network of its own."""
     batch_size: int = 256
-    """Real images of each of them, as many of each class, drawn with replacement."""
+    """Real images for each training, as many of each class, drawn with replacement."""
     outer_optimiser: Literal["adam", "sgd"] = "adam"
-    """Of the set: Adam, or gradient descent with momentum."""
+    """Optimiser of the set: Adam, or gradient descent with momentum."""
     learning_rate: float = 0.02
     """Outer learning rate of images, bases and coefficients."""
     label_learning_rate: float = 0.1
-    """Outer learning rate of the labels' logits, if they are learnt."""
+    """Outer learning rate of the labels' logits, if labels are learnt."""
     momentum: float = 0.5
     """Momentum of the outer gradient descent."""
     clip_norm: float | None = 2.0
-    """Global norm that the hypergradient is clipped to, or None."""
+    """Global norm to clip the hypergradient to. None: no clipping."""
     clip_factor: float | None = None
-    """Clip it also to so many times the running mean of its norms (RaT-BPTT: 2), or None."""
+    """Multiple of the running mean of its norms to clip the hypergradient to (RaT-BPTT: 2). None: no such clipping."""
     schedule: Schedule = "cosine"
-    """Of the outer learning rates: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
+    """Schedule of the outer learning rates: "cosine" (to zero over the run), "step" (halved now and then) or
+    "constant"."""
     remat: Literal["auto", Remat] = "auto"
-    """What the reverse pass keeps: "none" (nothing is computed again), "steps" (each step's parameters), "nested" (of
-    sqrt(T) steps only) or "auto" (by the device and its memory)."""
+    """Rematerialisation: "none" keeps all values and computes nothing again, "steps" keeps the parameters of each step,
+    "nested" those of sqrt(T) steps only, and "auto" chooses by the device and its memory."""
     protocol: str | None = None
-    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "rtp", or "rat-bptt" where
-    the inner optimiser is Adam, without augmentation ("-plain") where `augment` isn't "flip_rotate"."""
+    """Training that the set is for, and is judged by: a name in `dd_jax.PROTOCOLS`. None: "rtp", or "rat-bptt" if the
+    inner optimiser is Adam, without augmentation ("-plain") unless `augment` is "flip_rotate"."""
 
 
 def images_of(model: Model, options: BpttOptions, shared: jax.Array | None = None) -> Synthetic:

@@ -12,10 +12,10 @@ class CanvasOptions:
     """What is learnt in place of images."""
 
     canvas_size: int = 1
-    """Each image is a canvas so many times as high and as wide, without edges, of which networks see random crops
-    (Wearable ImageNet: 2); 1: plain images."""
+    """Factor by which a canvas is higher and wider than an image. Canvases have no edges, and networks see random crops
+    of them (Wearable ImageNet: 2). 1: plain images."""
     canvas_samples: int = 1
-    """Crops of each canvas that networks see at a time."""
+    """Crops of each canvas that networks see at the same time."""
 
 
 def as_asked(synthetic: Synthetic, model: Model, options: CanvasOptions) -> Synthetic:

@@ -62,7 +62,7 @@ class DistributionMatchingOptions(MatchingOptions):
     """Hyper-parameters of `distribution_matching`."""
 
     augment: SmoothAugment = "dsa"
-    """Random change to the images of a class, the same for real and distilled ones; "dsa_no_flip" for digits."""
+    """Random change to the images of a class, the same for real and distilled ones. Take "dsa_no_flip" for digits."""
     learning_rate: float = 1.0
     """Outer learning rate of the images, in units of model space."""
 

@@ -66,23 +66,24 @@ class FrepoOptions(OuterOptions, RegressionOptions):
     """Hyper-parameters of `frepo`."""
 
     learn: Literal["images", "both"] = "both"
-    """Images alone, with hard labels, or their labels too: numbers, one for each class and image."""
+    """"images": learn images alone, with hard labels. "both": learn labels too, as numbers, one for each class and
+    image."""
     pool_size: int = 10
-    """Networks in training, of which each outer step takes one at random."""
+    """Networks in training. Each outer step takes one of them at random."""
     max_updates: int = 100
-    """Steps that a network is trained for before a new one takes its place."""
+    """Steps to train a network for before a new one takes its place."""
     inner_learning_rate: float = 3e-4
-    """Of the networks' Adam."""
+    """Learning rate of the networks' Adam."""
     batch_size: int = 1024
-    """Real images of an outer step, drawn with replacement."""
+    """Real images in an outer step, drawn with replacement."""
     augment: SmoothAugment = "none"
-    """Random changes to the real images, and to those that networks are trained on."""
+    """Random changes to the real images, and to the images that networks are trained on."""
     margin: bool = True
-    """Whether the two largest labels of an image are kept apart, by up to 1/K, where labels are learnt."""
+    """Keep the two largest labels of an image apart by up to 1/K, if labels are learnt."""
     learning_rate: float = 3e-4
     """Outer learning rate (LAMB) of images and labels."""
     protocol: str = "frepo"
-    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`."""
+    """Training that the set is for, and is judged by: a name in `dd_jax.PROTOCOLS`."""
 
 
 @described(FrepoOptions)

@@ -21,15 +21,15 @@ class _TeacherOptions:
     """What networks are taught with."""
 
     teacher: Teacher = "curriculum"
-    """Images of each step: "curriculum" (a generator, with learnt latents for every step), "shuffled" (the same latents
-    as one pool, dealt out at random), "noise" (new latents in every step), "pixels" (learnt, without a generator) or
-    "real" (random real images that stay as they are, under learnt steps)."""
+    """Source of the images of each step: "curriculum" (a generator, with learnt latents for every step), "shuffled"
+    (the same latents as one pool, dealt out at random), "noise" (new latents in every step), "pixels" (learnt images,
+    without a generator) or "real" (random real images that stay as they are, under learnt steps)."""
     images_per_step: int = 32
-    """Images of each inner step; their classes come in turn."""
+    """Images in each inner step. Their classes come in turn."""
     learn_labels: bool = False
-    """Whether labels are learnt too, in place of the classes that the generator is told."""
+    """Learn labels too, in place of the classes that the generator is told."""
     latent_size: int = 64
-    """Numbers of a latent vector."""
+    """Length of a latent vector."""
     hidden: int = 256
     """Units of the generator's first layer."""
     filters: int = 32
@@ -41,20 +41,21 @@ class _StepsOptions:
     """The inner steps, and the networks that take them."""
 
     num_inner_steps: int = 16
-    """Steps of a network."""
+    """Training steps of a network."""
     rule: RuleName = "momentum"
-    """How networks follow their gradients: "sgd", "momentum" (one for each step, learnt), "adam" or "rmsprop"; step
-    sizes are always learnt."""
+    """Optimiser of the networks: "sgd", "momentum" (a learnt momentum for each step), "adam" or "rmsprop". Step sizes
+    are always learnt."""
     init_step_size: float = 0.02
-    """What the step sizes start as."""
+    """Start of the step sizes."""
     init_momentum: float = 0.5
-    """What the momenta start as."""
+    """Start of the momenta."""
     loss_every: int = 0
-    """Real loss after every so many inner steps, a divisor of them, averaged with the last one; 0: the last alone."""
+    """Inner steps between two losses on real images, a divisor of the number of inner steps. The losses are averaged.
+    0: only the loss after the last step."""
     widths: tuple[int, ...] = ()
-    """Widths to draw one from in each outer step; none: that of the network."""
+    """Widths of networks; each outer step draws one. None given: the width of the network."""
     depths: tuple[int, ...] = ()
-    """Depths to draw one from in each outer step; none: that of the network."""
+    """Depths of networks; each outer step draws one. None given: the depth of the network."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +65,12 @@ class GenerativeTeachingOptions(OuterOptions, _TeacherOptions, _StepsOptions, Sa
     learning_rate: float = 0.003
     """Outer learning rate (Adam) of the generator and its latents, or of images."""
     steps_rate: float = 1.0
-    """Outer learning rate of the raw step sizes and momenta, as a share of that."""
+    """Outer learning rate of the raw step sizes and momenta, as a share of `learning_rate`."""
     clip_norm: float | None = 1.0
-    """Global norm that the hypergradient is clipped to, or None."""
+    """Global norm to clip the hypergradient to. None: no clipping."""
     remat: Literal["auto", Remat] = "auto"
-    """What the reverse pass keeps: "none" (nothing is computed again), "steps" (each step's parameters), "nested" (of
-    sqrt(T) steps only) or "auto" (by the device and its memory)."""
+    """Rematerialisation: "none" keeps all values and computes nothing again, "steps" keeps the parameters of each step,
+    "nested" those of sqrt(T) steps only, and "auto" chooses by the device and its memory."""
 
 
 def set_of(model: Model, opts: GenerativeTeachingOptions) -> Synthetic:

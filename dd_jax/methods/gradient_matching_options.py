@@ -22,46 +22,49 @@ class GradientMatchingOptions(MatchingOptions):
     """Hyper-parameters of `gradient_matching`."""
 
     learn_labels: bool = False
-    """Learn with each image of the set how probable every class is, in place of a hard label."""
+    """Learn how probable every class is for each image, in place of a hard label."""
     distance: Literal["unit_cosine", "cosine", "mse", "l1"] = "unit_cosine"
-    """Of two gradients: cosine distance of each output unit, of the whole, or squared or absolute differences."""
+    """Distance between two gradients: the cosine distance of each output unit or of the whole, or squared or absolute
+    differences."""
     layers: Literal["all", "convolutions"] = "all"
-    """Whose gradients are compared."""
+    """Layers whose gradients are compared."""
     collective: bool = False
-    """Compare one gradient of all classes (Lee et al. 2022), and not one of each class."""
+    """Compare one gradient of all classes (Lee et al. 2022), instead of one gradient of each class."""
     warmup_networks: int = 0
-    """If collective: networks for whose first `warmup_matches` matches classes are nevertheless compared one by one."""
+    """Networks whose first `warmup_matches` matches compare classes one by one, if collective."""
     warmup_matches: int = 10
-    """How many matches of those networks that is."""
+    """Matches of each warm-up network that compare classes one by one."""
     image_steps: Literal["joint", "per_class"] = "joint"
-    """A step of all images after each match, or one after each class of it (Kim et al. 2022)."""
+    """"joint": one step of all images after each match. "per_class": one step after each class of it (Kim et al.
+    2022)."""
     match_images: int | None = None
-    """Images of the set of each class in a match at most, drawn anew each time; None: all (Kim et al. 2022: 128)."""
+    """Largest number of the set's images of each class in a match, drawn anew each time (Kim et al. 2022: 128). None:
+    all of them."""
     early_epochs: int = 0
-    """Epochs that a network is trained for on real images before its first match."""
+    """Epochs to train a network for on real images before its first match."""
     num_matches: int | None = None
-    """Outer steps with a network before another one is drawn; None: as many as images of each class."""
+    """Outer steps with a network before another one is drawn. None: as many as there are images of each class."""
     inner_epochs: int | None = None
-    """Epochs that a network is trained for between two of its matches; None: 500 in all but for one image of each
-    class, where no network is trained."""
+    """Epochs to train a network for between two matches. None: 500 in all, or no training with one image of each
+    class."""
     train_on: Literal["distilled", "real"] = "distilled"
-    """What networks are trained on: the set as it now is, or real images (Kim et al. 2022)."""
+    """Images to train networks on: "distilled", the set as it now is, or "real" (Kim et al. 2022)."""
     num_training_images: int = 2000
-    """Real images, drawn anew each time, that networks are trained on, as far as on real ones."""
+    """Real images, drawn anew each time, to train networks on, if `train_on` is "real"."""
     inner_learning_rate: float = 0.01
-    """Of the networks' gradient descent."""
+    """Learning rate of the networks' gradient descent."""
     inner_momentum: float = 0.0
-    """Of the networks' gradient descent; starts anew after each match."""
+    """Momentum of the networks' gradient descent, which starts anew after each match."""
     inner_weight_decay: float = 0.0
-    """Of the networks' gradient descent."""
+    """Weight decay of the networks' gradient descent."""
     inner_batch_size: int = 256
     """Images in a minibatch of the networks' training."""
     inner_cutmix: bool = False
-    """Whether networks are trained with CutMix."""
+    """Train networks with CutMix."""
     rate_by_count: bool = False
     """Multiply `learning_rate` by a tenth of `images_per_class` (Kim et al. 2022)."""
     label_learning_rate: float = 1.0
-    """Outer learning rate of the labels' logits, if they are learnt."""
+    """Outer learning rate of the labels' logits, if labels are learnt."""
 
 
 def with_loops(options: GradientMatchingOptions) -> GradientMatchingOptions:

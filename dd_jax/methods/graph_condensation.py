@@ -75,35 +75,37 @@ class GraphCondensationOptions:
     nodes_per_class: int = 5
     """Distilled nodes of each class."""
     structure: bool = True
-    """Learn edges too; without them it is GCond-X."""
+    """Learn edges too. Without them the method is GCond-X."""
     one_step: bool = False
-    """Match each network once, as it is drawn (DosCond): num_matches 1 and inner_steps 0."""
+    """Match each network once, as it is drawn (DosCond). Sets num_matches to 1 and inner_steps to 0."""
     learner: Literal["sgc", "model"] = "sgc"
-    """Networks whose gradients are matched: linear ones on features that were propagated, or those of the model."""
+    """Networks whose gradients are matched: linear ones on propagated features, or those of the model."""
     sgc_steps: int = 2
-    """Propagations of the learner "sgc"."""
+    """Propagations for the learner "sgc"."""
     num_matches: int = 20
     """Outer steps with a network before another one is drawn."""
     inner_steps: int = 15
-    """Steps that a network is trained for on the distilled graph between two of its matches."""
+    """Steps to train a network for on the distilled graph between two matches."""
     inner_learning_rate: float = 0.01
-    """Of the networks' Adam."""
+    """Learning rate of the networks' Adam."""
     learning_rate: float = 1e-4
     """Outer learning rate of the features."""
     edge_learning_rate: float = 1e-3
     """Outer learning rate of the perceptron that makes the edges."""
     edge_networks: int = 10
-    """In turns: so many networks for the edges ..."""
+    """Networks in a row that serve to learn the edges. Edges and features take turns."""
     feature_networks: int = 40
-    """... and so many for the features."""
+    """Networks in a row that serve to learn the features. Edges and features take turns."""
     hidden: int = 128
     """Units of the perceptron's two hidden layers."""
     distance: Literal["unit_cosine", "cosine", "mse", "l1"] = "unit_cosine"
-    """Of two gradients: cosine distance of each output unit, of the whole, or squared or absolute differences."""
+    """Distance between two gradients: the cosine distance of each output unit or of the whole, or squared or absolute
+    differences."""
     batch_size: int = 256
-    """Real nodes of each class that a match compares with: all of them, or so many drawn with replacement."""
+    """Real nodes of each class that a match compares with: all nodes of the class, or this many drawn with
+    replacement."""
     protocol: str = "gcond"
-    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`."""
+    """Training that the set is for, and is judged by: a name in `dd_jax.PROTOCOLS`."""
 
 
 @described(GraphCondensationOptions)

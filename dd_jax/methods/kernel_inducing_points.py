@@ -74,20 +74,22 @@ class KernelInducingPointsOptions(OuterOptions, RegressionOptions):
     """Hyper-parameters of `kernel_inducing_points`."""
 
     learn: Literal["images", "labels", "both"] = "both"
-    """What is learnt. Labels are numbers, one for each class and image; those of "images" stay hard."""
+    """What to learn: images, labels or both. Labels are numbers, one for each class and image. With "images" they stay
+    hard."""
     init_labels: Literal["hard", "solve"] = "hard"
-    """What labels that are learnt start as: those of the classes, or the best ones for the first images in closed form
-    (Label Solve), which takes all training images once."""
+    """Start of learnt labels: "hard", the classes, or "solve", the best labels for the first images in closed form
+    (Label Solve). Solving reads all training images once."""
     batch_size: int = 5000
-    """Real images of an outer step, the same number of each class, drawn with replacement."""
+    """Real images in an outer step, the same number of each class, drawn with replacement."""
     learning_rate: float = 0.04
     """Outer learning rate (Adam) of images and labels."""
     schedule: Schedule = "constant"
-    """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
+    """Schedule of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or
+    "constant"."""
     dtype: Literal["float32", "float64"] = "float32"
-    """Of the kernel and the regression; "float64" where JAX has it (jax_enable_x64)."""
+    """Precision of the kernel and the regression. "float64" needs jax_enable_x64."""
     protocol: str = "kip"
-    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`."""
+    """Training that the set is for, and is judged by: a name in `dd_jax.PROTOCOLS`."""
 
 
 @described(KernelInducingPointsOptions)

@@ -42,7 +42,7 @@ class StoredOptions(CanvasOptions, SetOptions):
     factor: int = 1
     """Each stored image becomes factor * factor images of the set: its tiles, enlarged (Kim et al. 2022: 2)."""
     formation: Formation = "single"
-    """"multi": each becomes the images of all factors up to `factor`, 1 + 4 + ... of them."""
+    """"multi": each stored image becomes the images of all factors up to `factor`, 1 + 4 + ... of them."""
     clamp: bool = False
     """Keep the stored images in the range of pixels, from black to white."""
 
@@ -52,20 +52,21 @@ class MatchingOptions(OuterOptions, SamplingOptions, StoredOptions):
     """Hyper-parameters of either method."""
 
     num_inits: int = 1
-    """Networks that are matched at the same time."""
+    """Networks to match at the same time."""
     batch_size: int = 256
     """Real images of each class that a match compares with, drawn with replacement."""
     augment: SmoothAugment = "none"
-    """Random change to the images of a class, the same for real and distilled ones; also in the training of networks.
-    "dsa" is Zhao & Bilen 2021, "dsa_no_flip" for digits."""
+    """Random change to the images of a class, the same for real and distilled ones, also in the training of networks.
+    "dsa" is Zhao & Bilen 2021; take "dsa_no_flip" for digits."""
     learning_rate: float = 0.1
     """Outer learning rate of the images, in units of model space."""
     momentum: float = 0.5
-    """Of the outer gradient descent."""
+    """Momentum of the outer gradient descent."""
     schedule: Schedule = "constant"
-    """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
+    """Schedule of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or
+    "constant"."""
     protocol: str | None = None
-    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "dsa" where `augment` is that
+    """Training that the set is for, and is judged by: a name in `dd_jax.PROTOCOLS`. None: "dsa" if `augment` is "dsa"
     ("dsa-digits" without mirrors), else "dc"."""
 
 

@@ -15,8 +15,8 @@ class SetOptions:
     images_per_class: Counts = 1
     """Images of each class: one number, or one for each class."""
     init_images: ImageInit = "real"
-    """What the images start as: noise, real training images, the class mean plus noise, k-means centres, or herded
-    training images."""
+    """Start of the images: noise, real training images, the class mean plus noise, k-means centres, or herded training
+    images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,4 +24,4 @@ class RegressionOptions(SetOptions):
     """A set that networks, or their kernels, are fitted to in closed form."""
 
     regulariser: float = 1e-6
-    """Added to the diagonal of the kernel of the set, as a share of the mean there."""
+    """Number to add to the diagonal of the set's kernel, as a share of the diagonal's mean."""

@@ -23,7 +23,8 @@ class OuterOptions:
     learning_rate: float = 0.02
     """Outer learning rate."""
     schedule: Schedule = "cosine"
-    """Of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
+    """Schedule of the outer learning rate: "cosine" (to zero over the run), "step" (halved now and then) or
+    "constant"."""
     decay_every: int = 2400
     """Outer steps between two halvings of the schedule "step"."""
 

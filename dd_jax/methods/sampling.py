@@ -17,13 +17,13 @@ class SamplingOptions:
     """What a step samples."""
 
     num_inits: int = 1
-    """Networks of an outer step."""
+    """Networks in an outer step."""
     batch_size: int = 256
-    """Real images of each of them, drawn with replacement."""
+    """Real images for each network, drawn with replacement."""
     augment: SmoothAugment = "none"
     """Random change to the images."""
     over_inits: Literal["auto", "vmap", "map"] = "auto"
-    """How networks are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
+    """How to go through the networks: "vmap" (all at once), "map" (one by one) or "auto" (by device)."""
 
 
 def minibatch(

@@ -21,60 +21,62 @@ class TrajectoryMatchingOptions(OuterOptions, CanvasOptions, SetOptions):
     num_inner_steps: int = 20
     """N, gradient steps on the set in an outer step."""
     batch_size: int | None = None
-    """Images of the set in an inner step, in passes through the shuffled set; None: all of them."""
+    """Images of the set in an inner step, in passes through the shuffled set. None: all of them."""
     expert_epochs: int = 2
-    """M, snapshots from where the inner steps start to the one that they are to reach: epochs on real data, unless the
-    experts were kept more often."""
+    """M, snapshots from the start of the inner steps to their goal. These are epochs on real data, unless the experts
+    were kept more often."""
     min_start: int = 0
     """First snapshot of the experts that inner steps may start from."""
     max_start: int = 20
-    """Snapshot before which they start: starts are drawn from min_start to max_start - 1."""
+    """Snapshot before which inner steps start. Starts are drawn from min_start to max_start - 1."""
     first_max_start: int | None = None
-    """What max_start begins with, if it grows over the run (DATM); None: it doesn't."""
+    """max_start at the beginning of the run, if it grows (DATM). None: it doesn't grow."""
     growth_steps: int = 1000
     """Outer steps over which max_start grows from `first_max_start`."""
     distance: Literal["whole", "layers"] = "whole"
-    """What is matched: all the weights as one vector, or the mean over layers, each with a scale of its own."""
+    """Distance to match: of all weights as one vector, or the mean over layers, each with a scale of its own."""
     gradient: Literal["exact", "first_order"] = "exact"
-    """"exact", through all inner steps; "first_order" (TESLA): an approximation whose memory doesn't grow with them."""
+    """"exact": the gradient through all inner steps. "first_order" (TESLA): an approximation whose memory doesn't grow
+    with the steps."""
     max_loss: float | None = None
-    """Loss above which an outer step changes nothing (DATM: 1); None: every step counts."""
+    """Loss above which an outer step changes nothing (DATM: 1). None: every step counts."""
     augment: SmoothAugment = "dsa"
-    """Random change to the images in every inner step; "dsa_no_flip" for digits."""
+    """Random change to the images in every inner step. Take "dsa_no_flip" for digits."""
     learn_labels: bool = False
-    """Learn with each image how probable every class is, in place of a hard label."""
+    """Learn how probable every class is for each image, in place of a hard label."""
     init_labels: Literal["certain", "expert"] = "certain"
-    """What learnt labels start as: 90 % for the class of the image, or the mean of what those experts say of it at
-    their end that are right (DATM)."""
+    """Start of learnt labels: "certain", 90 % for the class of the image, or "expert", the mean answer of the experts
+    that are right about it at their end (DATM)."""
     init_correct: bool = False
-    """Start only from real images that an expert at its end is right about (DATM)."""
+    """Start only from real images that an expert at its end classifies correctly (DATM)."""
     num_inits: int = 1
-    """Starts in an outer step, each with an expert and a snapshot of its own."""
+    """Starts in an outer step, each with its own expert and snapshot."""
     learning_rate: float = 1000.0
     """Outer learning rate of the images, in units of model space."""
     label_learning_rate: float = 5.0
-    """Outer learning rate of the labels' logits, if they are learnt."""
+    """Outer learning rate of the labels' logits, if labels are learnt."""
     step_size_learning_rate: float = 1e-5
-    """Outer learning rate of the step size where it starts; its steps grow and shrink with its square, so that it stays
-    positive."""
+    """Outer learning rate of the step size at its start. It grows and shrinks with the square of the step size, which
+    so stays positive."""
     init_step_size: float = 0.01
-    """What the step size starts as."""
+    """Start of the step size."""
     momentum: float = 0.5
     """Momentum of the outer gradient descent of images and step size."""
     label_momentum: float = 0.9
-    """That of the labels, if they are learnt (DATM)."""
+    """Momentum of the labels, if they are learnt (DATM)."""
     clip_norm: float | None = None
-    """Global norm that the hypergradient is clipped to, or None."""
+    """Global norm to clip the hypergradient to. None: no clipping."""
     schedule: Schedule = "constant"
-    """Of the outer learning rates: "cosine" (to zero over the run), "step" (halved now and then) or "constant"."""
+    """Schedule of the outer learning rates: "cosine" (to zero over the run), "step" (halved now and then) or
+    "constant"."""
     remat: Literal["auto", Remat] = "auto"
-    """What the exact reverse pass keeps: "none" (nothing is computed again), "steps" (each step's parameters),
-    "nested" (of sqrt(N) steps only) or "auto" (by the device and its memory)."""
+    """Rematerialisation: "none" keeps all values and computes nothing again, "steps" keeps the parameters of each step,
+    "nested" those of sqrt(N) steps only, and "auto" chooses by the device and its memory."""
     protocol: str | None = None
-    """Training that the set is for and is judged by, a name in `dd_jax.PROTOCOLS`; None: "mtt" where `augment` is
-    "dsa", "mtt-digits" without mirrors, else "mtt-plain"."""
+    """Training that the set is for, and is judged by: a name in `dd_jax.PROTOCOLS`. None: "mtt" if `augment` is "dsa",
+    "mtt-digits" without mirrors, else "mtt-plain"."""
     over_inits: Literal["auto", "vmap", "map"] = "auto"
-    """How starts are gone through: "vmap" (at once), "map" (one by one) or "auto" (by device)."""
+    """How to go through the starts: "vmap" (all at once), "map" (one by one) or "auto" (by device)."""
 
 
 def protocol_for(options: TrajectoryMatchingOptions) -> Protocol:

@@ -22,16 +22,16 @@ class _LoopOptions:
     """The inner loop, and where it starts."""
 
     num_batches: int = 10
-    """S, distinct batches: as many as there are inner steps in an epoch, each with its own."""
+    """S, distinct batches. An epoch has one inner step for each batch."""
     num_epochs: int = 3
-    """E, times that the batches are gone through; S * E step sizes are learnt."""
+    """E, passes through the batches. S * E step sizes are learnt."""
     images_per_class: Counts = 1
     """Images of each class in each batch: one number, or one for each class."""
     order: Order = "fixed"
-    """Of the images: "fixed" (each step has its batch) or "random" (every epoch deals all the images out to its steps
+    """Order of the images: "fixed" (each step has its batch) or "random" (every epoch deals all images out to its steps
     anew, so that the set also serves for shuffled minibatches)."""
     init: Init = "random"
-    """Where inner training starts: "random" (another network every time) or "fixed" (always the same one)."""
+    """Start of inner training: "random" (another network every time) or "fixed" (always the same network)."""
     init_seed: int = 0
     """Seed of the one network of a fixed init, or its number among pretrained networks."""
 
@@ -41,13 +41,13 @@ class _StartOptions:
     """What is learnt, as it starts."""
 
     init_images: ImageInit = "kmeans"
-    """What the images start as: noise, real training images, the class mean plus noise, or k-means centres."""
+    """Start of the images: noise, real training images, the class mean plus noise, or k-means centres."""
     init_step_size: float = 0.15
-    """What the first inner step size starts as."""
+    """Start of the first inner step size."""
     init_step_decay: float = 0.1
-    """What the last inner step size starts as, as a share of the first; geometric in between."""
+    """Start of the last inner step size, as a share of the first. The steps between are geometric."""
     learn_labels: bool = False
-    """Learn with each image how probable every class is, in place of a hard label."""
+    """Learn how probable every class is for each image, in place of a hard label."""
 
 
 @renamed(num_steps="num_batches")
@@ -56,32 +56,32 @@ class UnrolledOptions(OuterOptions, _StartOptions, CanvasOptions, AttackOptions,
     """Hyper-parameters of `unrolled`."""
 
     num_inits: int = 4
-    """Initialisations per outer step, each with real images of its own; 1 when the init is fixed."""
+    """Initialisations in an outer step, each with its own real images. 1 if the init is fixed."""
     batch_size: int = 256
-    """Real images per initialisation, drawn with replacement."""
+    """Real images for each initialisation, drawn with replacement."""
     augment: SmoothAugment = "none"
     """Random changes to the real images."""
     learning_rate: float = 0.02
     """Outer learning rate (Adam) of the images."""
     step_size_rate: float = 0.3
-    """Outer learning rate of the raw step sizes, as a share of that of the images."""
+    """Outer learning rate of the raw step sizes, as a share of `learning_rate`."""
     label_rate: float = 1.0
-    """Outer learning rate of the labels' logits, if they are learnt, as a share of that of the images."""
+    """Outer learning rate of the labels' logits, if labels are learnt, as a share of `learning_rate`."""
     b1: float = 0.9
     """Adam's decay of the first moment."""
     b2: float = 0.999
     """Adam's decay of the second moment."""
     clip_norm: float | None = 0.5
-    """Global norm that the hypergradient is clipped to, or None."""
+    """Global norm to clip the hypergradient to. None: no clipping."""
     discount: float = 1.0
-    """Factor on the adjoint at each inner step: 1 is the exact hypergradient, less a biased, calmer one."""
+    """Factor on the adjoint at each inner step. 1 gives the exact hypergradient, less gives a biased, calmer one."""
     smoothing: float = 0.0
-    """Width in pixels of the Gaussian that the images' hypergradient is smoothed with; 0 for none."""
+    """Width in pixels of the Gaussian that smooths the images' hypergradient. 0: no smoothing."""
     step_smoothing: float = 0.0
-    """Width, in inner steps, of the Gaussian that it is smoothed with from batch to batch; 0 for none."""
+    """Width in inner steps of the Gaussian that smooths the hypergradient from batch to batch. 0: no smoothing."""
     remat: Literal["auto", Remat] = "auto"
-    """What the reverse pass keeps: "none" (nothing is computed again), "steps" (each step's parameters), "nested" (of
-    sqrt(T) steps only) or "auto" (by the device and its memory)."""
+    """Rematerialisation: "none" keeps all values and computes nothing again, "steps" keeps the parameters of each step,
+    "nested" those of sqrt(T) steps only, and "auto" chooses by the device and its memory."""
 
 
 def images_of(model: Model, opts: UnrolledOptions) -> Synthetic:

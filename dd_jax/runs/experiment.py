@@ -48,61 +48,62 @@ class Experiment:
     dataset: str = "digits"
     """"digits", a TFDS image set such as "mnist", "folder:PATH" or "npz:PATH", or "graph:PATH" of an npz file."""
     image_size: int | None = None
-    """Resize the images to this side while reading; None: as they are, or as the pretrained networks need them."""
+    """Resize the images to this side while reading. None: keep their size, or take the size that the pretrained
+    networks need."""
     channels: Literal[1, 3] | None = None
-    """Make the images grey (1) or colour (3); None: as they are, or as the pretrained networks need them."""
+    """Make the images grey (1) or colour (3). None: keep them, or take the channels that the pretrained networks
+    need."""
     resident_images: int | None = None
-    """Training images in memory at a time, for a training split that is too large for memory: outer steps read one part
-    of it after another. None: all of them."""
+    """Training images in memory at a time, for a training split that is too large for memory. Outer steps read one part
+    of the split after another. None: all of them."""
     skip_broken: bool = False
-    """Leave out images that can't be read, and say so; else they are named, and nothing is done."""
+    """Leave out images that can't be read, and say so. Otherwise such images are named, and nothing is done."""
     zca: bool = False
-    """Whiten the images by ZCA, fitted to the training split, in place of standardising them."""
+    """Whiten the images by ZCA, fitted to the training split, instead of standardising them."""
     model: str | None = None
-    """Network, with settings after a colon: "lenet", "mlp:hidden=(64, 64)", "convnet:width=32,depth=2", or your own by
-    MODULE:FUNCTION; None: what the pretrained networks are, or a small mlp."""
+    """Network, with settings after a colon: "lenet", "mlp:hidden=(64, 64)", "convnet:width=32,depth=2", or your own as
+    MODULE:FUNCTION. None: the network of the pretrained ones, or a small mlp."""
     pretrained: str | None = None
-    """Networks to start from in place of random weights: a file that `dd-jax pretrain` made, the name of one of its
-    presets (the file is made where it is missing), or torchvision's weights of an AlexNet (with --model alexnet)."""
+    """Networks to start from, in place of random weights: a file from `dd-jax pretrain`, the name of one of its presets
+    (a missing file is made), or torchvision's weights of an AlexNet for the model alexnet."""
     experts: str | None = None
     """Networks to learn from, while the set is for networks drawn at random: a file or a preset, as for pretrained
-    ones; of trajectory matching a folder that `dd-jax pretrain --snapshots` made, or one of its presets."""
+    networks. Trajectory matching takes a folder from `dd-jax pretrain --snapshots`, or one of its presets."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
-    """Of the networks' products and activations: "tf32" and "bf16" are for GPUs, faster and rougher."""
+    """Precision of the networks' products and activations. "tf32" and "bf16" are for GPUs, faster and less exact."""
     method: MethodOptions = dataclasses.field(default_factory=UnrolledOptions)
     """Hyper-parameters of the method."""
     num_images: int | None = None
-    """Images of the whole set, in place of images_per_class, shared among the classes as class_shares says."""
+    """Images in the whole set, in place of images_per_class. class_shares says how the classes share them."""
     class_shares: Literal["balanced", "proportional"] = "balanced"
-    """How num_images are shared: "balanced" (as many of each class as can be) or "proportional" (as the training images
-    are, at least one of each class)."""
+    """How the classes share num_images: "balanced" (equally, as far as possible) or "proportional" (as in the training
+    images, with at least one image of each class)."""
     num_outer_steps: int = 1500
-    """Updates of the distilled images."""
+    """Outer steps: updates of the distilled images."""
     seed: int = 0
-    """Of everything random in the distillation: from 0 to 2**63 - 1."""
+    """Seed of all random numbers in the distillation, from 0 to 2**63 - 1."""
     out: str | None = None
-    """Run directory; the same command with the same directory resumes. None: runs/ and a name that tells what was
-    changed of the preset or the defaults."""
+    """Run directory. The same command with the same directory resumes. None: runs/ and a name that tells what differs
+    from the preset or the defaults."""
     eval_every: int | None = None
-    """Outer steps between two validations; None for twenty of them."""
+    """Outer steps between two validations. None: twenty validations in all."""
     num_eval_nets: int = 10
-    """Networks trained at each validation."""
+    """Networks to train at each validation."""
     num_nets: int = 200
-    """Held-out networks of the final evaluation, and of each baseline."""
+    """Held-out networks for the final evaluation, and for each baseline."""
     baselines: bool = True
     """Also measure the baselines under the same protocol."""
     devices: int | None = None
-    """Devices (accelerators, or else CPU cores) that share the work of an outer step; None: as many
-    as make it faster."""
+    """Devices (accelerators, or else CPU cores) that share the work of an outer step. None: as many as make it
+    faster."""
     max_rollbacks: int = MAX_ROLLBACKS
-    """How often a run that diverges goes back to its last good state and on with half the outer learning rate."""
+    """Number of times that a diverging run may return to its last good state and halve its outer learning rate."""
     patience: int | None = None
-    """Validations in a row without a better set after which distilling ends; None: it goes on to the last outer
-    step."""
+    """Validations in a row without a better set before distilling ends. None: distil to the last outer step."""
     deterministic: bool = False
-    """The same bits every time on the same machine: slower on GPUs, no difference on CPUs."""
+    """Give the same bits every time on the same machine. Slower on GPUs, no difference on CPUs."""
     tensorboard: bool = False
-    """Also write the metrics and pictures for TensorBoard, into the run directory."""
+    """Also write metrics and pictures for TensorBoard into the run directory."""
 
 
 Loaded: TypeAlias = tuple[Method, Dataset, Pretrained | None]  # what `load_method` gives

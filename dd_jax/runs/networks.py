@@ -40,13 +40,13 @@ class Pretraining:
     """Networks to be trained: on what, which, how many, how."""
 
     dataset: str = "mnist"
-    """What the networks are trained on: as for `dd-jax distill`."""
+    """Dataset to train the networks on, as for `dd-jax distill`."""
     image_size: int | None = None
     """Resize the images to this side while reading."""
     channels: Literal[1, 3] | None = None
     """Make the images grey (1) or colour (3)."""
     zca: bool = False
-    """Whiten the images by ZCA, in place of standardising them."""
+    """Whiten the images by ZCA, instead of standardising them."""
     skip_broken: bool = False
     """Leave out images that can't be read, and say so."""
     model: str = "lenet"
@@ -54,23 +54,23 @@ class Pretraining:
     num_nets: int = 200
     """Networks to distil with."""
     num_held_out: int = 20
-    """Others, to judge on; none with --snapshots."""
+    """Further networks to judge sets on. None with --snapshots."""
     snapshots: bool = False
-    """Keep each network as it was before its training and after every epoch, in a folder: the experts of
+    """Keep each network before its training and after every epoch, in a folder. These are the experts of
     `trajectory-matching`."""
     every: int | None = None
-    """With --snapshots: gradient steps between two of them, a divisor of those of an epoch; None: an epoch."""
+    """Gradient steps between two snapshots, a divisor of the steps of an epoch. None: an epoch."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """With --snapshots: how weights are stored; "bfloat16" takes half the room, and rounds them."""
+    """Precision of stored weights, with --snapshots. "bfloat16" takes half the room, and rounds the weights."""
     training: Training = dataclasses.field(default_factory=Training)
-    """How they are trained."""
+    """Training of the networks."""
     seed: int = 0
-    """Of their weights and minibatches."""
+    """Seed of the networks' weights and minibatches."""
     out: str | None = None
-    """File, or folder with --snapshots; the same command with the same one continues, or adds networks. None:
+    """File, or folder with --snapshots. The same command with the same file continues, or adds networks. None:
     nets/DATASET-MODEL.safetensors, or nets/DATASET-MODEL-experts."""
     devices: int | None = None
-    """Devices that train networks at the same time; None: all there are."""
+    """Devices that train networks at the same time. None: all of them."""
 
 
 def _paper(wanted: Pretraining, epochs: int, decay_epochs: int, learning_rate: float) -> Pretraining:
