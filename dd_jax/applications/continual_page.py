@@ -1,7 +1,5 @@
 """The files that continual learning leaves: a page, a table of all accuracies, and the numbers as JSON."""
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dd_jax.applications.continual_result import FINE_TUNING, JOINT, MEASURES, Continual, Course
-from dd_jax.applications.records import write_results
+from dd_jax.applications.records import as_csv, write_results
 from dd_jax.figures.charts import Series, lines_figure, matrix_figure
 from dd_jax.outcomes.spread import Spread, percent
 from dd_jax.runs.report.charts import chart
@@ -125,11 +123,10 @@ def _bytes(course: Course) -> str:
 
 
 def _csv(found: Continual) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["memory", "order", "network", "after task", "task", "accuracy"])
-    for course in found.courses:
-        for (order, network, after, task), accuracy in np.ndenumerate(course.accuracies):
-            if task <= after:
-                writer.writerow([course.name, order + 1, network + 1, after + 1, task + 1, f"{accuracy:.6f}"])
-    return text.getvalue()
+    rows = [
+        (course.name, order + 1, network + 1, after + 1, task + 1, f"{accuracy:.6f}")
+        for course in found.courses
+        for (order, network, after, task), accuracy in np.ndenumerate(course.accuracies)
+        if task <= after
+    ]
+    return as_csv(("memory", "order", "network", "after task", "task", "accuracy"), rows)

@@ -1,8 +1,10 @@
 """What an application has found so far, item by item, so that it goes on where it was cut short."""
 
 import contextlib
+import csv
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,15 @@ def write_results(folder: Path, numbers: Mapping[str, Any], table: tuple[str, st
         write_json(folder / RESULTS, {**numbers, "made_with": provenance()})
         write_bytes(folder / name, rows.encode())
         write_bytes(folder / NAME, page.encode(errors="backslashreplace"))
+
+
+def as_csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as text, its values apart by commas."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 @dataclasses.dataclass(frozen=True)

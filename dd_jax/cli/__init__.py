@@ -27,12 +27,15 @@ commands:
   evaluate    train fresh networks on the distilled set of a run directory
   train       train networks on a distilled set, as it was learnt or from scratch as in the papers
   baselines   measure as many real images under the same protocol
+  audit       print what a set is good for, and where it is not better than real images
   score       compute DC-BENCH's and DD-Ranking's scores of a distilled set
   transfer    train other networks on a distilled set, beside random real images
   export      write the distilled set as arrays, pictures, for PyTorch, or as a folder with a dataset card
   import      read a distilled set that others released: GCond, DC, MTT, IDC, FRePo, arrays
   report      write a page for a browser on one run or several: images, curves, baselines, settings
   runs        list runs, or compare some: results, best baselines, settings that differ
+  compare     test whether methods differ, over several distillations of each and their networks
+  board       write a page that ranks sets, to sort and filter in a browser
   info        print versions, devices and presets, or the contents of a dataset or a run directory
   apply       use distilled sets: search architectures (apply nas), learn task by task (apply continual)
   completion  print a script that makes your shell complete commands and options: bash, zsh or fish

@@ -14,7 +14,7 @@ from dd_jax.cli.apply import apply
 from dd_jax.cli.completion import completion
 from dd_jax.cli.options import parse, parse_experiment, sweep_cells, take_flag, take_option
 from dd_jax.cli.scores import score, transfer
-from dd_jax.cli.sets import import_set
+from dd_jax.cli.sets import audit_set, board, compare_runs, import_set
 from dd_jax.errors import OptionError
 from dd_jax.runs.experiment import Experiment
 from dd_jax.runs.progress import note
@@ -378,10 +378,13 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "baselines": baselines,
     "export": export,
     "import": import_set,
+    "audit": audit_set,
     "score": score,
     "transfer": transfer,
     "report": report,
     "runs": runs,
+    "compare": compare_runs,
+    "board": board,
     "info": info,
     "apply": apply,
     "completion": lambda argv: completion(argv, COMMANDS),

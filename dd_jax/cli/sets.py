@@ -2,15 +2,19 @@
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from dd_jax.applications.auditing import AuditOptions
 from dd_jax.cli.options import parse
 from dd_jax.errors import OptionError
+from dd_jax.outcomes.nested import CONFIDENCE
 from dd_jax.storage.imports import ImportOptions
+from dd_jax.types import Dataset, DistilledData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +41,60 @@ class Import(ImportOptions):
     """Make the images of the dataset grey (1) or colour (3)."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Audit(AuditOptions, Import):
+    """Say what a distilled set is good for, and where it is not better than real images.
+
+    It is measured by its own protocol, from scratch, on other networks, and by DC-BENCH and DD-Ranking; beside it stand
+    random real images and coresets of the same number and of the same bytes. With --format FILES are those of a
+    released set, as for `dd-jax import`.
+    """
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Run directory, or a distilled set from elsewhere: its folder or json file; or, with --format, released files."""
+    model: str | None = None
+    """Network, with settings after a colon; None: the one that a run was distilled for."""
+    dataset: str | None = None
+    """Real data, as for `dd-jax distill`; needed where the set has no run."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Directory for the results; the same command goes on where it was cut short. None: audit in the directory of the
+    set."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Say whether methods differ, over several distillations of each and the networks that are trained on each set.
+
+    Runs that differ in their seed alone are one method (dd-jax distill --seeds 0:5); those of two methods are paired
+    where their seeds are the same. The interval is that of a bootstrap over distillations and networks.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Run directories, or folders with such in them."""
+    confidence: float = CONFIDENCE
+    """Of the intervals."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """A json for the numbers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """Rank sets by accuracy, robustness, bytes and time, on one page that can be sorted and filtered in a browser.
+
+    Runs that differ in their seed alone are one set with several distillations. What `dd-jax audit` or `dd-jax
+    transfer` left beside a set tells its accuracy on other networks.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Run directories, folders with such in them, or sets from elsewhere that were audited."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("board.html")
+    """The file."""
+
+
 def import_set(argv: Sequence[str]) -> None:
     """dd-jax import FILE ...: a released set as an artefact."""
-    from dd_jax.data import load_dataset
     from dd_jax.evaluation import storage_bytes
-    from dd_jax.storage import import_distilled, save_distilled
+    from dd_jax.storage import save_distilled
     from dd_jax.storage.released import FORMATS
 
     options = parse(Import, argv, "dd-jax import")
@@ -50,16 +103,98 @@ def import_set(argv: Sequence[str]) -> None:
             f"Name the files, their format ({', '.join(FORMATS)}) and where the set is to go: "
             "dd-jax import FILE [FILE ...] --format gcond --dataset cora -o FOLDER."
         )
-    form = {"zca": options.zca, "image_size": options.image_size, "channels": options.channels}
-    data = None if options.dataset is None else load_dataset(options.dataset, **form)
-    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(ImportOptions)}
-    distilled = import_distilled(options.files, options.format, data, **given)
+    distilled, data = _imported(options)
     files = [{"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in options.files]
     about = {} if data is None else {"dataset": {"name": data.name, "fingerprint": data.fingerprint}}
-    said = {name: value for name, value in given.items() if value is not None}
+    said = {name: value for name, value in _said(options).items() if value is not None}
     save_distilled(options.out, distilled, {"imported": {"format": options.format, "files": files, **said}, **about})
     soft = "soft labels" if distilled.labels.ndim == 3 else "labels"
     print(
         f"{options.out}: {distilled.num_examples} {distilled.unit}s with {soft}, {storage_bytes(distilled):,} bytes, "
         f"transform {getattr(distilled.transform, 'kind', None)!r}, protocol {distilled.protocol.name!r}."
     )
+
+
+def audit_set(argv: Sequence[str]) -> None:
+    """dd-jax audit RUN|SET|FILE ...: a set beside real images, in every way that it may be used in."""
+    from dd_jax.applications.audit_page import HEAD, lines_of, scores_of
+    from dd_jax.applications.auditing import audit
+    from dd_jax.runs.load_run import load_set, made
+    from dd_jax.runs.progress import note, table
+
+    options = parse(Audit, argv, "dd-jax audit")
+    if not options.files or (len(options.files) > 1 and not options.format):
+        raise OptionError(
+            "Name one run directory or distilled set, or released files with their --format: dd-jax audit RUN."
+        )
+    if options.format:
+        if options.model is None or options.dataset is None or options.out is None:
+            raise OptionError("Released files need --model, --dataset and -o, a directory for the results.")
+        distilled, data = _imported(options)
+        assert data is not None
+        model, out = made(options.model, data), options.out
+    else:
+        (path,) = options.files
+        distilled, model, data, _ = load_set(path, options.dataset, options.model)
+        out = options.out or (path if path.is_dir() else path.parent) / "audit"
+    chosen = AuditOptions(**{field.name: getattr(options, field.name) for field in dataclasses.fields(AuditOptions)})
+    found = audit(distilled, model, data, chosen, name=options.files[0].name, out=out)
+    table(f"{found.name}: {found.size} of {data.name}", HEAD, lines_of(found))
+    if scores := scores_of(found):
+        table("Published scores", ("score", "value"), scores)
+    for words in (*found.sentences(), *found.notes):
+        print(words)
+    note(f"The numbers and a page are in {out}: open {out}/report.html")
+
+
+def compare_runs(argv: Sequence[str]) -> None:
+    """dd-jax compare RUN ...: whether methods differ."""
+    from dd_jax.runs.comparing import compare_groups, groups_of, lines_of
+    from dd_jax.runs.progress import note, table
+    from dd_jax.storage.files import disk_errors, write_json
+
+    options = parse(Compare, argv, "dd-jax compare")
+    groups = groups_of(options.runs) if options.runs else []
+    if len(groups) < 2:
+        alone = f"; there is only one: {groups[0].name}" if groups else ""
+        raise OptionError(f"Name runs of two methods, or of more: dd-jax compare RUN [RUN ...]{alone}.")
+    table("Methods (mean ± standard deviation over distillations)", *lines_of(groups))
+    found = []
+    for ours, theirs in itertools.combinations(groups, 2):
+        gap = compare_groups(ours, theirs, options.confidence)
+        print(gap.sentence(ours.name, theirs.name))
+        found.append({"ours": ours.name, "theirs": theirs.name, **gap._asdict(), "real": gap.real})
+    if len(found) > 1:
+        chance = 1 / (1 - options.confidence)
+        print(f"{len(found)} comparisons: where nothing differs, one interval in {chance:.0f} still leaves 0 out.")
+    if options.out is not None:
+        methods = {group.name: {"seeds": group.seeds, **group.nested._asdict()} for group in groups}
+        with disk_errors("save the comparison", options.out):
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            write_json(options.out, {"methods": methods, "comparisons": found})
+        note(f"The numbers are in {options.out}.")
+
+
+def board(argv: Sequence[str]) -> None:
+    """dd-jax board RUN ...: sets ranked on one page."""
+    from dd_jax.runs.report.board import write_board
+
+    options = parse(Board, argv, "dd-jax board")
+    if not options.runs:
+        raise OptionError("Name run directories, or folders with such in them: dd-jax board RUN [RUN ...].")
+    print(write_board(options.runs, options.out))
+
+
+def _said(options: Import) -> dict[str, Any]:
+    """What the options say that files don't."""
+    return {field.name: getattr(options, field.name) for field in dataclasses.fields(ImportOptions)}
+
+
+def _imported(options: Import) -> tuple[DistilledData, Dataset | None]:
+    """The set in released files, and what it was distilled from."""
+    from dd_jax.data import load_dataset
+    from dd_jax.storage import import_distilled
+
+    form: dict[str, Any] = {"zca": options.zca, "image_size": options.image_size, "channels": options.channels}
+    data = None if options.dataset is None else load_dataset(options.dataset, **form)
+    return import_distilled(options.files, options.format, data, **_said(options)), data

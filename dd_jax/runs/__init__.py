@@ -1,5 +1,6 @@
 """Runs: the host loop, the training of networks beforehand, reports and exports."""
 
+from dd_jax.runs.comparing import compare
 from dd_jax.runs.estimates import Estimate, estimate
 from dd_jax.runs.experts import EXPERT_TRAINING, pretrain_experts
 from dd_jax.runs.export import Exported, export
@@ -17,6 +18,7 @@ __all__ = [
     "Run",
     "RunInterrupted",
     "Validated",
+    "compare",
     "distill",
     "distill_many",
     "estimate",

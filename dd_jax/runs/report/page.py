@@ -87,9 +87,14 @@ def _contents(names: Sequence[str]) -> Markup:
     return element("nav", element("ul", *links), aria_label="Runs")
 
 
-def document(title: str, body: Markup) -> str:
-    """A page with the style of reports: whole, and allowed to ask for nothing outside of itself."""
-    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+def document(title: str, body: Markup, script: str = SCRIPT, style: str = "") -> str:
+    """A page with the style of reports: whole, and allowed to ask for nothing outside of itself.
+
+    Args:
+        script: that it has, in place of the player's.
+        style: besides that of reports.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'"
@@ -101,7 +106,7 @@ def document(title: str, body: Markup) -> str:
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("title", title),
-        element("style", Markup(STYLE)),
+        element("style", Markup(STYLE + style)),
     )
-    whole = element("html", head, element("body", body, element("script", Markup(SCRIPT))), lang="en")
+    whole = element("html", head, element("body", body, element("script", Markup(script))), lang="en")
     return f"<!DOCTYPE html>\n{whole}\n"

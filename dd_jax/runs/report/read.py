@@ -122,6 +122,7 @@ def _measured(name: str, row: Mapping[str, Any], period: int) -> Measured:
         chosen=str(row.get("chosen") or ""),
         measures={ACCURACIES: accuracy, **{key: spread_of(values) for key, values in read_recorded(row).items()}},
         counts=None if counts is None else np.asarray(counts, int),
+        values=tuple(values.tolist()),
     )
     if measured.counts is not None and measured.counts.shape != per_class.shape:
         raise ValueError(f"{name}: counts {measured.counts.shape} of {len(per_class)} classes")

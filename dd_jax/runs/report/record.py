@@ -27,6 +27,7 @@ class Measured:
             empty.
         confusion: (K, K), row: true class, column: answer, or None.
         counts: (K,) images of each class in the split, or None where that wasn't recorded.
+        values: accuracy of each network, or set.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Measured:
     chosen: str
     measures: Spreads
     counts: np.ndarray | None = None
+    values: tuple[float, ...] = ()
 
     @property
     def balanced(self) -> float | None:

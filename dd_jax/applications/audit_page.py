@@ -1,0 +1,96 @@
+"""The files that an audit leaves: a page, a table of all accuracies, and the numbers as JSON."""
+
+from pathlib import Path
+from typing import Any
+
+from dd_jax.applications.audit_result import BYTES, NETWORKS, OWN, SCRATCH, Audit
+from dd_jax.applications.records import as_csv, write_results
+from dd_jax.outcomes.spread import percent
+from dd_jax.runs.report.layout import Place, card, note
+from dd_jax.runs.report.markup import Markup, element, join, table
+from dd_jax.runs.report.page import document
+
+ACCURACIES = "accuracies.csv"
+
+HEAD = ("part", "trained on", "network", "accuracy", "n", "images or nodes", "bytes")
+_PLACE = Place("audit", 2, 1)
+_TITLES = {
+    OWN: "By its own protocol",
+    SCRATCH: "From scratch",
+    BYTES: "Real ones in the same bytes",
+    NETWORKS: "On other networks",
+}
+
+
+def write_audit(folder: Path, found: Audit) -> None:
+    """Write results.json, accuracies.csv and report.html into `folder`; RunError if the disk refuses."""
+    rows = [
+        (row.part, row.name, row.network, number, f"{accuracy:.6f}")
+        for row in found.rows
+        for number, accuracy in enumerate(row.accuracies, start=1)
+    ]
+    written = as_csv(("part", "trained on", "network", "number", "accuracy"), rows)
+    write_results(folder, plain_audit(found), (ACCURACIES, written), audit_page(found))
+
+
+def plain_audit(found: Audit) -> dict[str, Any]:
+    """All numbers for JSON, accuracies as fractions."""
+    return {
+        "says": found.sentences(),
+        "good_for": found.good_for,
+        "no_better_for": found.no_better_for,
+        "set": {"name": found.name, "size": found.size, "bytes": found.num_bytes, "protocol": found.protocol},
+        "dataset": found.dataset,
+        "rows": [{**row._asdict(), **row.spread._asdict()} for row in found.rows],
+        "scores": found.scores,
+        "notes": found.notes,
+    }
+
+
+def lines_of(found: Audit) -> list[tuple[str, ...]]:
+    """The table of an audit, under `HEAD`."""
+    return [
+        (row.part, row.name, row.network, percent(row.spread), str(row.spread.n), f"{row.size:,}",
+         f"{row.num_bytes:,}")
+        for row in found.rows
+    ]  # fmt: skip
+
+
+def scores_of(found: Audit) -> list[tuple[str, str]]:
+    """The scores, each with its value in words."""
+    bench, ranking = (found.scores.get(name, {}) for name in ("dc-bench", "dd-ranking"))
+    said = []
+    for name, key in (("best", "best"), ("average", "average"), ("random real average", "random average")):
+        if key in bench:
+            said.append((f"DC-BENCH, {name} over augmentations", f"{100 * bench[key]:.1f} %"))
+    words = {"lrs": "label-robust score (LRS)", "ars": "augmentation-robust score (ARS)"}
+    said += [(f"DD-Ranking, {words[key]}", f"{ranking[key]:.3f}") for key in words if key in ranking]
+    points = {"hlr": "missing to all data, hard labels (HLR)", "ior": "more than random real (IOR)"}
+    said += [(f"DD-Ranking, {points[key]}", f"{100 * ranking[key]:+.1f} points") for key in points if key in ranking]
+    return said
+
+
+def audit_page(found: Audit) -> str:
+    """An HTML page on an audit, whole."""
+    title = f"{found.name}: {found.size} of {found.dataset}"
+    top = element(
+        "header",
+        element("p", "Audit of a distilled set with dd_jax", class_="kind"),
+        element("h1", title),
+        *(element("p", words, class_="lead" if i == 0 else None) for i, words in enumerate(found.sentences())),
+    )
+    cards = [_part(found, part) for part in _TITLES if found.part(part)]
+    if scores := scores_of(found):
+        drawn = table(("score", "value"), scores, "Scores", "results")
+        cards.append(card(_PLACE, "Published scores", drawn))
+    if found.notes:
+        cards.append(card(_PLACE, "What was left out", *(note(words) for words in found.notes)))
+    body = element("main", element("div", *cards, class_="cards"))
+    foot = element("footer", "Made by dd-jax audit; the page needs no network.")
+    return document(f"{title} – dd_jax", join([top, body, foot]))
+
+
+def _part(found: Audit, part: str) -> Markup:
+    rows = [line[1:] for line in lines_of(found) if line[0] == part]
+    says = "Mean ± standard deviation over n networks on test. Real images of a kind are spread over several sets."
+    return card(_PLACE, _TITLES[part], table(HEAD[1:], rows, _TITLES[part], "results"), note(says), class_="wide")

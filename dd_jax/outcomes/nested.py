@@ -1,0 +1,191 @@
+"""Accuracies on two levels, networks within distillations: how much either adds, and whether two methods differ."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from dd_jax.errors import OptionError
+from dd_jax.outcomes.spread import NO_BREAK, Spread, spread_of
+
+Levels: TypeAlias = Any  # accuracies as fractions: a sequence or an array (networks,) for each distillation
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+
+
+class Nested(NamedTuple):
+    """Accuracies of networks that were trained on the sets of several distillations, as fractions.
+
+    Attributes:
+        result: over the distillations, of the mean over the networks of each.
+        networks: standard deviation over the networks of a distillation, the mean of all distillations.
+        between: standard deviation that distillations have besides what so few networks give by chance, the square root
+            of var(means) - mean(var / n), both unbiased; 0 where that is negative, None of a single distillation.
+        num_nets: the fewest of a distillation.
+    """
+
+    result: Spread
+    networks: float
+    between: float | None
+    num_nets: int
+
+
+class Comparison(NamedTuple):
+    """Two methods, over distillations and networks.
+
+    Attributes:
+        ours, theirs: what they reach.
+        difference: of the means, ours less theirs, as a fraction.
+        low, high: where it lies, with that confidence.
+        paired: whether distillations, and networks, of the same seeds were compared.
+        confidence: as a fraction.
+    """
+
+    ours: Nested
+    theirs: Nested
+    difference: float
+    low: float
+    high: float
+    paired: bool
+    confidence: float
+
+    @property
+    def real(self) -> bool:
+        """Whether the interval is all on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def over_distillations(self) -> bool:
+        """Whether there are several of each, so that the interval holds for another distillation too."""
+        return min(self.ours.result.n, self.theirs.result.n) > 1
+
+    def sentence(self, ours: str = "the first", theirs: str = "the second") -> str:
+        """What the comparison says, of methods with these names."""
+        counts = (self.ours.result.n, self.theirs.result.n)
+        of_each = f"{counts[0]}" if counts[0] == counts[1] else f"{counts[0]} and {counts[1]}"
+        pairs = ", paired by seed" if self.paired else ""
+        text = (
+            f"{ours} less {theirs}: {100 * self.difference:+.1f} points, from {100 * self.low:+.1f} to "
+            f"{100 * self.high:+.1f} with {100 * self.confidence:g}{NO_BREAK}% confidence ({of_each} distillations of "
+            f"each{pairs}). "
+        )
+        if not self.over_distillations:
+            text = text.replace("1 distillations of each", "one distillation of each")
+            text += "Over networks this is " if self.real else "Not even over networks is this "
+            return text + "a difference; another distillation may give another one."
+        return text + ("That is a difference." if self.real else "Whether they differ can't be told.")
+
+
+def nested(values: Levels) -> Nested:
+    """Means and variances of the accuracies of networks, a sequence for each distillation.
+
+    Raises:
+        OptionError: for no distillation, or one without a network.
+    """
+    arrays = _arrays(values)
+    means = np.array([array.mean() for array in arrays])
+    between = None
+    if len(arrays) > 1:
+        within = np.mean([array.var(ddof=1) / len(array) if len(array) > 1 else 0.0 for array in arrays])
+        between = math.sqrt(max(0.0, float(means.var(ddof=1) - within)))
+    spread = float(np.mean([array.std() for array in arrays]))
+    return Nested(spread_of(means.tolist()), spread, between, min(map(len, arrays)))
+
+
+def compare_values(
+    ours: Levels,
+    theirs: Levels,
+    *,
+    paired: bool | None = None,
+    confidence: float = CONFIDENCE,
+    num_resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Whether two methods differ: a bootstrap over distillations and, within them, over networks.
+
+    Distillations are drawn with replacement and, of each, networks. Of few distillations a bootstrap gives too narrow
+    an interval: deviations are enlarged by sqrt(D / (D - 1)) and by Student's t with D - 1 degrees of freedom over the
+    normal quantile. Of one distillation each only networks are drawn.
+
+    Args:
+        ours, theirs: accuracies as fractions, a sequence of networks for each distillation.
+        paired: whether distillation d of both has the same seed, so that the difference of each is drawn, and the same
+            networks where these are as many; None where there are as many distillations of both.
+        confidence: of the interval.
+
+    Raises:
+        OptionError: for no values, pairs of unequal number, or a confidence that is none.
+
+    Source: Davison & Hinkley 1997, *Bootstrap Methods and their Application*, section 3.8 (hierarchical data).
+    """
+    if not 0 < confidence < 1 or num_resamples < 1:
+        raise OptionError(
+            f"confidence should be between 0 and 1 and num_resamples at least 1; found {confidence}, {num_resamples}."
+        )
+    one, other = _arrays(ours), _arrays(theirs)
+    paired = len(one) == len(other) if paired is None else paired
+    if paired and len(one) != len(other):
+        raise OptionError(f"Pairs need as many distillations of both, found {len(one)} and {len(other)}.")
+    generator = np.random.default_rng(seed)
+    gap = float(np.mean([a.mean() for a in one]) - np.mean([a.mean() for a in other]))
+    if paired:
+        together = all(len(a) == len(b) for a, b in zip(one, other, strict=True))
+        drawn = (
+            _drawn([a - b for a, b in zip(one, other, strict=True)], generator, confidence, num_resamples)
+            if together
+            else _drawn_pairs(one, other, generator, confidence, num_resamples)
+        )
+    else:
+        drawn = _drawn(one, generator, confidence, num_resamples) - _drawn(other, generator, confidence, num_resamples)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return Comparison(nested(ours), nested(theirs), gap, float(low), float(high), paired, confidence)
+
+
+def _arrays(values: Levels) -> list[np.ndarray]:
+    arrays = [np.asarray(one, float).ravel() for one in values]
+    if not arrays or not all(array.size and np.isfinite(array).all() for array in arrays):
+        raise OptionError("A method is a sequence of accuracies for each of its distillations, at least one of each.")
+    return arrays
+
+
+def _drawn(arrays: Sequence[np.ndarray], generator: np.random.Generator, confidence: float, count: int) -> np.ndarray:
+    """Means (R,) of the distillations and networks that were drawn."""
+    return _mean_of_drawn([_means(array, generator, count) for array in arrays], arrays, generator, confidence)
+
+
+def _drawn_pairs(one, other, generator: np.random.Generator, confidence: float, count: int) -> np.ndarray:
+    """The same of differences of means, where the networks of a pair are not as many."""
+    gaps = [_means(a, generator, count) - _means(b, generator, count) for a, b in zip(one, other, strict=True)]
+    means = [np.array([a.mean() - b.mean()]) for a, b in zip(one, other, strict=True)]
+    return _mean_of_drawn(gaps, means, generator, confidence)
+
+
+def _means(array: np.ndarray, generator: np.random.Generator, count: int) -> np.ndarray:
+    """Means of networks drawn with replacement, (R,)."""
+    return array[generator.integers(0, len(array), (count, len(array)))].mean(1)
+
+
+def _mean_of_drawn(
+    of_each: Sequence[np.ndarray], arrays: Sequence[np.ndarray], generator: np.random.Generator, confidence: float
+) -> np.ndarray:
+    """The mean over distillations drawn with replacement; their deviations enlarged where they are few."""
+    count, resamples = len(of_each), len(of_each[0])
+    middle = float(np.mean([array.mean() for array in arrays]))
+    if count == 1:
+        return middle + (of_each[0] - middle) * _enlarged(len(arrays[0]), confidence)
+    chosen = generator.integers(0, count, (resamples, count))
+    drawn = np.stack(of_each, 1)[np.arange(resamples)[:, None], chosen].mean(1)
+    return middle + (drawn - middle) * _enlarged(count, confidence)
+
+
+def _enlarged(count: int, confidence: float) -> float:
+    """What deviations of a mean of so few are multiplied by."""
+    from scipy.stats import norm, t
+
+    if count < 2:
+        return 1.0
+    upper = (1 + confidence) / 2
+    return math.sqrt(count / (count - 1)) * float(t.ppf(upper, count - 1) / norm.ppf(upper))

@@ -1,0 +1,139 @@
+"""Two methods over distillations and networks: variances that add up, intervals that hold, runs that are paired."""
+
+import json
+
+import numpy as np
+import pytest
+from made_runs import make_run, row
+
+import dd_jax as dd
+from dd_jax.cli import main
+from dd_jax.errors import DataError, OptionError
+from dd_jax.outcomes.nested import compare_values, nested
+from dd_jax.runs.comparing import groups_of
+
+
+def drawn(generator, distillations=5, networks=10, mean=0.8, between=0.02, within=0.01):
+    """Accuracies (distillations, networks) with these standard deviations."""
+    centres = generator.normal(mean, between, (distillations, 1))
+    return centres + generator.normal(0, within, (distillations, networks))
+
+
+def test_variance_of_a_balanced_design():
+    """Of every network alike, the standard deviation of all is the root of both variances, by the law of total one."""
+    values = drawn(np.random.default_rng(0))
+    found = nested(values)
+    assert found.result.mean == pytest.approx(values.mean())
+    assert found.result.std**2 + values.var(1).mean() == pytest.approx(values.var())
+    assert found.networks == pytest.approx(values.std(1).mean())
+    assert (found.result.n, found.num_nets) == (5, 10)
+    expected = values.mean(1).var(ddof=1) - values.var(1, ddof=1).mean() / 10
+    assert found.between == pytest.approx(np.sqrt(expected))
+
+
+def test_distillations_that_differ_by_chance_alone_add_nothing():
+    many = nested(drawn(np.random.default_rng(1), 400, 20, between=0.0))
+    assert many.between < 0.001 < many.result.std
+    assert nested([[0.5, 0.7], [0.6, 0.6]]).between == 0
+    assert nested([[0.5, 0.7]]).between is None
+    spread = nested(drawn(np.random.default_rng(2), 400, 20))
+    assert spread.between == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_intervals_hold_the_difference_as_often_as_they_say(paired):
+    generator, held, differ = np.random.default_rng(3), [], []
+    for _ in range(120):
+        ours, theirs = drawn(generator), drawn(generator, mean=0.79)
+        found = compare_values(ours, theirs, paired=paired, num_resamples=500)
+        held.append(found.low <= 0.01 <= found.high)
+        same = compare_values(ours, theirs + 0.01, paired=paired, num_resamples=500)
+        differ.append(same.real)
+    assert np.mean(held) > 0.91  # of 0.95, less two standard errors
+    assert np.mean(differ) < 0.09
+
+
+def test_pairs_cancel_what_both_have_in_common():
+    generator = np.random.default_rng(4)
+    ours = drawn(generator)
+    theirs = ours - 0.005 + generator.normal(0, 0.001, ours.shape)
+    assert compare_values(ours, theirs).real
+    assert not compare_values(ours, theirs, paired=False).real
+    identical = compare_values(ours, ours)
+    assert (identical.low, identical.difference, identical.high) == (0, 0, 0)
+    assert not identical.real
+    swapped = compare_values(theirs, ours)
+    assert swapped.difference == pytest.approx(-compare_values(ours, theirs).difference)
+
+
+def test_other_numbers_of_networks_and_of_distillations():
+    generator = np.random.default_rng(5)
+    ours, theirs = drawn(generator, 4, 10), drawn(generator, 4, 20, mean=0.5)
+    assert compare_values(ours, theirs).paired
+    assert compare_values(ours, theirs).real
+    found = compare_values(ours, theirs[:3])
+    assert not found.paired
+    assert found.real
+    one = compare_values(ours[:1], theirs[:1])
+    assert not one.over_distillations
+    assert "one distillation of each" in one.sentence()
+    assert "another distillation may give another one" in one.sentence()
+    with pytest.raises(OptionError, match="as many distillations of both, found 4 and 3"):
+        compare_values(ours, theirs[:3], paired=True)
+    for bad in ([], [[]], [[np.nan]]):
+        with pytest.raises(OptionError, match="a sequence of accuracies for each"):
+            compare_values(ours, bad)
+    with pytest.raises(OptionError, match="confidence should be between 0 and 1"):
+        compare_values(ours, theirs, confidence=95.0)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Three seeds of a method at 0.90, and of one with more batches at 0.80, which differ little from seed to seed."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed, more in enumerate((0.0, 0.01, -0.01)):
+        make_run(folder / "good" / f"seed{seed}", {"distilled": row(0.90 + more)}, seed=seed)
+        make_run(folder / f"bad-seed{seed}", {"distilled": row(0.80 + more)}, seed=seed, num_batches=3)
+    return folder
+
+
+def test_runs_of_one_method_differ_in_their_seed_alone(runs):
+    bad = [runs / f"bad-seed{seed}" for seed in (2, 0, 1)]
+    found = dd.compare(runs / "good", bad)
+    assert found.paired
+    assert found.difference == pytest.approx(0.1)
+    assert found.real
+    assert found.high - found.low < 0.02  # the scatter of the seeds is that of both
+    assert found.ours.result.n == 3
+    good, other = groups_of([runs])[::-1]
+    assert {good.name, other.name} == {"good", "bad"}
+    with pytest.raises(OptionError, match="differ in their seed alone, but these differ in more"):
+        dd.compare(runs, bad)
+    with pytest.raises(DataError, match="there is none in it"):
+        dd.compare(runs / "good" / "seed0" / "distilled", bad)
+    make_run(runs / "good" / "again", {"distilled": row(0.9)}, seed=0)
+    with pytest.raises(OptionError, match="the same seed and configuration"):
+        dd.compare(runs / "good", bad)
+
+
+def test_evaluations_and_accuracies_are_compared_too():
+    values = [[0.9, 0.91], [0.92, 0.9]]
+    made = [dd.Evaluation(np.array(one), np.zeros(0), np.zeros((0, 0)), "test") for one in values]
+    assert dd.compare(made, [[0.5, 0.5], [0.6, 0.5]]) == dd.compare(values, [[0.5, 0.5], [0.6, 0.5]])
+
+
+def test_the_command_says_which_methods_differ(tmp_path, capsys):
+    for name, mean, batches in (("a", 0.9, 2), ("b", 0.8, 3), ("c", 0.8, 4)):
+        for seed in range(3):
+            run = tmp_path / f"{name}-seed{seed}"
+            make_run(run, {"distilled": row(mean + 0.001 * seed * batches)}, seed=seed, num_batches=batches)
+    assert main(["compare", str(tmp_path), "-o", str(tmp_path / "found" / "c.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "a less b: +9." in printed
+    assert "That is a difference." in printed
+    assert "3 comparisons" in printed
+    kept = json.loads((tmp_path / "found" / "c.json").read_text())
+    assert set(kept["methods"]) == {"a", "b", "c"}
+    assert kept["comparisons"][0]["real"] is True
+    assert main(["compare", *(str(tmp_path / f"a-seed{seed}") for seed in range(3))]) == 2
+    assert "there is only one: a" in capsys.readouterr().err
