@@ -93,6 +93,10 @@ def test_tables_and_results_say_both_means_and_no_accuracy_where_there_is_none(t
     page = (out / "report.html").read_text(encoding="utf-8")
     assert f"<dt>mean of classes</dt><dd>{mean}" in page
     assert f"<td><strong>{mean}</strong></td>" in page
+    assert main(["export", str(out), "--formats", "folder"]) == 0
+    card = (out / "export" / "folder" / "README.md").read_text(encoding="utf-8")
+    assert f"| {100 * row['balanced']:.1f} | 2 |" in card
+    capsys.readouterr()
     assert main(["runs", str(out)]) == 0
     assert re.search(r"\(mean\s+of\s+classes", capsys.readouterr().out)
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dd_jax.evaluation import in_percent, training_of
+from dd_jax.evaluation.result import MEAN_OF_CLASSES, unbalanced
 from dd_jax.inner import ADAM_BETAS, EPSILON, RMSPROP_DECAY
 from dd_jax.outcomes import ACCURACIES, ACCURACY, Card, Outcome, outcome_of, read_recorded
 from dd_jax.runs.export.contents import Contents
@@ -166,12 +167,20 @@ def _table(results: Mapping[str, Mapping[str, Any]], outcome: Outcome) -> list[s
     if not any(read_recorded(found) for found in results.values()):
         outcome = ACCURACY
     heads = [column.head for column in outcome.columns]
+    also = outcome == ACCURACY and any(_is_unbalanced(found) for found in results.values())
+    heads += [MEAN_OF_CLASSES] if also else []
     lines = [f"| training set | {' | '.join(heads)} | n | chosen on validation |", "|---" * (len(heads) + 3) + "|"]
     for name, found in results.items():
         cells = [_cell(column.key, found) for column in outcome.columns]
+        cells += [f"{100 * found['balanced']:.1f}" if _is_unbalanced(found) else ""] if also else []
         shown = f"**{name}**" if name == "distilled" else name
         lines.append(f"| {shown} | {' | '.join(cells)} | {found['n']} | {found.get('chosen') or ''} |")
     return lines
+
+
+def _is_unbalanced(found: Mapping[str, Any]) -> bool:
+    """Whether a row was measured on far more images of some classes than of others."""
+    return found.get("counts") is not None and "balanced" in found and unbalanced(np.asarray(found["counts"]))
 
 
 def _cell(key: str, found: Mapping[str, Any]) -> str:

@@ -182,5 +182,5 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _summary(results: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("mean", "std", "n", "split", "chosen", *records())
+    names = ("mean", "std", "n", "split", "chosen", "balanced", "counts", *records())
     return {row: {name: found[name] for name in names if name in found} for row, found in results.items()}
