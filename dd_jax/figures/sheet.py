@@ -10,7 +10,8 @@ from dd_jax.types import DistilledData
 
 MAX_ROWS, MAX_COLUMNS = 12, 20  # of images on a sheet; more can't be read
 CONTRAST_PERCENTILE = 98.0  # of the deviations from an image's mean: goes to black or white
-CONTRAST_NOTE = "grey: the mean of an image; its contrast is stretched\nevenly to both sides; η: the step size"
+CONTRAST_NOTE = "grey: the mean of an image; its contrast is stretched\nevenly to both sides"
+STEP_SIZE_NOTE = "; η: the step size"
 
 _CELL = 0.46  # inches, side of an image on the sheet
 
@@ -77,7 +78,8 @@ def images_figure(distilled: DistilledData) -> Any:
     sheet = sheet_of(distilled)
     captions = [_caption(row) for row in sheet.rows]
     title = "Distilled images" + (f" ({sheet.left_out})" if sheet.left_out else "")
-    return draw_rows([row.images for row in sheet.rows], sheet.names, captions, title)
+    note = CONTRAST_NOTE + STEP_SIZE_NOTE
+    return draw_rows([row.images for row in sheet.rows], sheet.names, captions, title, note)
 
 
 def _shown_steps(classes: np.ndarray, max_rows: int = MAX_ROWS) -> list[int]:
@@ -133,7 +135,9 @@ def _stretched(image: np.ndarray) -> np.ndarray:
     return np.broadcast_to(grey_or_rgb, (*image.shape[:2], 3))
 
 
-def draw_rows(cells: Sequence[Sequence[Any]], names: Sequence[str], captions: Sequence[str], title: str) -> Any:
+def draw_rows(
+    cells: Sequence[Sequence[Any]], names: Sequence[str], captions: Sequence[str], title: str, note: str = CONTRAST_NOTE
+) -> Any:
     """Rows of images (H, W, 3) in [0, 1], None for a gap: a name above each column, a caption beside each row."""
     from matplotlib.figure import Figure
 
@@ -160,8 +164,8 @@ def draw_rows(cells: Sequence[Sequence[Any]], names: Sequence[str], captions: Se
         y = 1 - (top - 0.05) / height
         figure.text(x / width, y, name, va="bottom", fontsize=FONT, color=INK, parse_math=False, **style)
     figure.text(0.1 / width, 1 - 0.1 / height, title, va="top", fontsize=FONT + 2, fontweight="bold", color=INK)
-    note: dict[str, Any] = {"va": "bottom", "fontsize": FONT - 2, "color": FAINT, "linespacing": 1.3}
-    figure.text(0.1 / width, 0.1 / height, CONTRAST_NOTE, **note)
+    below_all: dict[str, Any] = {"va": "bottom", "fontsize": FONT - 2, "color": FAINT, "linespacing": 1.3}
+    figure.text(0.1 / width, 0.1 / height, note, **below_all)
     return figure
 
 

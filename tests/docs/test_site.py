@@ -2,8 +2,10 @@
 
 import importlib.util
 import inspect
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -111,6 +113,27 @@ def test_every_internal_link_leads_somewhere(site, pages):
             assert target.is_file(), (path, link)
             if to.fragment and target.suffix == ".html":
                 assert unquote(to.fragment) in pages[target].ids, (path, link)
+
+
+def test_the_search_has_its_index_as_a_script_and_a_worker_in_a_frame(site, pages):
+    """So that it works on pages that are read from the disk, where browsers read no json and start no worker."""
+    script = (site / "search" / "search_index.js").read_text()
+    assert script.startswith("var __index = ")
+    index = json.loads(script.removeprefix("var __index = "))
+    found = {entry["location"].partition("#")[0] for entry in index["docs"]}
+    assert {path.relative_to(site).as_posix() for path in pages} - found == {"404.html"}
+    for path, page in pages.items():
+        assert any(url.endswith("assets/iframe-worker.js") for url in page.loaded), path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no browser")
+def test_a_browser_finds_a_word_from_the_disk(site):
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"]
+    address = f"{(site / 'guides' / 'faq.html').as_uri()}?q=hypergradient"
+    done = subprocess.run(["chromium", *options, address], capture_output=True, text=True, timeout=120, check=True)
+    results = re.findall(r'class="md-search-result__link"', done.stdout)
+    assert len(results) > 5
 
 
 def test_every_public_name_is_in_the_reference(site, pages):
