@@ -81,7 +81,7 @@ class Audit:
                 use = f"training {ours.network} {_by(part, self.protocol)}"
                 found.append((use, all(_better(ours.spread, rival.spread) for rival in rivals)))
         for network, (ours, rival) in self._networks().items():
-            found.append((f"training {network}", _better(ours.spread, rival.spread)))
+            found.append((f"training another network, {network}", _better(ours.spread, rival.spread)))
         return found
 
     def _networks(self) -> dict[str, tuple[Row, Row]]:

@@ -37,7 +37,8 @@ commands:
   compare     test whether methods differ, over several distillations of each and their networks
   board       write a page that ranks sets, to sort and filter in a browser
   info        print versions, devices and presets, or the contents of a dataset or a run directory
-  apply       use distilled sets: search architectures (apply nas), learn task by task (apply continual)
+  apply       use distilled sets: search architectures (apply nas), learn task by task (apply continual),
+              measure what they give away (apply privacy)
   completion  print a script that makes your shell complete commands and options: bash, zsh or fish
   help        print this text; help COMMAND prints a command's options
   version     print the version of dd_jax

@@ -3,13 +3,22 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from dd_jax.applications import ContinualOptions, SearchOptions, learn_continually, search_architectures
+from dd_jax.applications import (
+    ContinualOptions,
+    PrivacyOptions,
+    SearchOptions,
+    learn_continually,
+    measure_privacy,
+    search_architectures,
+)
 from dd_jax.cli.options import parse, parse_experiment
 from dd_jax.errors import OptionError, RunError, unknown_name
+from dd_jax.runs.experiment import Experiment
+from dd_jax.types import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +27,8 @@ class Apply:
 
     application: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="APPLICATION")]
     """"continual": learn classes task by task, with distilled sets of earlier tasks as the memory. "nas": rank networks
-    by what they learn from distilled sets, and find a good one."""
+    by what they learn from distilled sets, and find a good one. "privacy": measure what networks
+    that are trained on distilled sets give away of the real images."""
 
 
 def apply(argv: Sequence[str]) -> None:
@@ -103,21 +113,10 @@ class ContinualLearning(ContinualOptions):
 def continual(argv: Sequence[str]) -> None:
     """dd-jax apply continual: continual learning with distilled memories."""
     from dd_jax.applications.continual_page import lines_of
-    from dd_jax.data import load_dataset
     from dd_jax.runs.progress import note, table
 
-    # What is not among these options belongs to the experiment.
-    options, rest = tyro.cli(
-        ContinualLearning, prog="dd-jax apply continual", args=list(argv), return_unknown_args=True
-    )
-    experiment = parse_experiment(rest, "dd-jax apply continual", "Options of the distillation.")
-    data = load_dataset(
-        experiment.dataset,
-        image_size=experiment.image_size,
-        channels=experiment.channels,
-        zca=experiment.zca,
-        skip_broken=experiment.skip_broken,
-    )
+    options, experiment = _with_experiment(ContinualLearning, argv, "dd-jax apply continual")
+    data = _real(experiment)
     own = {field.name: getattr(options, field.name) for field in dataclasses.fields(ContinualOptions)}
     found = learn_continually(data, experiment, options=ContinualOptions(**own), out=options.out)
     head, lines = lines_of(found)
@@ -128,4 +127,48 @@ def continual(argv: Sequence[str]) -> None:
     note(f"The numbers and a page are in {options.out}: open {options.out}/report.html")
 
 
-APPLICATIONS: Mapping[str, Callable[[Sequence[str]], None]] = {"continual": continual, "nas": nas}
+def _with_experiment(kind: Any, argv: Sequence[str], prog: str) -> tuple[Any, Experiment]:
+    """Options of this kind, and the experiment that all other options describe."""
+    options, rest = tyro.cli(kind, prog=prog, args=list(argv), return_unknown_args=True)
+    return options, parse_experiment(rest, prog, "Options of the distillation.")
+
+
+def _real(experiment: Experiment) -> Dataset:
+    """The real images of an experiment."""
+    from dd_jax.data import load_dataset
+
+    form = ("image_size", "channels", "zca", "skip_broken")
+    return load_dataset(experiment.dataset, **{name: getattr(experiment, name) for name in form})
+
+
+@dataclasses.dataclass(frozen=True)
+class MembershipStudy(PrivacyOptions):
+    """Guess which real images were distilled from what networks trained on the sets say, and look for copies.
+
+    All other options are those of dd-jax distill, --preset, --method and --smoke among them: they say what is
+    distilled, for which network, and how.
+    """
+
+    out: Path = Path("runs/privacy")
+    """Directory for the results. The same command with the same directory continues an interrupted one."""
+
+
+def privacy(argv: Sequence[str]) -> None:
+    """dd-jax apply privacy: membership inference against networks trained on distilled sets."""
+    from dd_jax.applications.privacy_result import HEAD, lines_of
+    from dd_jax.runs.progress import note, table
+
+    options, experiment = _with_experiment(MembershipStudy, argv, "dd-jax apply privacy")
+    own = {field.name: getattr(options, field.name) for field in dataclasses.fields(PrivacyOptions)}
+    found = measure_privacy(_real(experiment), experiment, options=PrivacyOptions(**own), out=options.out)
+    table(f"Who was a member? {options.num_worlds} halves of {found.num_candidates:,} images", HEAD, lines_of(found))
+    for words in found.sentences():
+        print(words)
+    note(f"The numbers and a page are in {options.out}: open {options.out}/report.html")
+
+
+APPLICATIONS: Mapping[str, Callable[[Sequence[str]], None]] = {
+    "continual": continual,
+    "nas": nas,
+    "privacy": privacy,
+}

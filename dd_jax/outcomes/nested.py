@@ -175,14 +175,14 @@ def _mean_of_drawn(
     count, resamples = len(of_each), len(of_each[0])
     middle = float(np.mean([array.mean() for array in arrays]))
     if count == 1:
-        return middle + (of_each[0] - middle) * _enlarged(len(arrays[0]), confidence)
+        return middle + (of_each[0] - middle) * enlarged(len(arrays[0]), confidence)
     chosen = generator.integers(0, count, (resamples, count))
     drawn = np.stack(of_each, 1)[np.arange(resamples)[:, None], chosen].mean(1)
-    return middle + (drawn - middle) * _enlarged(count, confidence)
+    return middle + (drawn - middle) * enlarged(count, confidence)
 
 
-def _enlarged(count: int, confidence: float) -> float:
-    """What deviations of a mean of so few are multiplied by."""
+def enlarged(count: int, confidence: float) -> float:
+    """What the deviations of a bootstrap over so few are multiplied by, so that its interval is wide enough."""
     from scipy.stats import norm, t
 
     if count < 2:

@@ -46,8 +46,12 @@ def test_what_an_audit_says_follows_from_its_rows():
         (NETWORKS, SET, 0.6, 0.01, "deep"),
         (NETWORKS, "random real", 0.7, 0.01, "deep"),
     )
-    assert found.good_for == ["training mlp by its own protocol, the learnt steps", "training wide"]
-    assert found.no_better_for == ["training mlp from scratch", "training mlp in the same bytes", "training deep"]
+    assert found.good_for == ["training mlp by its own protocol, the learnt steps", "training another network, wide"]
+    assert found.no_better_for == [
+        "training mlp from scratch",
+        "training mlp in the same bytes",
+        "training another network, deep",
+    ]
     own, scratch, same_bytes, networks, short = found.sentences()
     assert "90.0" in own
     assert "(k-means)" in own

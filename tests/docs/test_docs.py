@@ -124,7 +124,7 @@ SMALL_METHODS["unrolled"] |= {"num_batches": 2, "num_epochs": 2}
 # Pages with programs that no other page has.
 SLOW_PAGES = {"README", "protocols", "scores", "network", "pretrained", "bptt", "frepo", "gradient_matching",
               "graph_condensation", "kernel_inducing_points", "trajectory_matching", "architecture_search",
-              "continual_learning", "generative_teaching"}  # fmt: skip
+              "continual_learning", "generative_teaching", "privacy"}  # fmt: skip
 
 
 def page_of(path: Path) -> Any:
