@@ -232,8 +232,12 @@ def check_options(model: Model, options: BpttOptions) -> None:
             raise OptionError("Bases are neither tiled, nor cropped, nor clamped: leave out factor, canvas and clamp.")
     else:
         for name in ("made_per_class", "downscale", "num_bases", "coefficient_l1", "coefficient_l2"):
-            if getattr(options, name) != getattr(BpttOptions, name):
-                raise OptionError(f'{name} is for images="bases": set that, or leave out {name}.')
+            own, default = getattr(options, name), getattr(BpttOptions, name)
+            if own != default:
+                raise OptionError(
+                    f'{name} is for images="bases": set that, or leave out {name}; found {own!r}. Where a preset has '
+                    f"it, give its default, {default!r}."
+                )
 
 
 def _check_numbers(options: BpttOptions) -> None:

@@ -216,6 +216,7 @@ def test_norms_are_clipped_to_a_multiple_of_their_running_mean():
         ({"coefficient_l1": -1.0}, "coefficient_l1 must be at least 0"),
         ({"clip_factor": 0.0}, "clip_factor must be positive"),
         ({"images": "bases", "made_per_class": 200}, "but a single one has"),
+        ({"made_per_class": 2}, 'is for images="bases".*found 2. Where a preset has it, give its default, 4'),
     ],
 )
 def test_options_that_are_wrong_are_refused(model, options, message):
