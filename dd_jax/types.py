@@ -27,8 +27,8 @@ class Batch(NamedTuple):
     """Images with their labels, in model space; leading axes are free but shared.
 
     Attributes:
-        images: (..., H, W, C) floating point; of a graph `Nodes`, which stand for an array of them.
-        labels: (...) integer classes, or (..., K) soft labels: shares that sum to one, or what a regression is to find.
+        images: (..., H, W, C) floating point. For a graph `Nodes`, which stand for such an array.
+        labels: (...) integer classes, or (..., K) soft labels: shares that sum to one, or the targets of a regression.
     """
 
     images: Float[Array, "*batch height width channels"]
@@ -150,16 +150,16 @@ class Dataset:
     """A real classification dataset in model space, split three ways.
 
     Attributes:
-        train, validation, test: images (N, H, W, C) float32 and labels (N,) int32. Validation is carved from the
-            published training split and is what model selection looks at.
+        train, validation, test: images (N, H, W, C) float32 and labels (N,) int32. Validation is taken from the
+            published training split, and serves to choose.
         class_names: one name per class; their count is the number of classes.
         transform: turned pixels in [0, 1] into these images, and can turn them back.
         fingerprint: a hash of the arrays, the transform and the class names; tells one dataset from another.
-        stream: of a training split that is too large for memory, other parts like `train`, which is the first of them;
-            None where `train` is all there is.
-        num_train: training images in all; None for as many as `train` has.
-        reading: the arguments with which `load_dataset` gives this dataset again, as plain values, so that a run can be
-            evaluated later; of arrays, which have no "name" to be read by, how they were split and transformed.
+        stream: further parts like `train`, if the training split is too large for memory; None if `train` is all of
+            it.
+        num_train: training images in all; None if `train` has all of them.
+        reading: the arguments of `load_dataset` that give this dataset again, as plain values, so that a run can be
+            evaluated later. Arrays have no "name" to be read by: for them, how they were split and transformed.
     """
 
     name: str
@@ -255,10 +255,10 @@ class Protocol:
     Attributes:
         name: "as-distilled": the learnt images with the learnt step sizes; or the name of a training from scratch in
             `dd_jax.PROTOCOLS` that the set is for.
-        init: "random" (every network is another one) or "fixed" (always the same one).
-        init_seed: which one a fixed init is: drawn from this seed, or this number among pretrained networks.
-        pretrained: fingerprint of the pretrained networks that the set is for; empty where networks start from scratch.
-        attack: (K, T) of a set that makes networks take class K for class T; None of one that is to be learnt from.
+        init: "random" (every network is a new one) or "fixed" (always the same network).
+        init_seed: seed of a fixed init, or its number among pretrained networks.
+        pretrained: fingerprint of the pretrained networks that the set is for; empty if networks start from scratch.
+        attack: (K, T) for a set that makes networks take class K for class T; None for all other sets.
         order: "fixed" (the learnt batches one after another) or "random" (batches drawn from all the images at random).
         rule: how parameters follow the gradients in the learnt steps: "sgd", "momentum" (one for each step, learnt),
             "adam" or "rmsprop".
@@ -286,12 +286,12 @@ class DistilledData:
     `dd_jax.distilled_from_arrays` makes a set of plain images.
 
     Attributes:
-        learnt: what images are made of, by name, float32; of plain images {"images": (S, B, H, W, C)} in model space.
+        learnt: the learnt arrays by name, float32. For plain images {"images": (S, B, H, W, C)} in model space.
         labels: (S, B) int32 classes or (S, B, K) soft labels.
         step_sizes: (T,) positive inner step sizes, T = S * epochs; step t uses batch t mod S.
-        transform: model space <-> pixels; None while the set is inside jitted code.
-        parameterisation: how images are made of what was learnt.
-        momenta: (T,) of the inner steps, from 0 to below 1, where the protocol's rule is "momentum"; else None.
+        transform: the map between model space and pixels; None while the set is inside jitted code.
+        parameterisation: how images are made of the learnt arrays.
+        momenta: (T,) of the inner steps, from 0 to below 1, if the protocol's rule is "momentum"; else None.
     """
 
     learnt: Learnt

@@ -62,8 +62,8 @@ def dataset_from_arrays(
 ) -> Dataset:
     """A dataset in model space on the default device, out of pixel arrays.
 
-    Parts that are not given are carved from the training arrays, stratified by class and always the same
-    for the same seed: first the test split, then validation. The transform is fitted to what remains.
+    Missing splits are taken from the training arrays: first the test split, then validation. They are stratified by
+    class, and always the same for the same seed. The transform is fitted to the remaining images.
 
     Args:
         images: (N, H, W) or (N, H, W, C); uint8 (divided by 255), bool, or floats in [0, 1]. With
@@ -71,15 +71,15 @@ def dataset_from_arrays(
         labels: (N,) integer classes counted from 0.
         test, validation: pairs (images, labels) like the first two.
         class_names: one per class, text or UTF-8 bytes, or a mapping from classes to names; by default "0", "1", ...
-        validation_fraction: share of each class carved for validation when `validation` is not given;
-            0 leaves validation empty, and model selection with nothing to look at.
+        validation_fraction: share of each class taken for validation if `validation` is not given; 0 leaves
+            validation empty, and nothing to choose sets by.
         test_fraction: the same for the test split; must be above 0.
         split_seed: chooses the carved images.
         transform: a kind to fit ("standardise", "zca", "zca-kip", "identity"; see `fit_transform`) or a fitted
             transform.
         zca: ZCA whitening: the same as transform="zca".
-        resident_images: how many training images are in memory at a time, where all of them would be too many: outer
-            steps read one stratified part after another, and `Dataset.train` is the first. None keeps them all. The
+        resident_images: number of training images in memory at a time, if all of them would be too many. Outer steps
+            read one stratified part after another, and `Dataset.train` is the first. None: keep all of them. The
             images must be uint8, and may be memory-mapped: numpy.load(path, mmap_mode="r").
 
     Warns:

@@ -39,19 +39,19 @@ def load_dataset(
     skip_broken: bool = False,
     resident_images: int | None = None,
 ) -> Dataset:
-    """A real dataset in model space, on the default device.
+    """Load a real dataset in model space, on the default device.
 
-    Published splits are kept. Where there is no validation split, it is carved from train, stratified. Where there is
-    neither a test nor a validation split, so is a test split of 20 %. A validation split without a test split is the
-    test split.
+    Published splits are kept. A missing validation split is taken from train, stratified by class. If there is neither
+    a test nor a validation split, 20 % become the test split too. A validation split without a test split is the test
+    split.
 
     The name is one of:
 
     - "digits": scikit-learn's 8 x 8 digits, always there.
-    - "mnist", "cifar10", "emnist/letters", "mnist:3.0.1": an image set that TFDS has prepared on this machine, looked
-      for in TFDS_DATA_DIR, else in ~/tensorflow_datasets. "svhn", "cub200" and "voc2007" are other names of
-      "svhn_cropped", "caltech_birds2011" and "voc/2007". Of an object-detection set every annotated object is one
-      image, cropped; its published train and validation splits are one, and it needs `image_size`.
+    - "mnist", "cifar10", "emnist/letters", "mnist:3.0.1": an image set that TFDS has prepared on this machine, in
+      TFDS_DATA_DIR or else in ~/tensorflow_datasets. "svhn", "cub200" and "voc2007" are other names of
+      "svhn_cropped", "caltech_birds2011" and "voc/2007". In an object-detection set every annotated object is one
+      cropped image; its published train and validation splits are one, and it needs `image_size`.
     - "usps": the files usps.bz2 and usps.t.bz2 of libsvm in the folder `usps` inside or beside TFDS_DATA_DIR;
       "usps:PATH" in another folder.
     - "folder:PATH": one folder of images per class, or PATH/train, PATH/test and PATH/validation with such folders, in
@@ -77,13 +77,13 @@ def load_dataset(
         cache_dir: where decoded TFDS sets are kept; by default dd_jax/datasets in the user's cache folder.
         image_size: resize all images to this side, or (H, W), whatever their aspect ratio; bicubic.
         channels: 1 makes all images grey (ITU-R 601 luma), 3 RGB (grey ones have three equal channels).
-        skip_broken: leave out image files, and images of TFDS sets, that can't be read; else all of them are named.
-        resident_images: how many training images are in memory at a time, where all of them would be too many; see
+        skip_broken: leave out image files, and images of TFDS sets, that can't be read. Otherwise an error names them.
+        resident_images: number of training images in memory at a time, if all of them would be too many; see
             `dataset_from_arrays`. Those of TFDS and of folders are decoded once, into files in `cache_dir`; the other
             sources are in memory while they are read.
 
     Warns:
-        DataWarning: what was left out, converted or guessed, such as pages of a file or splits of other names.
+        DataWarning: something was left out, converted or guessed, such as pages of a file or splits of other names.
 
     Raises:
         DataError: the data is missing, not prepared, damaged or of the wrong kind; the message says what to do.

@@ -66,7 +66,7 @@ class Baseline(NamedTuple):
 
 
 def baselines(distilled: DistilledData, model: Model, dataset: Dataset, **options: Any) -> dict[str, Baseline]:
-    """All of `iterate_baselines`, which has the options, by name."""
+    """Measure all baselines, and return them by name. `iterate_baselines` has the options."""
     return dict(iterate_baselines(distilled, model, dataset, **options))
 
 

@@ -50,16 +50,16 @@ def evaluate(
     The real images are brought to the model space of the distilled set, if they are in another.
 
     Args:
-        num_nets: how many; of pretrained ones at most as many as there are.
-        num_epochs: passes through the images; None for as many as were learnt, or as the protocol has; 0 for the
-            networks as they start. Epochs beyond the learnt ones repeat the step sizes of the last.
-        seed: of the held-out initialisations; the default is away from those that training seeds give.
+        num_nets: number of networks; for pretrained networks at most as many as there are.
+        num_epochs: passes through the images. None: as many as were learnt, or as the protocol has. 0: the networks
+            as they start. Epochs beyond the learnt ones repeat the step sizes of the last.
+        seed: seed of the held-out initialisations. The default is far from the seeds of distillations.
         init: "random" or "fixed" in place of the set's own; a fixed init is one network, so n = 1.
-        pretrained, part: networks to start from, for a set that is for such, and which of them: "held_out", "selection"
-            or "train".
+        pretrained, part: networks to start from, for a set that is for pretrained networks, and the part to take:
+            "held_out", "selection" or "train".
         num_curve_nets, curve: networks whose accuracy is also taken before training and after each learnt epoch or each
             learnt step; at some 20 moments of a training from scratch.
-        devices: how many devices train networks at the same time; None for all there are.
+        devices: number of devices that train networks at the same time. None: all of them.
         protocol: "as-distilled" (the learnt steps), a name in `dd_jax.PROTOCOLS`, or a `Training`: networks then start
             at random; None for the set's own. A `ProtocolWarning` says where the set isn't made for that. By kernel
             regression (a `Regression`, "kip") there is one infinitely wide network, so n = 1.
@@ -117,9 +117,9 @@ def train_on(
     num_epochs: int | None = None,
     protocol: str | Training | Regression | None = None,
 ) -> Params:
-    """The parameters of one network trained on `distilled`.
+    """Train one network on `distilled`, and return its parameters.
 
-    A training that keeps the network that is best on validation keeps the last one, as there is none here.
+    There is no validation split here, so a training that keeps the best network keeps the last one.
     Images must be brought to the model space of the set before the network sees them: `dd_jax.to_model(
     distilled.transform, pixels)`.
 

@@ -19,15 +19,15 @@ class Evaluation:
 
     Attributes:
         accuracies: (N,) after all inner steps, one per network.
-        per_class: (K,) accuracy on each class, mean over the networks; NaN of a class of which the split has no image.
-        curve: (M, P) before training and along the way, of the first M networks.
-        curve_steps: (P,) gradient steps done.
-        split: where they were measured.
-        measures: (N,) each, by name: what the outcome of the set measures besides accuracy.
-        confusion: (K, K) share of the images of class i that are taken for class j, mean over the networks; None where
-            it wasn't counted, such as with more than a hundred classes.
+        per_class: (K,) accuracy on each class, mean over the networks; NaN for a class without an image in the split.
+        curve: (M, P) accuracies of the first M networks, before training and along the way.
+        curve_steps: (P,) gradient steps done at each point of the curve.
+        split: the split that they were measured on.
+        measures: further measures of the set's outcome besides accuracy, by name, (N,) each.
+        confusion: (K, K) share of the images of class i that are taken for class j, mean over the networks; None if
+            it wasn't counted, as for more than a hundred classes.
         outcome: what success means for the set, see `Outcome`.
-        counts: (K,) images of each class in the split; None where that isn't known.
+        counts: (K,) images of each class in the split; None if that isn't known.
     """
 
     accuracies: Float[np.ndarray, " nets"]

@@ -81,10 +81,10 @@ class DCBench:
 
 
 def storage_bytes(distilled: DistilledData) -> int:
-    """Bytes of all that makes a set: what was learnt, labels, hard or soft, and step sizes, as they are in memory.
+    """Bytes of a set as it is in memory: learnt arrays, labels (hard or soft) and step sizes.
 
-    Of images that are made of others, such as several of each stored one, only these count; of a graph the features and
-    its adjacency, or the weights of the perceptron that this is made by.
+    For images that are made of others, such as several from each stored one, only the stored ones count. A graph counts
+    its features and its adjacency, or the weights of the perceptron that makes the adjacency.
     """
     return sum(array.size * array.dtype.itemsize for array in distilled.arrays.values())
 
@@ -119,11 +119,11 @@ def cross_architecture(
     num_sets: int = 5,
     seed: int = 0,
 ) -> Transfer:
-    """A distilled set on several networks, each beside random real images under the same protocol.
+    """Measure a distilled set on several networks, each beside random real images under the same protocol.
 
     Args:
-        models: by the names that they are to have in the result.
-        protocol: as for `evaluate`; None for the set's own.
+        models: networks, by their names in the result.
+        protocol: as for `evaluate`. None: the set's own.
         num_nets, num_sets: networks of each kind, and random sets that they are spread over.
 
     Raises:

@@ -131,21 +131,21 @@ def distill(
     """Run `num_outer_steps` of `method` on `dataset` and return the distilled set that was best on validation.
 
     Args:
-        out: the run directory; the same call with the same `out` continues a run that was cut short, to the same bits,
-            and returns at once when it is finished. A start that fails leaves nothing there. None keeps everything in
+        out: the run directory. The same call with the same `out` continues an interrupted run to the same bits, and
+            returns at once if the run is finished. A start that fails leaves nothing there. None: keep everything in
             memory.
         seed: from 0 to 2**63 - 1; each gives a run of its own.
-        eval_every: outer steps between two validations; None for twenty over the run.
-        num_eval_nets: networks trained at each validation.
-        record: further entries for the recorded configuration; a run is resumed only where they are the same.
-        devices: how many devices share the work of an outer step; None for as many as make it faster. The result is the
-            same but for float rounding.
-        max_rollbacks: how often a run whose loss is no longer finite, or whose validation accuracy has collapsed, goes
-            back to the last good state and on from there with half the outer learning rate.
-        tensorboard: whether to write metrics and pictures for TensorBoard too, into `out`; needs dd-jax[tensorboard].
-        patience: validations in a row without a better set after which the run ends; None: it never does for that.
-        callback: called after each validation, when everything is saved; if it returns True the run ends there, and the
-            same call goes on from there. Of several processes all call it.
+        eval_every: outer steps between two validations. None: twenty validations over the run.
+        num_eval_nets: networks to train at each validation.
+        record: further entries for the recorded configuration. A run resumes only if they are the same.
+        devices: number of devices that share the work of an outer step. None: as many as make it faster. The results
+            are equal up to float rounding.
+        max_rollbacks: how often a run may return to its last good state and halve its outer learning rate, if its
+            loss is no longer finite or its validation accuracy has collapsed.
+        tensorboard: also write metrics and pictures for TensorBoard into `out`; needs dd-jax[tensorboard].
+        patience: validations in a row without a better set before the run ends. None: it runs to the last outer step.
+        callback: called after each validation, when everything is saved. If it returns True the run ends there, and the
+            same call continues from there. All of several processes call it.
 
     Raises:
         DataError: if data and model don't match.

@@ -59,10 +59,10 @@ def pretrain(
     Args:
         num_nets, num_held_out: networks to distil with, and others to judge on, each with its own weights and
             minibatches.
-        training: how; None for three epochs of Adam.
-        out: a .safetensors file; the same call continues what was cut short, after the last networks that were finished
-            (on an accelerator many are trained at once), and adds to a file that has fewer networks of the same kind.
-        devices: how many devices train networks at the same time; None for all there are.
+        training: the training. None: three epochs of Adam.
+        out: a .safetensors file. The same call continues an interrupted one after the last finished networks (on an
+            accelerator many are trained at once), and adds to a file that has fewer networks of the same kind.
+        devices: number of devices that train networks at the same time. None: all of them.
 
     Raises:
         DataError: if data and model don't match or the model isn't one of `dd_jax.models`.

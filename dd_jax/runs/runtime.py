@@ -20,11 +20,11 @@ def keep_compiled_programs() -> None:
 
 
 def use_cores(count: int | None = None) -> bool:
-    """Make CPU cores devices, `count` of them or up to eight; whether that was possible.
+    """Make `count` CPU cores devices, or up to eight of them. Returns whether that was possible.
 
-    XLA uses several cores within one operation badly, and distillation is made of small ones: networks, or real images,
-    divided over cores are 1.3 to 1.7 times faster. Call this before anything is computed. It changes nothing where
-    there is an accelerator, and leaves a number alone that was set by JAX_NUM_CPU_DEVICES or XLA_FLAGS.
+    Distillation consists of small operations, and XLA uses several cores badly within one operation. Networks or real
+    images that are divided over cores are 1.3 to 1.7 times faster. Call this before anything is computed. It changes
+    nothing if there is an accelerator, or if JAX_NUM_CPU_DEVICES or XLA_FLAGS set a number.
     """
     if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return False

@@ -20,17 +20,17 @@ def distill_many(
     out: str | Path | None = None,
     **options: Any,
 ) -> list[Run]:
-    """`distill` with several seeds, one after another; programs are compiled for the first one only.
+    """Distil with several seeds, one after another. Programs are compiled only for the first one.
 
     Args:
-        seeds: of the distillations, each from 0 to 2**63 - 1 and none twice.
-        out: a folder, in which each run has a directory: "seed0", "seed1"; those that are finished return at once.
-        options: of `distill`.
+        seeds: seeds of the distillations, each from 0 to 2**63 - 1 and none twice.
+        out: a folder with a directory for each run: "seed0", "seed1". Finished runs return at once.
+        options: further arguments of `distill`.
 
     Returns the runs in the order of their seeds.
 
     Raises:
-        OptionError: for seeds that are none, or twice the same; and what `distill` raises, at the first run that does.
+        OptionError: for a bad seed, or the same seed twice. The first run that fails raises what `distill` raises.
     """
     seeds = [check_seed(seed) for seed in seeds]
     if len(set(seeds)) < len(seeds):

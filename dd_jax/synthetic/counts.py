@@ -58,14 +58,14 @@ def counts_word(images_per_class: Counts) -> str:
 
 
 def share_images(total: int, dataset: Dataset, proportional: bool = False) -> tuple[int, ...]:
-    """Images of each class, `total` of all, for `images_per_class`.
+    """Share `total` images among the classes: the numbers for `images_per_class`.
 
-    What is left over goes to the classes with the largest remainders or, where shares are equal, to those with the most
-    training images.
+    Left-over images go to the classes with the largest remainders. If shares are equal they go to the classes with the
+    most training images.
 
     Args:
-        proportional: share them as the training split shares its images, with at least one of each class; else as
-            equally as possible.
+        proportional: share the images like those of the training split, with at least one for each class. Otherwise
+            share them as equally as possible.
 
     Raises:
         OptionError: for fewer images than classes.
