@@ -44,23 +44,23 @@ class AuditOptions:
     """What a set is measured beside, and how often."""
 
     models: tuple[str, ...] | None = None
-    """Other networks, settings after a colon; None: an MLP and a ConvNet, or SGC and APPNP for graphs."""
+    """Other networks, with settings after a colon. None: an MLP and a ConvNet, or SGC and APPNP for graphs."""
     coresets: tuple[str, ...] = ("herding", "k-center", "k-means")
-    """Sets of real images besides random ones, and of their means: any baseline of `dd-jax baselines` that is a set."""
+    """Sets of real images to measure besides random images and class means: any of `dd-jax baselines` that is a set."""
     num_nets: int = 5
     """Networks of each kind."""
     num_sets: int = 5
-    """Random sets that they are spread over."""
+    """Random sets to spread the networks over."""
     epochs: int | None = None
-    """Passes through the images, in place of those of trainings from scratch."""
+    """Passes through the images, in place of the number of trainings from scratch."""
     scores: bool = True
-    """Whether DC-BENCH's and DD-Ranking's scores are measured, of a set of images."""
+    """Measure DC-BENCH's and DD-Ranking's scores, for a set of images."""
     rates: tuple[float, ...] = (0.01,)
-    """Learning rates, of which validation chooses in DD-Ranking."""
+    """Learning rates to choose from on validation, for DD-Ranking."""
     full_epochs: int | None = None
-    """Passes through all training images, by Adam, for DD-Ranking; None for 150,000 images or more."""
+    """Passes through all training images, by Adam, for DD-Ranking. None: as many as show 150,000 images or more."""
     seed: int = 0
-    """Of the random sets."""
+    """Seed of the random sets."""
 
 
 def audit(

@@ -60,7 +60,7 @@ class Export:
     test_file: bool = False
     """Also write the test split of the run's dataset, as test.npz beside the script of the format torch."""
     dataset: str | None = None
-    """For that: where the dataset of the run is now; of a set without its run, what to test on."""
+    """Place of the run's dataset now, for the test file. For a set without its run: the dataset to test on."""
     tiles: int | None = None
     """Also write every canvas, tiled three by three, into the folder "tiles" of the run. Each pixel is enlarged this
     many times. For sets that are learnt on canvases."""

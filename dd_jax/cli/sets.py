@@ -22,17 +22,20 @@ class Import(ImportOptions):
     """Make a distilled set that others released one of this library's. Nothing in the files is run."""
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """The files, as the format has them."""
+    """Files of the released set, as the format has them."""
     format: str = ""
-    """"gcond" (features and adjacency), "dc" (DC, DSA, DM), "mtt" (and TESLA), "idc", "frepo" or "npz"."""
+    """Format of the files: "gcond" (features and adjacency), "dc" (DC, DSA, DM), "mtt" (and TESLA), "idc", "frepo" or
+    "npz"."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """Folder for the set; what is there is replaced."""
+    """Folder for the set. Its content is replaced."""
     preprocessing: str | None = None
-    """How real images become what the networks see: "dataset" as --dataset and --zca have it, "identity" for pixels in
-    [0, 1], or the mean and deviation that released code has for "mnist", "fashion_mnist", "svhn", "cifar10", "cifar100"
-    or "tiny_imagenet". Files of the format idc hold pixels, all others what networks see. Needed for images."""
+    """Map from real images to the numbers that networks see: "dataset" as --dataset and --zca have it, "identity" for
+    pixels in [0, 1], or the mean and deviation of released code for "mnist", "fashion_mnist", "svhn", "cifar10",
+    "cifar100" or "tiny_imagenet". Files of the format idc hold pixels, all others hold these numbers. Needed for
+    images."""
     dataset: str | None = None
-    """What it was distilled from, as for `dd-jax distill`: gives names of classes, and labels of a released graph."""
+    """Dataset that the set was distilled from, as for `dd-jax distill`. It gives names of classes, and labels of a
+    released graph."""
     zca: bool = False
     """Whiten the images of the dataset by ZCA, for --preprocessing dataset."""
     image_size: int | None = None
@@ -45,19 +48,19 @@ class Import(ImportOptions):
 class Audit(AuditOptions, Import):
     """Say what a distilled set is good for, and where it is not better than real images.
 
-    It is measured by its own protocol, from scratch, on other networks, and by DC-BENCH and DD-Ranking; beside it stand
-    random real images and coresets of the same number and of the same bytes. With --format FILES are those of a
-    released set, as for `dd-jax import`.
+    The set is measured by its own protocol, from scratch, on other networks, and by DC-BENCH and DD-Ranking. Random
+    real images and coresets stand beside it, in the same number and in the same bytes. With --format the files are
+    those of a released set, as for `dd-jax import`.
     """
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run directory, or a distilled set from elsewhere: its folder or json file; or, with --format, released files."""
+    """Run directory, or a distilled set from elsewhere: its folder or json file. With --format: released files."""
     model: str | None = None
-    """Network, with settings after a colon; None: the one that a run was distilled for."""
+    """Network, with settings after a colon. None: the network that a run was distilled for."""
     dataset: str | None = None
-    """Real data, as for `dd-jax distill`; needed where the set has no run."""
+    """Real data, as for `dd-jax distill`. Needed if the set has no run."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """Directory for the results; the same command goes on where it was cut short. None: audit in the directory of the
+    """Directory for the results. The same command continues an interrupted one. None: audit in the directory of the
     set."""
 
 
@@ -65,30 +68,30 @@ class Audit(AuditOptions, Import):
 class Compare:
     """Say whether methods differ, over several distillations of each and the networks that are trained on each set.
 
-    Runs that differ in their seed alone are one method (dd-jax distill --seeds 0:5); those of two methods are paired
-    where their seeds are the same. The interval is that of a bootstrap over distillations and networks.
+    Runs that differ only in their seed are one method (dd-jax distill --seeds 0:5). Runs of two methods with the same
+    seed are paired. The interval is that of a bootstrap over distillations and networks.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run directories, or folders with such in them."""
+    """Run directories, or folders of them."""
     confidence: float = CONFIDENCE
-    """Of the intervals."""
+    """Confidence of the intervals."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """A json for the numbers."""
+    """File for the numbers, in json."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Board:
     """Rank sets by accuracy, robustness, bytes and time, on one page that can be sorted and filtered in a browser.
 
-    Runs that differ in their seed alone are one set with several distillations. What `dd-jax audit` or `dd-jax
-    transfer` left beside a set tells its accuracy on other networks.
+    Runs that differ only in their seed are one set with several distillations. The accuracy on other networks comes
+    from the results of `dd-jax audit` or `dd-jax transfer` beside a set.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Run directories, folders with such in them, or sets from elsewhere that were audited."""
+    """Run directories, folders of them, or audited sets from elsewhere."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("board.html")
-    """The file."""
+    """File for the page."""
 
 
 def import_set(argv: Sequence[str]) -> None:

@@ -54,7 +54,7 @@ def read_npz(path: Path) -> RawData:
     train = pairs.get("train")
     if train is None:
         wanted = " or ".join(f"{images!r} and {labels!r}" for images, labels in KEYS["train"])
-        graph = " Of a graph say graph:PATH in place of npz:PATH." if _GRAPH & set(arrays) else ""
+        graph = " For a graph say graph:PATH in place of npz:PATH." if _GRAPH & set(arrays) else ""
         raise DataError(f"{path} has no training arrays: expected {wanted}; found {_found(arrays)}.{graph}")
     names = meant.get(("", CLASS_NAMES))
     raw = RawData(

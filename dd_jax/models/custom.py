@@ -168,7 +168,7 @@ def _arrays(init: Callable[[jax.Array], Params]) -> InitFn:
         if odd:
             raise OptionError(
                 f"init must give parameters as a pytree of arrays, but found {_described(odd[0])} among them: keep "
-                "what isn't trained elsewhere. Of Equinox, eqx.filter(net, eqx.is_inexact_array) has the arrays alone."
+                "what isn't trained elsewhere. With Equinox, eqx.filter(net, eqx.is_inexact_array) has only arrays."
             )
         return jax.tree.map(jnp.asarray, params)
 
@@ -197,7 +197,7 @@ def _check_signature(what: str, function: Callable[..., Any], *given: str) -> No
         raise OptionError(
             f"{what} is called as {what}({', '.join(given)}), but what was given takes {signature}: {error}. A network "
             "must be a function of its parameters and the images alone: bind all else before, and leave out what needs "
-            "a key or keeps a state. Of Haiku, hk.without_apply_rng(hk.transform(f)) does without a key."
+            "a key or keeps a state. With Haiku, hk.without_apply_rng(hk.transform(f)) does without a key."
         ) from error
 
 

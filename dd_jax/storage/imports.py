@@ -45,25 +45,26 @@ class ImportOptions:
     """What files of released sets don't say."""
 
     preprocessing: str | Transform | None = None
-    """How real images become what the networks see: "dataset" as the given dataset has it, "identity" for pixels in
-    [0, 1], or the mean and deviation that released code has for "mnist", "fashion_mnist", "svhn", "cifar10", "cifar100"
-    or "tiny_imagenet". Files of the format idc hold pixels, all others what networks see. Needed for images."""
+    """Map from real images to the numbers that networks see: "dataset" as the given dataset has it, "identity" for
+    pixels in [0, 1], or the mean and deviation of released code for "mnist", "fashion_mnist", "svhn", "cifar10",
+    "cifar100" or "tiny_imagenet". Files of the format idc hold pixels, all others hold these numbers. Needed for
+    images."""
     labels: tuple[int, ...] | None = None
-    """Class of each image or node, where the files don't say."""
+    """Class of each image or node, if the files don't say."""
     soft_labels: SoftLabels | None = None
-    """What labels are that are no classes: "shares" that sum to one, "logits" whose softmax is meant, or "targets" of a
-    regression. None: targets in the format frepo, else shares."""
+    """Meaning of labels that are not classes: "shares" that sum to one, "logits" before their softmax, or "targets" of
+    a regression. None: targets in the format frepo, else shares."""
     step_size: float | None = None
-    """Learnt step size, of the formats mtt and npz, where the files don't say."""
+    """Learnt step size for the formats mtt and npz, if the files don't say."""
     protocol: str | None = None
-    """How networks are trained on the set; None: as the method of the format does, "as-distilled" of npz. Needed for dc
-    where the name of the file doesn't start with res_DC, res_DSA or res_DM."""
+    """Training of networks on the set. None: as the method of the format does, or "as-distilled" for npz. Needed for dc
+    if the name of the file doesn't start with res_DC, res_DSA or res_DM."""
     factor: int | None = None
-    """Of the format idc: a stored image is factor x factor images. Needed there."""
+    """Factor of the format idc, where it is needed: a stored image is factor x factor images."""
     formation: str = "single"
-    """Of the format idc: "multi" if a stored image is also the images of every smaller factor."""
+    """Formation of the format idc: "multi" if a stored image is also the images of every smaller factor."""
     index: int | None = None
-    """Of the format dc: which of the file's sets, counted from 0; None: the last one."""
+    """Number of the file's set in the format dc, counted from 0. None: the last one."""
 
 
 def import_distilled(
@@ -268,7 +269,7 @@ def _check_pixels(images: np.ndarray, path: Path) -> None:
     low, high = float(images.min()), float(images.max())
     if low < -_SLACK or high > 1 + _SLACK:
         raise DataError(
-            f"{path} should hold pixels from 0 to 1, but they are from {low:.3g} to {high:.3g}. Of images that were "
+            f"{path} should hold pixels from 0 to 1, but they are from {low:.3g} to {high:.3g}. If the images were "
             "normalised before they were saved, save images * std + mean."
         )
 
