@@ -86,12 +86,18 @@ def nested(values: Levels) -> Nested:
     """
     arrays = _arrays(values)
     means = np.array([array.mean() for array in arrays])
-    between = None
-    if len(arrays) > 1:
-        within = np.mean([array.var(ddof=1) / len(array) if len(array) > 1 else 0.0 for array in arrays])
-        between = math.sqrt(max(0.0, float(means.var(ddof=1) - within)))
     spread = float(np.mean([array.std() for array in arrays]))
+    between = spread_between([spread_of(array.tolist()) for array in arrays])
     return Nested(spread_of(means.tolist()), spread, between, min(map(len, arrays)))
+
+
+def spread_between(distillations: Sequence[Spread]) -> float | None:
+    """`Nested.between` of what the networks of each distillation reach; None of a single one."""
+    if len(distillations) < 2:
+        return None
+    means = np.array([one.mean for one in distillations])
+    within = np.mean([one.std**2 / (one.n - 1) if one.n > 1 else 0.0 for one in distillations])  # unbiased, by n
+    return math.sqrt(max(0.0, float(means.var(ddof=1) - within)))
 
 
 def compare_values(

@@ -118,6 +118,7 @@ def _line_of_group(done: Sequence[Cell], group: Distillations) -> dict[str, Any]
         "std_over_distillations": group.result.std,
         "distillations": group.result.n,
         "std_over_networks": group.networks,
+        "std_of_distillations_alone": group.between,
         "mean_of_classes": None if group.balanced is None else group.balanced.mean,
         "validation_mean": None if group.validation is None else group.validation.mean,
         "validation_std": None if group.validation is None else group.validation.std,

@@ -97,6 +97,9 @@ def test_the_table_is_that_of_the_runs(swept):
         assert group["mean"] == pytest.approx(np.mean([run["mean"] for run in mine]))
         assert group["std_over_distillations"] == pytest.approx(np.std([run["mean"] for run in mine]))
         assert group["std_over_networks"] == pytest.approx(np.mean([run["std"] for run in mine]))
+        chance = np.mean([run["std"] ** 2 / (run["n"] - 1) if run["n"] > 1 else 0 for run in mine])
+        alone = np.sqrt(max(0, np.var([run["mean"] for run in mine], ddof=1) - chance)) if len(mine) > 1 else None
+        assert group["std_of_distillations_alone"] == (alone if alone is None else pytest.approx(alone))
         assert group["best_baseline"] is None
     assert "Over distillations" in (out / "report.html").read_text()
 

@@ -6,13 +6,21 @@ from typing import NamedTuple
 
 from dd_jax.evaluation.result import MEAN_OF_CLASSES
 from dd_jax.outcomes import results_are
+from dd_jax.outcomes.nested import spread_between
 from dd_jax.outcomes.spread import Spread, percent, spread_of
 from dd_jax.runs.report import words
 from dd_jax.runs.report.layout import Place, card, note
 from dd_jax.runs.report.markup import Markup, table
 from dd_jax.runs.report.record import RunRecord
 
-HEAD = ("distillations", "result over distillations", "± over networks", "on validation", "best baseline")
+HEAD = (
+    "distillations",
+    "result over distillations",
+    "± over networks",
+    "± of distillations alone",
+    "on validation",
+    "best baseline",
+)
 
 
 class Distillations(NamedTuple):
@@ -23,6 +31,7 @@ class Distillations(NamedTuple):
         seeds: of those that were measured, and so count below.
         result: on test, over the distillations: of the mean over the networks of each.
         networks: standard deviation over the networks of a distillation, the mean of all distillations.
+        between: standard deviation of distillations alone, without what so few networks give by chance, see `Nested`.
         balanced: the mean of the classes over the distillations, where that is to stand beside accuracy.
         validation: over the distillations, where it is known of all of them.
         rival: the name of the baseline with the best result, and this over the distillations.
@@ -32,6 +41,7 @@ class Distillations(NamedTuple):
     seeds: tuple[int, ...]
     result: Spread
     networks: float
+    between: float | None
     balanced: Spread | None
     validation: Spread | None
     rival: tuple[str, Spread] | None
@@ -52,7 +62,9 @@ def cells(found: Distillations) -> tuple[str, ...]:
     rival = "–" if found.rival is None else f"{percent(found.rival[1])}, {found.rival[0]}"
     validation = "–" if found.validation is None else percent(found.validation)
     balanced = "" if found.balanced is None else f" ({MEAN_OF_CLASSES} {percent(found.balanced)})"
-    return str(found.result.n), percent(found.result) + balanced, f"{100 * found.networks:.1f}", validation, rival
+    between = "–" if found.between is None else f"{100 * found.between:.1f}"
+    spreads = (percent(found.result) + balanced, f"{100 * found.networks:.1f}", between)
+    return str(found.result.n), *spreads, validation, rival
 
 
 def section(records: Sequence[RunRecord], names: Sequence[str], place: Place) -> Markup | None:
@@ -63,7 +75,8 @@ def section(records: Sequence[RunRecord], names: Sequence[str], place: Place) ->
     rows = [(", ".join(names[number] for number in group.members), *cells(group)) for group in found]
     says = (
         f"Runs that differ in their seed alone. Result: {results_are()}; mean ± standard deviation over distillations "
-        "of the mean over networks. Over networks: standard deviation within a distillation, the mean of them."
+        "of the mean over networks. Over networks: standard deviation within a distillation, the mean of them. Of "
+        "distillations alone: what is left of the first without what so few networks give by chance."
     )
     drawn = table(("runs", *HEAD), rows, "Results over distillations", "results")
     return card(place, "Over distillations", drawn, note(says), class_="wide")
@@ -85,6 +98,7 @@ def _together(records: Sequence[RunRecord], members: Sequence[int]) -> Distillat
         tuple(int(record.setting("seed", default=0)) for record in chosen),
         spread_of([result.mean for result in results]),
         spread_of([result.std for result in results]).mean,
+        spread_between(results),
         spread_of(balanced) if len(balanced) == len(chosen) else None,
         spread_of(best) if len(best) == len(chosen) else None,
         max(rivals.items(), key=lambda item: item[1].mean, default=None),
