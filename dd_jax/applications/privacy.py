@@ -45,22 +45,22 @@ class PrivacyOptions:
     """Who may be a member, and how networks are trained."""
 
     num_worlds: int = 16
-    """Worlds, an even number of six or more: each distils another random half of the candidates."""
+    """Number of worlds, even and at least six. Each distils another random half of the candidates."""
     num_members: int = 100
-    """Real images of each class that are members in a world; there are twice as many candidates."""
+    """Real images of each class that are members in a world. There are twice as many candidates."""
     num_nets: int = 1
-    """Networks of each world; an adversary sees the mean of their confidences."""
+    """Networks of each world. An adversary sees the mean of their confidences."""
     num_subset: int | None = None
-    """Images of each class of the larger random subset; None: a quarter of the members."""
+    """Images of each class in the larger random subset. None: a quarter of the members."""
     protocol: str | None = None
-    """How networks are trained on a set, and on as many random images; None: by the protocol of the sets where that is
-    from scratch, else "dc"."""
+    """Training of networks on a set and on as many random images. None: the protocol of the sets if that trains from
+    scratch, else "dc"."""
     epochs: int | None = None
-    """Passes through the set, in place of the protocol's."""
+    """Passes through the set, in place of the protocol's number."""
     full_training: Training = _FULL_TRAINING
-    """How networks are trained on the subset, and on all members."""
+    """Training of networks on the subset and on all members."""
     seed: int = 0
-    """Of what is drawn: candidates, halves, images, networks, distillations."""
+    """Seed of all random draws: candidates, halves, images, networks and distillations."""
 
 
 class World(NamedTuple):
