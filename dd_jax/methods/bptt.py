@@ -65,7 +65,7 @@ def bptt(
     shared: Float[Array, "shared height width channels"] | None = None,
     **overrides: Any,
 ) -> Method:
-    """Learn a set on which an ordinary training leads to a small loss on real data.
+    """Learn a set that leads ordinary training to a small loss on real data.
 
     min over s of E_{theta_0 ~ p} L(theta_T), theta_{t+1} = rule(theta_t, grad l(theta_t; A(x_t), y_t))
 
@@ -77,9 +77,9 @@ def bptt(
 
     Args:
         options: hyper-parameters.
-        shared: bases of an earlier set, its learnt["bases"], which stay as they are and which these images are mixed
-            of too, so that several sets are one memory that grows.
-        overrides: single ones by name, as listed below, e.g. bptt(model, images="bases", made_per_class=8).
+        shared: bases of an earlier set, its learnt["bases"]. They stay as they are, and these images mix them too, so
+            that several sets are one memory that grows.
+        overrides: single options by name, as listed below, e.g. bptt(model, images="bases", made_per_class=8).
 
     Raises:
         OptionError: for options out of range, that don't go together, or unknown names.

@@ -77,7 +77,7 @@ def distribution_matching(model: Model, options: DistributionMatchingOptions | N
 
     Args:
         options: hyper-parameters.
-        overrides: single ones by name, as listed below, e.g. distribution_matching(model, images_per_class=10).
+        overrides: single options by name, as listed below, e.g. distribution_matching(model, images_per_class=10).
 
     Raises:
         OptionError: for options out of range or unknown names.

@@ -93,13 +93,13 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
     min over (x_s, y_s) of E_theta 1/2 mean (y_t - K_ts (K_ss + lambda tr(K_ss) / n I)^-1 y_s)^2 - margin(y_s)
 
     K(x, x') = phi(x; theta) . phi(x'; theta), phi: `model.features`. An outer step takes one network of the pool; then
-    that network is trained on the set as it was, by one step of Adam on the squared error, or drawn anew when it has
-    had `max_updates`. Networks begin at different ages, so that they aren't all replaced at once.
+    that network takes one step of Adam on the squared error on the set as it was, or is drawn anew after `max_updates`
+    steps. Networks begin at different ages, so that they aren't all replaced at once.
     The margin is the mean of min(y_1 - y_2, 1/K), y_1 and y_2 being the two largest labels of an image.
 
     Args:
         options: hyper-parameters.
-        overrides: single ones by name, as listed below, e.g. frepo(model, images_per_class=10).
+        overrides: single options by name, as listed below, e.g. frepo(model, images_per_class=10).
 
     Raises:
         OptionError: for an infinitely wide network, options out of range or unknown names.

@@ -84,9 +84,9 @@ def generative_teaching(
     drawn in every outer step, and weights for each of its networks; all architectures are compiled into one program.
 
     Args:
-        model: a network that the set is for, with which it is chosen and judged.
+        model: the network that the set is for, and that chooses and judges it.
         options: hyper-parameters.
-        learners: the architectures to draw from, each as likely as the others; None for `model` in the `widths` and
+        learners: the architectures to draw from, each with the same probability. None: `model` in the `widths` and
             `depths` of the options.
         overrides: single options by name, e.g. generative_teaching(model, num_inner_steps=32).
 

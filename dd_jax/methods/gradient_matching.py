@@ -74,7 +74,7 @@ def gradient_matching(
     experts: Pretrained | Experts | None = None,
     **overrides: Any,
 ) -> Method:
-    """Learn images whose gradients, in networks that are being trained, are those of real images of their class.
+    """Learn images with the gradients of real images of their class, in networks in training.
 
     min over x of E_{theta_0 ~ p} sum_t sum_c D(grad l(theta_t; A(X_c), c), grad l(theta_t; A(x_c), c))
 
@@ -83,9 +83,8 @@ def gradient_matching(
 
     Args:
         options: hyper-parameters.
-        overrides: single ones by name, as listed below, e.g. gradient_matching(model, images_per_class=10).
-        experts: networks to draw from in place of random ones while distilling; the set is for random ones all the
-            same.
+        overrides: single options by name, as listed below, e.g. gradient_matching(model, images_per_class=10).
+        experts: networks to draw from while distilling, in place of random ones. The set is for random networks.
 
     Raises:
         OptionError: for options out of range or unknown names.

@@ -118,9 +118,9 @@ def graph_condensation(model: Model, options: GraphCondensationOptions | None = 
     distilled graph, or after `num_matches` drawn anew. l_c: mean loss on the nodes of class c.
 
     Args:
-        model: what sets are judged by, and what is matched if `learner` says so.
+        model: the network that judges sets, and that is matched with learner="model".
         options: hyper-parameters.
-        overrides: single ones by name, as listed below, e.g. graph_condensation(model, nodes_per_class=10).
+        overrides: single options by name, as listed below, e.g. graph_condensation(model, nodes_per_class=10).
 
     Raises:
         OptionError: for options out of range or unknown names; at the start DataError for data that are no graph.

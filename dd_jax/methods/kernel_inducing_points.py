@@ -103,9 +103,9 @@ def kernel_inducing_points(
     over batches (x_t, y_t) of real images; labels are centred, y - 1/K, in both.
 
     Args:
-        model: an infinitely wide network, `dd_jax.models.infinite_mlp` or `infinite_convnet`, whose kernel K is.
+        model: an infinitely wide network with the kernel K, `dd_jax.models.infinite_mlp` or `infinite_convnet`.
         options: hyper-parameters.
-        overrides: single ones by name, as listed below, e.g. kernel_inducing_points(model, images_per_class=10).
+        overrides: single options by name, as listed below, e.g. kernel_inducing_points(model, images_per_class=10).
 
     Raises:
         OptionError: for another model, options out of range or unknown names.

@@ -77,7 +77,7 @@ def trajectory_matching(
     experts: Experts | Pretrained | None = None,
     **overrides: Any,
 ) -> Method:
-    """Learn images and a step size on which N steps of training lead to where M epochs on real data led experts.
+    """Learn images and a step size whose N steps of training lead where M epochs on real data led experts.
 
     min over (x, eta) of E_s |theta_N - theta*_{s+M}|^2 / |theta*_s - theta*_{s+M}|^2,
     theta_0 = theta*_s, theta_{i+1} = theta_i - eta grad l(theta_i; A(x_i), y_i)
@@ -90,7 +90,7 @@ def trajectory_matching(
         experts: as `dd_jax.load_experts` reads them, of the same architecture, trained on the dataset that is
             distilled.
         options: hyper-parameters.
-        overrides: single ones by name, as listed below, e.g. trajectory_matching(model, experts=e, max_start=5).
+        overrides: single options by name, as listed below, e.g. trajectory_matching(model, experts=e, max_start=5).
 
     Raises:
         OptionError: for options out of range, unknown names, missing experts or too few of their snapshots.

@@ -83,15 +83,14 @@ def unrolled(
 
     min over (x, eta) of E_{theta_0 ~ p} L(theta_T), theta_{t+1} = theta_t - eta_t grad l(theta_t; x_{t mod S}, y)
 
-    With `learn_labels` y is learnt too. Real images have in L the labels that networks are to learn, by the outcome
-    that the options ask for. The hypergradient is exact, by reverse-mode differentiation through the scan, unless
-    `discount` is below 1.
+    With `learn_labels` y is learnt too. Real images have in L the labels of the outcome that the options ask for. The
+    hypergradient is exact, by reverse-mode differentiation through the scan, unless `discount` is below 1.
 
     Args:
         options: hyper-parameters.
-        overrides: single ones by name, as listed below, e.g. unrolled(model, num_batches=1, init="fixed").
-        pretrained: networks to start from in place of random weights: the images adapt them to other data, or do them
-            harm.
+        overrides: single options by name, as listed below, e.g. unrolled(model, num_batches=1, init="fixed").
+        pretrained: networks to start from in place of random weights. The images adapt them to other data, or harm
+            them.
 
     Raises:
         OptionError: for options out of range or unknown names.
