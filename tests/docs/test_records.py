@@ -1,0 +1,76 @@
+"""Numbers that pages quote from audits, released graphs and studies of privacy stand in the records of these."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dd_jax.applications.ranking import Interval
+
+ROOT = Path(__file__).parents[2]
+RECORDS = ROOT / "experiments" / "results"
+PAGES = {
+    "guides/released_sets.md": ("released-graphs.json", "audit-released-cora-0.json", "audit-digits.json"),
+    "applications/privacy.md": (
+        "privacy-mnist-dm.json", "privacy-mnist-dm-noise.json", "privacy-mnist-dc.json", "privacy-cifar10-dm.json",
+    ),
+}  # fmt: skip
+
+_SPREAD = re.compile(r"\d+\.\d ± \d+\.\d")
+_AUC = re.compile(r"\b\d\.\d\d \[\d\.\d\d, \d\.\d\d\]")
+_RATE = re.compile(r"\d+\.\d % \[\d+\.\d, \d+\.\d\]")
+
+
+def entries(found: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a record."""
+    if isinstance(found, dict):
+        yield found
+    for part in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        yield from entries(part)
+
+
+def spreads(found: Any) -> Iterator[str]:
+    """Mean and standard deviation of every list of accuracies; in objects of them also over the means of each group."""
+    for entry in entries(found):
+        given = entry.get("accuracies", [])
+        groups = [] if isinstance(given, list) else [list(part.values()) for part in given.values()]
+        lists = [given] if isinstance(given, list) else [values for group in groups for values in group]
+        lists += [[float(np.mean(values)) for values in group] for group in groups]
+        for values in lists:
+            if values:
+                yield f"{100 * np.mean(values):.1f} ± {100 * np.std(values):.1f}"
+
+
+def intervals(found: Any) -> Iterator[str]:
+    """Of AUCs, and of rates in per cent."""
+    for entry in entries(found):
+        if set(entry) == {"value", "low", "high"}:
+            value, low, high = (entry[name] for name in ("value", "low", "high"))
+            yield str(Interval(value, low, high))
+            yield f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_quotes_is_in_its_records(page):
+    text = (ROOT / "docs" / page).read_text()
+    records = [json.loads((RECORDS / name).read_text()) for name in PAGES[page]]
+    known = {one for record in records for one in spreads(record)}
+    known |= set(_SPREAD.findall((ROOT / "docs" / "results.md").read_text()))
+    quoted = set(_SPREAD.findall(text))
+    assert len(quoted) > 5
+    assert not quoted - known
+    of_records = {one for record in records for one in intervals(record)}
+    assert not {*_AUC.findall(text), *_RATE.findall(text)} - of_records
+
+
+def test_a_number_without_a_record_is_found():
+    record = {
+        "rows": [{"accuracies": [0.5, 0.7]}],
+        "graphs": {"accuracies": {"cora": {"0": [0.8, 0.8], "1": [0.9, 0.9]}}},
+    }
+    assert set(spreads(record)) == {"60.0 ± 10.0", "80.0 ± 0.0", "90.0 ± 0.0", "85.0 ± 5.0"}
+    assert "0.57 [0.56, 0.58]" in set(intervals({"auc": {"value": 0.571, "low": 0.56, "high": 0.58}}))
