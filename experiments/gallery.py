@@ -13,6 +13,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from dd_jax.runs.pictures import read_frames, save_png
 
 METHODS = ("dd", "rtp", "rat-bptt", "gtn", "dc", "dsa", "dcc", "idc", "mtt", "tesla", "datm", "dm", "kip", "frepo")
 NAMES = {"dd": "unrolled", "rtp": "RTP", "rat-bptt": "RaT-BPTT", "frepo": "FRePo"}  # where not in capitals
-WHOLE = {"distance": "cosine", "learning_rate": 1.0}  # the units of an MLP one by one have noisy directions
+WHOLE: dict[str, Any] = {"distance": "cosine", "learning_rate": 1.0}  # single units of an MLP have noisy directions
 CHANGES = {"dc": WHOLE, "dsa": WHOLE}
 FILM = "dd"  # the method whose run is shown as a film
 SCALE = 8  # pixels of the film for each pixel of an image
@@ -36,7 +37,7 @@ SCALE = 8  # pixels of the film for each pixel of an image
 
 def cells() -> dict[str, Experiment]:
     """One small run of the digits for each method."""
-    changes = {"dataset": "digits", "num_nets": 10, "baselines": False, "num_eval_nets": 2}
+    changes: dict[str, Any] = {"dataset": "digits", "num_nets": 10, "baselines": False, "num_eval_nets": 2}
     found = {}
     for name in METHODS:
         start = of_method(name)

@@ -114,6 +114,18 @@ def test_smoke(name, paper, here, digits28, colours32):
 
 
 @pytest.mark.slow
+def test_the_gallery_draws_the_runs_that_are_there(here, capsys):
+    run_script("gallery", "gallery-dd", "gallery-dm", "--smoke", "--out", here / "runs")
+    assert (here / "runs" / "gallery.png").read_bytes().startswith(b"\x89PNG")
+    assert b"acTL" in (here / "runs" / "unrolled.png").read_bytes(), "no animation"
+    for name in ("gallery-dd", "gallery-dm"):
+        distilled_row(here / "runs" / name)
+    with pytest.raises(AssertionError):
+        run_script("gallery", "--paper")
+    assert "leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_the_benchmark_runs_and_says_what_it_measured(tmp_path):
     out = tmp_path / "benchmark.json"
     command = [sys.executable, FOLDER / "benchmark.py", "--smoke", "--seconds", "0.5", "--no-peer", "--out", out]
