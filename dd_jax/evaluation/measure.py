@@ -17,7 +17,7 @@ from dd_jax.errors import DataError, unknown_name
 from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.evaluation.training import Course, Part, Plan, TrainingArrays, begin, go_on, network_of
 from dd_jax.inner import device_mesh, map_over, on_each, replicate
-from dd_jax.inner.losses import Apply, is_batchwise
+from dd_jax.inner.chunks import Apply, is_batchwise
 from dd_jax.models import Model, check_fits
 from dd_jax.outcomes import Outcome
 from dd_jax.types import Batch, Dataset, Networks, Params, see_each_other

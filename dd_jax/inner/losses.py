@@ -1,6 +1,5 @@
 """Losses and accuracies of a network on a batch, and the loss of a large real batch in one cache-sized pass."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -10,17 +9,10 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
+from dd_jax.inner.chunks import Apply, chunk_size, is_batchwise
 from dd_jax.types import Batch, Labels, Params, see_each_other
 
-Apply: TypeAlias = Callable[[Params, jax.Array], jax.Array]
 Loss: TypeAlias = Callable[[jax.Array, Labels], jax.Array]
-
-_SMALL = 1024  # numbers in an image
-
-
-def is_batchwise(apply: Apply) -> bool:
-    """Whether what the network says of an image depends on the others of its batch, as with batch normalisation."""
-    return getattr(apply, "batchwise", False)
 
 
 def cross_entropy(logits: Float[Array, "*batch classes"], labels: Labels) -> Float[Array, ""]:
@@ -80,20 +72,6 @@ def weighted_loss(apply: Apply, loss: Loss = cross_entropy) -> Callable[[Params,
     return loss_of
 
 
-def chunk_size(num_images: int, image_size: int) -> int:
-    """Images per chunk: on a CPU a divisor of `num_images` whose activations stay in a core's cache, else all of them.
-
-    Args:
-        image_size: numbers in an image. Of small ones (MNIST) at most 32, of larger ones (CIFAR-10) 16: LeNet and
-            AlexCifarNet are a tenth slower in chunks of 64.
-    """
-    if jax.default_backend() != "cpu":
-        return num_images
-    most = 32 if image_size <= _SMALL else 16
-    divisor = next(size for size in range(min(most, num_images), 0, -1) if num_images % size == 0)
-    return divisor if divisor >= 8 else num_images
-
-
 def chunked_loss(
     apply: Apply, loss: Loss = cross_entropy, chunk: int | None = None
 ) -> Callable[[Params, Batch], jax.Array]:
@@ -106,17 +84,17 @@ def chunked_loss(
     """
     loss_of = batch_loss(apply, loss)
 
-    def split(batch: Batch) -> Batch:
+    def split(params: Params, batch: Batch) -> Batch:
         num_images = batch.images.shape[0]
-        size = chunk or chunk_size(num_images, math.prod(batch.images.shape[1:]))
+        size = chunk or chunk_size(apply, params, batch.images)
         return jax.tree.map(lambda leaf: leaf.reshape(num_images // size, size, *leaf.shape[1:]), batch)
 
     @jax.custom_vjp
     def mean_loss(params: Params, batch: Batch) -> jax.Array:
-        return lax.map(lambda part: loss_of(params, part), split(batch)).mean()
+        return lax.map(lambda part: loss_of(params, part), split(params, batch)).mean()
 
     def forward(params: Params, batch: Batch) -> tuple[jax.Array, Params]:
-        chunks = split(batch)
+        chunks = split(params, batch)
         count = chunks.images.shape[0]
 
         def add(total: tuple[jax.Array, Params], part: Batch) -> tuple[tuple[jax.Array, Params], None]:

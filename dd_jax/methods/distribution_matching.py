@@ -1,7 +1,6 @@
 """Distribution matching: images whose mean features, in random networks, are those of real ones (Zhao & Bilen 2023)."""
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from dd_jax.inner import SmoothAugment, by_class, class_batches, each_class, mean_over, siamese
-from dd_jax.inner.losses import Apply, chunk_size
+from dd_jax.inner.chunks import Apply, in_chunks
 from dd_jax.methods.base import Advice, Method, MethodSpec, StepFn, compiled_step, with_overrides
 from dd_jax.methods.described import described
 from dd_jax.methods.matching import (
@@ -192,10 +191,8 @@ def feature_distance(
 def mean_features(
     features: Apply, params: Params, images: Float[Array, "batch height width channels"]
 ) -> Float[Array, " features"]:
-    """The mean over the images, computed chunk by chunk."""
-    size = chunk_size(len(images), math.prod(images.shape[1:]))
-    chunks = images.reshape(-1, size, *images.shape[1:])
-    return lax.map(lambda chunk: features(params, chunk).mean(0), chunks).mean(0)
+    """The mean over the images."""
+    return in_chunks(features, params, images).mean(0)
 
 
 def _words(options: DistributionMatchingOptions) -> tuple[str, ...]:

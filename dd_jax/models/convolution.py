@@ -21,6 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from dd_jax.models.winograd import TAPS, convolve_winograd
+
 Layout: TypeAlias = Literal["NHWC", "CHWN"]
 Images: TypeAlias = Float[Array, "_ _ _ _"]
 Padding: TypeAlias = int | tuple[int, int]
@@ -31,6 +33,7 @@ _FEW = 3
 _SMALL_PATCH = 144
 # and shifted results from so many channels: a tenth of an AlexCifarNet's time; LeNet (6) would lose as much.
 _MANY = 32
+_WIDE = 64  # channels from which Winograd's products win
 _NARROW = 32  # channels up to which the batch-innermost layout wins; between LeNet (16) and AlexCifarNet (64)
 
 
@@ -64,7 +67,7 @@ def convolve(
     Exact to float rounding whatever the formulation; see the module's docstring for why it is this one.
     """
     if jax.default_backend() == "cpu":
-        return _formulation(kernel)(images, kernel, padding, stride, layout)
+        return _formulation(images, kernel, padding, stride, layout)(images, kernel, padding, stride, layout)
     return _convolve_native(images, kernel, padding, stride, layout)
 
 
@@ -93,7 +96,10 @@ def _interleaved(parts: jax.Array, axis: int, taps: int) -> jax.Array:
     return both.reshape(*both.shape[:axis], 2 * count, *both.shape[axis + 2 :])
 
 
-def _formulation(kernel):
+def _formulation(images, kernel, padding, stride, layout):
+    small = min(images.shape[1:3]) + 2 * padding < kernel.shape[0] + 2  # tiles would be mostly padding
+    if layout == "NHWC" and kernel.shape[:2] == (TAPS, TAPS) and stride == 1 and not small and kernel.shape[2] >= _WIDE:
+        return _convolve_winograd
     if kernel.shape[2] <= _FEW or math.prod(kernel.shape[:3]) <= _SMALL_PATCH:
         return _convolve_patches
     return _convolve_shifts if kernel.shape[2] >= _MANY else _convolve_rows
@@ -128,6 +134,10 @@ def _convolve_shifts(images, kernel, padding, stride, layout):
     rows = [lax.slice_in_dim(every_row, a * outputs, (a + 1) * outputs, axis=axis) for a in range(kernel.shape[0])]
     shifted = [_strided(row, 1, a, height, stride) for a, row in enumerate(rows)]
     return sum(shifted[1:], shifted[0])
+
+
+def _convolve_winograd(images, kernel, padding, stride, layout):
+    return convolve_winograd(images, kernel, padding)
 
 
 def _columns(images, kernel, padding, stride):

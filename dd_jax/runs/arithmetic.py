@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from dd_jax.inner.chunks import inner_programs
+
 
 class Arithmetic(NamedTuple):
     """What a program computes and moves.
@@ -39,7 +41,7 @@ def _count(jaxpr: Any, trips: int) -> Arithmetic:
             flops += _product(equation) if name == "dot_general" else _convolution(equation)
             traffic += sum(shape.size * shape.dtype.itemsize for shape in shapes)
             continue
-        parts = [_count(inner, trips) for inner in _inner(equation)]
+        parts = [_count(inner, trips) for inner in inner_programs(equation)]
         if not parts:
             continue
         if name == "cond":
@@ -48,20 +50,6 @@ def _count(jaxpr: Any, trips: int) -> Arithmetic:
         flops += times * sum(part.flops for part in parts)
         traffic += times * sum(part.traffic for part in parts)
     return Arithmetic(flops, traffic)
-
-
-def _inner(equation: Any) -> list[Any]:
-    """The programs that an operation runs: bodies of loops, branches, called functions."""
-    found = []
-    for name, value in equation.params.items():
-        if "fwd" in name or "bwd" in name or "rule" in name:  # of custom derivatives, which have been taken already
-            continue
-        for item in value if isinstance(value, list | tuple) else [value]:
-            if hasattr(item, "eqns"):
-                found.append(item)
-            elif hasattr(item, "jaxpr") and hasattr(item.jaxpr, "eqns"):
-                found.append(item.jaxpr)
-    return found
 
 
 def _product(equation: Any) -> float:
