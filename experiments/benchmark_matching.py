@@ -55,6 +55,7 @@ class Workload:
 WORKLOADS = {
     "MNIST ConvNet-2-16, 1 per class": Workload(MNIST, 16, 2, 1),
     "MNIST ConvNet-2-16, 10 per class": Workload(MNIST, 16, 2, 10),
+    "MNIST ConvNet-3-128, 1 per class": Workload(MNIST, 128, 3, 1),
     "CIFAR-10 ConvNet-3-128, 1 per class": Workload(CIFAR, 128, 3, 1),
     "CIFAR-10 ConvNet-3-128, 10 per class": Workload(CIFAR, 128, 3, 10),
 }

@@ -228,6 +228,15 @@ def test_float32_is_float64_but_for_rounding():
         jax.config.update("jax_enable_x64", False)
 
 
+def test_arc_cosines_in_float32_are_those_of_float64_to_rounding():
+    cosines = np.concatenate([np.linspace(-1, 1, 4001), [1 - 1e-5, 1e-5 - 1]]).astype(np.float32)
+    found = jax.jit(arc_cosines)(jnp.asarray(cosines))
+    angle = np.arccos(cosines.astype(np.float64))
+    value = (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi)
+    for out, exact in zip(found, ((np.pi - angle) / (2 * np.pi), value), strict=True):
+        np.testing.assert_allclose(out, exact, atol=1e-7)
+
+
 @pytest.mark.usefixtures("x64")
 def test_arc_cosines_at_known_angles():
     slope, value = jax.jit(arc_cosines)(jnp.array([1.0, 0.0, -1.0, 0.5]))
