@@ -87,6 +87,7 @@ def test_it_sorts_and_filters_in_a_browser(sets, tmp_path):
     with Browser() as browser:
         browser.open(page, 1200)
         assert browser.run(NAMES) == ["best", "theirs", "many", "letters"]
+        assert browser.run("document.querySelectorAll('[aria-sort]').length") == 0  # by dataset, and then by accuracy
         browser.run(CLICK.format("bytes"))
         assert browser.run(NAMES)[-2:] in (["best", "theirs"], ["theirs", "best"])
         first = browser.run(NAMES)

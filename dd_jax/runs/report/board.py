@@ -255,7 +255,7 @@ def board(sets: Sequence[Entry]) -> str:
     )
     heads = [
         element("th", element("button", name, type="button"), scope="col", data_kind=kind,
-                aria_sort="descending" if name == "accuracy" else None)
+                aria_sort="descending" if name == "accuracy" and len(datasets) == 1 else None)
         for name, kind in _COLUMNS.items()
     ]  # fmt: skip
     lines = [element("tr", *_cells(one), data_dataset=one.dataset) for one in sets]
