@@ -124,4 +124,4 @@ if __name__ == "__main__":
     the_set, dataset = loaded[0], loaded[2]
     for measured in (of_dd_jax(the_set, dataset, num_nets), of_torch(path, dataset, num_nets)):
         for network, training_set, found in measured:
-            print(f"{network:8} {training_set:12} {in_percent(found)} % (n={len(found)})", flush=True)
+            print(f"{network:8} {training_set:12} {in_percent(found)} (n={len(found)})", flush=True)

@@ -85,8 +85,10 @@ def convnet(
                           f"found width={width}, depth={depth}, norm={norm!r}.")  # fmt: skip
     smallest = min(data.image_shape[:2]) + (4 if data.image_shape[0] == 28 else 0)  # padded, see above
     if pooling != "none" and smallest >> depth < 1:
+        least = smallest.bit_length() - 1
+        remedy = f"use depth={least} or less" if least else "use a network for a graph, such as gcn, or an mlp"
         raise DataError(
-            f"Images of {smallest} pixels can't be halved {depth} times; use depth={smallest.bit_length() - 1} or less."
+            f"Images of {smallest} pixel{'s' if smallest > 1 else ''} can't be halved {depth} times; {remedy}."
         )
     settings: dict[str, Any] = {
         "width": width,

@@ -322,6 +322,7 @@ def test_make_is_the_constructor_with_a_name():
         (lambda: models.convnet(MNIST, width=6, norm="group"), OptionError, ["multiple of 4", "width=6"]),
         (lambda: models.convnet(MNIST, depth=0), OptionError, ["at least 1", "depth=0"]),
         (lambda: models.convnet(Shapes((8, 8, 1), 10), depth=4), DataError, ["8 pixels", "4 times", "depth=3 or less"]),
+        (lambda: models.convnet(Shapes((1, 1, 8), 3), depth=2), DataError, ["1 pixel can't", "a graph, such as gcn"]),
         (lambda: models.mlp(MNIST, hidden=(5, 0)), OptionError, ["at least one unit", "(5, 0)"]),
     ],
 )
