@@ -17,6 +17,7 @@ PAGES = {
     "guides/released_sets.md": ("released-graphs.json", "audit-released-cora-0.json", "audit-digits.json"),
     "applications/privacy.md": (
         "privacy-mnist-dm.json", "privacy-mnist-dm-noise.json", "privacy-mnist-dc.json", "privacy-cifar10-dm.json",
+        "privacy-cifar10-dc.json",
     ),
 }  # fmt: skip
 
