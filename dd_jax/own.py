@@ -35,12 +35,14 @@ def load_own(name: str, expected: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
+        hint = f" Did you mean {module_name[:-3]}:{attribute}?" if module_name.endswith(".py") else ""
         raise OptionError(
             f"{name} should be {expected}, but there is no module {error.name!r} in {here}, nor where Python looks "
-            "besides. Go to the directory that holds it, or put that on PYTHONPATH."
+            f"besides. Go to the directory that holds it, or put that on PYTHONPATH.{hint}"
         ) from error
     if not hasattr(module, attribute):
-        mine = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name}
+        mine = [key for key, value in own.items() if callable(value) and not key.startswith("_")]
         raise unknown_name(f"function of {module_name}", attribute, mine)
     return getattr(module, attribute)
 

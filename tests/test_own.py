@@ -74,6 +74,7 @@ def test_networks(here, digits):
         assert from_spec(spec, digits).settings["width"] == 5
     for spec, words in (
         ("own_thing:net", "no module 'own_thing' in"),
+        ("own_things.py:net", "Did you mean own_things:net"),
         ("own_things:nett", "Did you mean 'net'"),
         ("own_things:number", "own_things:number should be a function"),
         ("own_things:sized:wide=5", "can't be called with"),

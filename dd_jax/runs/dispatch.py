@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
+from dd_jax.errors import OptionError
 from dd_jax.inner import device_mesh, on_each, replicate
 from dd_jax.methods.base import Info, Method, State, StepFn
 from dd_jax.types import Dataset
@@ -35,6 +36,11 @@ def _loop(
 ) -> tuple[State, Info]:
     step = jax.jit(step, inline=True)  # traced once for its shapes and for the loop
     shapes = jax.eval_shape(step, key, state, arrays)[1]
+    if not hasattr(shapes, "_asdict"):
+        raise OptionError(
+            "A method's step should give (state, info), where info is a NamedTuple of scalars, one of them called "
+            f"loss; but its info is a {type(shapes).__name__}."
+        )
     infos = jax.tree.map(lambda leaf: jnp.zeros((MAX_STEPS, *leaf.shape), leaf.dtype), shapes)
 
     def body(i: jax.Array, carry: tuple[State, Info]) -> tuple[State, Info]:

@@ -351,8 +351,9 @@ def keep_networks(path: Path, pretrained: Pretrained, protocol: Protocol) -> Non
 def describe_start(method: Method, dataset: Dataset, out: str) -> str:
     """One line on what is about to happen."""
     at_a_time = "" if dataset.stream is None else f", {len(dataset.train.labels):,} of them in memory at a time,"
+    into = method.summary or f"a set, by {method.name}"
     return (
-        f"Distilling {dataset.size:,} images of {dataset.name}{at_a_time} into {method.summary}, for "
+        f"Distilling {dataset.size:,} images of {dataset.name}{at_a_time} into {into}, for "
         f"{method.model.name} ({models.num_params(method.model):,} parameters), on "
         f"{jax.devices()[0].device_kind}; run directory {out}"
     )

@@ -43,7 +43,9 @@ def load_run(
     path = Path(out)
     distilled = load_distilled(path)
     if not (path / "config.json").is_file():
-        raise DataError(f"{path} is not a run directory: it has no config.json.")
+        raise DataError(
+            f"{path} is not a run directory: it has no config.json. A set without a run is for dd-jax train or audit."
+        )
     made_from, recorded = _recorded(path)
     fingerprint, name = str(recorded["fingerprint"]), place or str(recorded.get("name"))
     found = place or made_from.get("dataset") or made_from.get("name")

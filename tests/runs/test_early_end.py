@@ -27,6 +27,18 @@ class Still:
         return state, self.step(key, state, arrays)[1]
 
 
+class Untold(Still):
+    def __call__(self, key, state, arrays):
+        state, info = self.step(key, state, arrays)
+        return state, info._asdict()
+
+
+def test_an_info_is_a_named_tuple(method, digits):
+    untold = method._replace(step=Untold(method.step))
+    with pytest.raises(OptionError, match="info is a NamedTuple of scalars.*its info is a dict"):
+        dd.distill(untold, digits, **STEPS)
+
+
 def test_a_callback_sees_every_validation(method, digits):
     seen = []
     run = dd.distill(method, digits, **STEPS, callback=seen.append)
