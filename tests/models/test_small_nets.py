@@ -211,7 +211,7 @@ def test_names_and_settings_are_those_of_the_command_line():
         (lambda: models.resnet18(Shapes((8, 8, 3), 10)), DataError, "norm='instance' .* from 16 x 16"),
         (lambda: models.resnet18(Shapes((7, 9, 3), 10), norm="group"), DataError, "from 8 x 8"),
         (lambda: models.alexnet_small(Shapes((4, 4, 1), 10)), DataError, "three times, and these are 4 x 4"),
-        (lambda: models.vgg11(CIFAR, norm="batch"), OptionError, "Unknown norm 'batch'"),
+        (lambda: models.vgg11(CIFAR, norm="bach"), OptionError, "Unknown norm 'bach'"),
         (lambda: models.resnet18(CIFAR, norm="group", width=6), OptionError, "a multiple of 4 .* width=6"),
         (lambda: models.resnet18(CIFAR, downsampling="max"), OptionError, "Unknown downsampling 'max'"),
         (lambda: models.vgg11(CIFAR, width=0), OptionError, "width of at least 1"),

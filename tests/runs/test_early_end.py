@@ -35,7 +35,7 @@ class Untold(Still):
 
 def test_an_info_is_a_named_tuple(method, digits):
     untold = method._replace(step=Untold(method.step))
-    with pytest.raises(OptionError, match="info is a NamedTuple of scalars.*its info is a dict"):
+    with pytest.raises(OptionError, match=r"info is a NamedTuple of scalars.*its info is a dict"):
         dd.distill(untold, digits, **STEPS)
 
 
