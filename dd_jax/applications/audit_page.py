@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from dd_jax.applications.audit_result import BYTES, NETWORKS, OWN, SCRATCH, Audit
+from dd_jax.applications.page import page
 from dd_jax.applications.records import as_csv, write_results
 from dd_jax.outcomes.spread import percent
 from dd_jax.runs.report.layout import Place, card, note
-from dd_jax.runs.report.markup import Markup, element, join, table
-from dd_jax.runs.report.page import document
+from dd_jax.runs.report.markup import Markup, table
 
 ACCURACIES = "accuracies.csv"
 
@@ -73,21 +73,13 @@ def scores_of(found: Audit) -> list[tuple[str, str]]:
 def audit_page(found: Audit) -> str:
     """An HTML page on an audit, whole."""
     title = f"{found.name}: {found.size} of {found.dataset}"
-    top = element(
-        "header",
-        element("p", "Audit of a distilled set with dd_jax", class_="kind"),
-        element("h1", title),
-        *(element("p", words, class_="lead" if i == 0 else None) for i, words in enumerate(found.sentences())),
-    )
     cards = [_part(found, part) for part in _TITLES if found.part(part)]
     if scores := scores_of(found):
         drawn = table(("score", "value"), scores, "Scores", "results")
         cards.append(card(_PLACE, "Published scores", drawn))
     if found.notes:
         cards.append(card(_PLACE, "What was left out", *(note(words) for words in found.notes)))
-    body = element("main", element("div", *cards, class_="cards"))
-    foot = element("footer", "Made by dd-jax audit; the page needs no network.")
-    return document(f"{title} – dd_jax", join([top, body, foot]))
+    return page("Audit of a distilled set with dd_jax", title, found.sentences(), cards, "audit")
 
 
 def _part(found: Audit, part: str) -> Markup:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from dd_jax.applications.continual_result import FINE_TUNING, JOINT, MEASURES, Continual, Course
+from dd_jax.applications.page import page
 from dd_jax.applications.records import as_csv, write_results
 from dd_jax.figures.charts import Series, lines_figure, matrix_figure
 from dd_jax.outcomes.spread import Spread, percent
 from dd_jax.runs.report.charts import chart
 from dd_jax.runs.report.layout import Place, card, note
-from dd_jax.runs.report.markup import Markup, element, join, table
-from dd_jax.runs.report.page import document
+from dd_jax.runs.report.markup import Markup, table
 
 ACCURACIES = "accuracies.csv"
 
@@ -60,15 +60,8 @@ def continual_page(found: Continual, dataset: str) -> str:
     """An HTML page on continual learning, whole."""
     tasks = found.courses[0].accuracies.shape[-1]
     title = f"{tasks} tasks of {dataset}, one after another"
-    top = element(
-        "header",
-        element("p", "Continual learning with dd_jax", class_="kind"),
-        element("h1", title),
-        *(element("p", words, class_="lead" if i == 0 else None) for i, words in enumerate(found.sentences())),
-    )
     cards = [_table(found), _lines(found), *_matrices(found), _orders(found)]
-    foot = element("footer", "Made by dd-jax apply continual; the page needs no network.")
-    return document(f"{title} – dd_jax", join([top, element("main", element("div", *cards, class_="cards")), foot]))
+    return page("Continual learning with dd_jax", title, found.sentences(), cards, "apply continual")
 
 
 def _table(found: Continual) -> Markup:

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from dd_jax.applications.membership import RATES
+from dd_jax.applications.page import page
 from dd_jax.applications.privacy_result import ALL, DISTILLED, HEAD, RANDOM, Privacy, lines_of
 from dd_jax.applications.records import as_csv, write_results
 from dd_jax.figures.charts import Series, lines_figure
 from dd_jax.runs.report.charts import chart
 from dd_jax.runs.report.layout import Place, card, note
-from dd_jax.runs.report.markup import Markup, element, join, table
-from dd_jax.runs.report.page import document
+from dd_jax.runs.report.markup import Markup, table
 
 CURVES = "roc.csv"
 
@@ -58,15 +58,8 @@ def plain_privacy(found: Privacy) -> dict[str, Any]:
 def privacy_page(found: Privacy) -> str:
     """An HTML page on a study of privacy, whole."""
     title = f"What sets distilled from {found.dataset} tell of its images"
-    top = element(
-        "header",
-        element("p", "Privacy of distilled sets with dd_jax", class_="kind"),
-        element("h1", title),
-        *(element("p", words, class_="lead" if i == 0 else None) for i, words in enumerate(found.sentences())),
-    )
     cards = [_table(found), *(_curves(found, adversary) for adversary in found.ways[0].leaks), _copies(found)]
-    foot = element("footer", "Made by dd-jax apply privacy; the page needs no network.")
-    return document(f"{title} – dd_jax", join([top, element("main", element("div", *cards, class_="cards")), foot]))
+    return page("Privacy of distilled sets with dd_jax", title, found.sentences(), cards, "apply privacy")
 
 
 def _table(found: Privacy) -> Markup:

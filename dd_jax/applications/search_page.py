@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dd_jax.applications.page import page
 from dd_jax.applications.records import write_results
 from dd_jax.applications.search_result import Ranking, Search
 from dd_jax.figures.charts import scatter_figure
@@ -15,8 +16,7 @@ from dd_jax.outcomes.spread import percent
 from dd_jax.runs.report.amounts import fraction, lasting
 from dd_jax.runs.report.charts import chart
 from dd_jax.runs.report.layout import Place, card, note
-from dd_jax.runs.report.markup import Markup, element, join, table
-from dd_jax.runs.report.page import document
+from dd_jax.runs.report.markup import Markup, element, table
 
 CANDIDATES = "candidates.csv"
 
@@ -100,15 +100,8 @@ def random_lines(search: Search) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 def search_page(search: Search, dataset: str) -> str:
     """An HTML page on a search, whole."""
     title = f"{len(search.names)} architectures ranked on {dataset}"
-    top = element(
-        "header",
-        element("p", "Architecture search of dd_jax", class_="kind"),
-        element("h1", title),
-        *(element("p", words, class_="lead" if i == 0 else None) for i, words in enumerate(search.sentences())),
-    )
     cards = [_table(search), *_scatters(search), _candidates(search)]
-    foot = element("footer", "Made by dd-jax apply nas; the page needs no network.")
-    return document(f"{title} – dd_jax", join([top, element("main", element("div", *cards, class_="cards")), foot]))
+    return page("Architecture search of dd_jax", title, search.sentences(), cards, "apply nas")
 
 
 def _table(search: Search) -> Markup:

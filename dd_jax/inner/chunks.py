@@ -38,7 +38,7 @@ def chunk_size(apply: Apply, params: Params, images: jax.Array) -> int:
     return divisor if divisor >= _FEWEST else num_images
 
 
-def in_chunks(apply: Apply, params: Params, images: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
+def apply_in_chunks(apply: Apply, params: Params, images: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
     """`apply(params, images)`, chunk by chunk; in one where the network normalises images together."""
     count = images.shape[0]
     size = count if is_batchwise(apply) else chunk_size(apply, params, images)

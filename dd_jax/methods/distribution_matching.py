@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from dd_jax.inner import SmoothAugment, by_class, class_batches, each_class, mean_over, siamese
-from dd_jax.inner.chunks import Apply, in_chunks
+from dd_jax.inner.chunks import Apply, apply_in_chunks
 from dd_jax.methods.base import Advice, Method, MethodSpec, StepFn, compiled_step, with_overrides
 from dd_jax.methods.described import described
 from dd_jax.methods.matching import (
@@ -192,7 +192,7 @@ def mean_features(
     features: Apply, params: Params, images: Float[Array, "batch height width channels"]
 ) -> Float[Array, " features"]:
     """The mean over the images."""
-    return in_chunks(features, params, images).mean(0)
+    return apply_in_chunks(features, params, images).mean(0)
 
 
 def _words(options: DistributionMatchingOptions) -> tuple[str, ...]:

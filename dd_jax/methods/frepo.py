@@ -22,7 +22,7 @@ from dd_jax.inner import (
     ridge_loss,
     trainer,
 )
-from dd_jax.inner.chunks import in_chunks
+from dd_jax.inner.chunks import apply_in_chunks
 from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.described import described
 from dd_jax.methods.options import RegressionOptions
@@ -198,7 +198,7 @@ def feature_loss(model: Model, params: Params, images: Batch, real: Batch, optio
     Differentiable in the set; real images and the network aren't learnt.
     """
     mine = model.features(params, images.images)
-    theirs = lax.stop_gradient(in_chunks(model.features, params, real.images))
+    theirs = lax.stop_gradient(apply_in_chunks(model.features, params, real.images))
     gram, cross = (jnp.matmul(a, mine.T, precision=lax.Precision.HIGHEST) for a in (mine, theirs))
     targets, wanted = (centred(batch.labels, model.num_classes) for batch in (images, real))
     loss = ridge_loss(gram, cross, targets, wanted, enough(gram, options.regulariser))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dd_jax as dd
-from dd_jax.inner.chunks import chunk_size, in_chunks, largest_array
+from dd_jax.inner.chunks import apply_in_chunks, chunk_size, largest_array
 from dd_jax.models import Shapes
 
 
@@ -31,5 +31,5 @@ def test_features_are_the_same_in_chunks(norm, monkeypatch):
     monkeypatch.setattr("dd_jax.inner.chunks._CACHED", 1)
     model = dd.models.convnet(Shapes((8, 8, 1), 3), width=4, depth=1, norm=norm)
     params, images = jax.jit(model.init)(jax.random.key(0)), jax.random.normal(jax.random.key(1), (24, 8, 8, 1))
-    found = jax.jit(lambda params: in_chunks(model.features, params, images))(params)
+    found = jax.jit(lambda params: apply_in_chunks(model.features, params, images))(params)
     np.testing.assert_allclose(found, jax.jit(model.features)(params, images), atol=1e-5)
