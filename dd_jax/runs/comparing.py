@@ -10,7 +10,7 @@ from dd_jax.errors import DataError, OptionError
 from dd_jax.evaluation import Evaluation
 from dd_jax.outcomes.nested import CONFIDENCE, Comparison, Nested, compare_values, nested
 from dd_jax.outcomes.spread import percent
-from dd_jax.runs.listing import differences, find_runs, is_run
+from dd_jax.runs.listing import differences, runs_in
 from dd_jax.runs.report import words
 from dd_jax.runs.report.read import read_run
 from dd_jax.runs.report.record import RunRecord
@@ -74,20 +74,28 @@ def compare_groups(ours: Group, theirs: Group, confidence: float = CONFIDENCE, s
 
 def groups_of(paths: Sequence[str | Path]) -> list[Group]:
     """Runs, and those within folders, by their configuration without the seed; DataError where none was measured."""
+    by_config: dict[str, list[tuple[Path, RunRecord]]] = {}
+    for path, record in runs_of(paths):
+        if words.own(record) is None:
+            raise DataError(f"{path} was not measured on test: finish it with its `dd-jax distill` command.")
+        by_config.setdefault(json.dumps(configuration(record), sort_keys=True), []).append((path, record))
+    return _named([_group(members) for members in by_config.values()])
+
+
+def runs_of(paths: Sequence[str | Path]) -> list[tuple[Path, RunRecord]]:
+    """Runs, and those within folders, each once; DataError where there is none."""
     runs: list[Path] = []
     for path in map(Path, paths):
-        found = [path] if is_run(path) else sorted(find_runs(path))
+        found = runs_in(path)
         if not found:
             raise DataError(f"{path} is no run directory, and there is none in it.")
         runs += found
-    records = [(path, read_run(path)) for path in dict.fromkeys(runs)]
-    by_config: dict[str, list[tuple[Path, RunRecord]]] = {}
-    for path, record in records:
-        if words.own(record) is None:
-            raise DataError(f"{path} was not measured on test: finish it with its `dd-jax distill` command.")
-        shared = {name: value for name, value in record.config.items() if name not in ("seed", "source")}
-        by_config.setdefault(json.dumps(shared, sort_keys=True), []).append((path, record))
-    return _named([_group(members) for members in by_config.values()])
+    return [(path, read_run(path)) for path in dict.fromkeys(runs)]
+
+
+def configuration(record: RunRecord) -> dict[str, Any]:
+    """What runs of one method share: all settings but the seed and where the data came from."""
+    return {name: value for name, value in record.config.items() if name not in ("seed", "source")}
 
 
 def _group(members: Sequence[tuple[Path, RunRecord]]) -> Group:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,35 @@ def test_what_a_page_quotes_is_in_its_records(page):
     assert not quoted - known
     of_records = {one for record in records for one in intervals(record)}
     assert not {*_AUC.findall(text), *_RATE.findall(text)} - of_records
+
+
+@pytest.fixture(scope="module")
+def published():
+    """The script that writes the tables."""
+    return runpy.run_path(str(ROOT / "experiments" / "published.py"))
+
+
+def test_the_tables_of_the_pages_are_what_the_records_give(published):
+    assert published["write_pages"](check=True) == [], "python experiments/published.py writes them anew"
+
+
+def test_a_table_that_is_not_what_the_records_give_is_found(published):
+    text = (ROOT / "docs" / "results.md").read_text()
+    generated, (number, *_) = published["generated"], _SPREAD.findall(text.partition("<!-- records cells -->")[2])
+    before, marker, table = text.partition("<!-- records cells -->")
+    assert generated(before + marker + table.replace(number, "12.3 ± 4.5", 1)) == generated(text)
+    assert "12.3 ± 4.5" not in generated(text)
+
+
+@pytest.mark.parametrize("path", sorted((RECORDS / "cells").glob("*.json")), ids=lambda path: path.stem)
+def test_a_record_says_what_it_is_and_names_no_place(path):
+    text = path.read_text()
+    record = json.loads(text)
+    assert len(text) < 30_000
+    assert record["title"]
+    assert record["command"].startswith(("dd-jax ", "python experiments/"))
+    assert not record.get("published") or (record["source"] and record["sure"])
+    assert not re.search(r"(?<![\w.])/(tmp|home|root|work)/", text)
 
 
 def test_a_number_without_a_record_is_found():

@@ -1,0 +1,199 @@
+"""Compact records as tables in Markdown: what was reached, beside baselines and papers, and how it was measured."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dd_jax.outcomes.nested import nested
+from dd_jax.outcomes.spread import NO_BREAK, Spread, percent, spread_of
+from dd_jax.runs.report.amounts import lasting
+
+Record = Mapping[str, Any]  # as `compact_record` makes it
+
+POINTS = 8  # of a curve that a table shows
+ABSENT = "–"
+STALE = "†"
+
+HEAD = ("cell", "dd_jax", "n", "best baseline", "published", "outer steps", "distilling took")
+HEAD_OF_SOURCES = ("cell", "command", "hardware, date, revision", "published in, how sure")
+HEAD_OF_CURVES = ("cell", "share of the published steps", "validation accuracy after so many outer steps")
+
+
+class Change(NamedTuple):
+    """A change that moved numbers.
+
+    Attributes:
+        date: ISO 8601.
+        what: sentence on what was measured before.
+        methods, models: names that it concerns, none for all; width: of the narrowest network that it concerns.
+    """
+
+    date: str
+    what: str
+    methods: Sequence[str] = ()
+    models: Sequence[str] = ()
+    width: int = 0
+
+
+def cells_table(records: Sequence[Record], changes: Sequence[Change] = ()) -> str:
+    """A line for each record; ± is over distillations where there are several, else over networks."""
+    lines = [_line(record, changes) for record in records]
+    notes = [f"{STALE} {change.what}" for change in _moved(records, changes)]
+    return "\n\n".join([table(HEAD, lines), *notes])
+
+
+def sources_table(records: Sequence[Record]) -> str:
+    """Where the values of each record come from."""
+    return table(HEAD_OF_SOURCES, [_source(record) for record in records])
+
+
+def curves_table(records: Sequence[Record]) -> str:
+    """The course of the records that had fewer outer steps than the paper; "" where none had."""
+    lines = [
+        (record["title"], _share(record), curve) for record in records if _partial(record) and (curve := _curve(record))
+    ]
+    return table(HEAD_OF_CURVES, lines) if lines else ""
+
+
+def transfer_table(records: Sequence[Record]) -> str:
+    """Sets on other networks than their own, beside random real images: a line for each record that has such results.
+
+    Each value is the mean over the networks, ± over distillations; networks that only some records have are left out.
+    """
+    found = {record["title"]: _transfers(record) for record in records if _transfers(record)}
+    if not found:
+        return ""
+    names = [name for name in next(iter(found.values()))[0] if all(name in t for ts in found.values() for t in ts)]
+    lines = []
+    for title, transfers in found.items():
+        for kind in ("distilled", "random real"):
+            values = [_points(spread_of([t[name][kind]["mean"] for t in transfers])) for name in names]
+            lines.append((title if kind == "distilled" else "the same, random real", str(len(transfers)), *values))
+    return table(("trained on", "distillations", *names), lines)
+
+
+def _moved(records: Sequence[Record], changes: Sequence[Change]) -> list[Change]:
+    """The changes that concern some of the records."""
+    return [change for change in changes if any(outdated(record, [change]) for record in records)]
+
+
+def outdated(record: Record, changes: Sequence[Change]) -> list[Change]:
+    """The changes that moved such numbers after they were measured."""
+    method, model = (record["config"].get(key, {}) for key in ("method", "model"))
+    date = _started(record)
+    return [
+        change
+        for change in changes
+        if date < change.date
+        and (not change.methods or method.get("name") in change.methods)
+        and (not change.models or model.get("name") in change.models)
+        and model.get("width", change.width) >= change.width
+    ]
+
+
+def accuracies(record: Record) -> list[list[float]]:
+    """Of the networks of each distillation that was measured on test."""
+    return [one["accuracies"] for one in record["distillations"] if one.get("accuracies")]
+
+
+def best_baseline(record: Record) -> tuple[str, Spread] | None:
+    """The best of as many real images and steps."""
+    rivals = {name: spread_of(row["accuracies"]) for name, row in record["baselines"].items() if row["rival"]}
+    return max(rivals.items(), key=lambda item: item[1].mean, default=None)
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """In Markdown."""
+    rows = [head, ["---"] * len(head), *([cell.replace("|", r"\|") for cell in line] for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows).replace(NO_BREAK, " ")
+
+
+def _line(record: Record, changes: Sequence[Change]) -> tuple[str, ...]:
+    ours, count = _ours(record)
+    rival = best_baseline(record)
+    better = ours is not None and (rival is None or ours.mean >= rival[1].mean)
+    result = _on_validation(record) if ours is None else f"**{_points(ours)}**" if better else _points(ours)
+    marked = f" {STALE}" if outdated(record, changes) else ""
+    seconds = [one["seconds"] for one in record["distillations"] if one.get("seconds") is not None]
+    each = " each" if len(record["distillations"]) > 1 else ""
+    return (
+        record["title"] + marked,
+        result,
+        count,
+        ABSENT if rival is None else f"{_points(rival[1]) if better else f'**{_points(rival[1])}**'} {rival[0]}",
+        record.get("published") or ABSENT,
+        f"{_steps(record):,}" + (f" of {record['published_steps']:,}" if record.get("published_steps") else ""),
+        lasting(float(np.median(seconds))) + each if seconds else ABSENT,
+    )
+
+
+def _ours(record: Record) -> tuple[Spread | None, str]:
+    """Over distillations or, of a single one, over its networks; and how many of both."""
+    values = accuracies(record)
+    if not values:
+        return None, ABSENT
+    found = nested(values)
+    if len(values) == 1:
+        return spread_of(values[0]), _count(len(values[0]), "network")
+    return found.result, f"{len(values)} distillations of {_count(found.num_nets, 'network')}"
+
+
+def _on_validation(record: Record) -> str:
+    """What there is before a set is measured on test."""
+    best = [max(point[1] for point in one["curve"]) for one in record["distillations"] if one["curve"]]
+    return f"{_points(spread_of(best))} on validation" if best else ABSENT
+
+
+def _source(record: Record) -> tuple[str, ...]:
+    made = record["made_with"]
+    when = f"{_started(record)[:10]}, {made['revision'][:7] if made.get('revision') else 'no revision'}"
+    published = f"{record['source']}; {record['sure']}" if record.get("published") else ABSENT
+    note = f" {record['note']}" if record.get("note") else ""
+    return (
+        record["title"],
+        f"`{record['command']}`{note}",
+        f"{record['hardware']}, jax {made.get('jax')}, {when}",
+        published,
+    )
+
+
+def _curve(record: Record) -> str:
+    """Means over the distillations at the steps that all of them have, a few of them."""
+    curves = [dict(map(tuple, one["curve"])) for one in record["distillations"] if one["curve"]]
+    steps = sorted(set.intersection(*map(set, curves))) if curves else []
+    if len(steps) > POINTS:
+        steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, POINTS).round().astype(int))]
+    points = (f"{step:,}: {100 * np.mean([curve[step] for curve in curves]):.1f}" for step in steps)
+    return " · ".join(points)
+
+
+def _partial(record: Record) -> bool:
+    return bool(record.get("published_steps")) and _steps(record) < record["published_steps"]
+
+
+def _share(record: Record) -> str:
+    return f"{100 * _steps(record) / record['published_steps']:.2g} %"
+
+
+def _steps(record: Record) -> int:
+    """Outer steps that every distillation had."""
+    return min(one["steps"] for one in record["distillations"])
+
+
+def _transfers(record: Record) -> list[Mapping[str, Any]]:
+    """Results by network, of each distillation that has some."""
+    return [one["transfer"]["by network"] for one in record["distillations"] if one.get("transfer")]
+
+
+def _started(record: Record) -> str:
+    """When the first distillation began."""
+    return min(str(one.get("started") or record["made_with"]["started"]) for one in record["distillations"])
+
+
+def _points(spread: Spread) -> str:
+    return percent(spread).replace(f"{NO_BREAK}%", "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
