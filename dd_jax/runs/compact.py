@@ -15,6 +15,7 @@ from dd_jax.runs.report import words
 from dd_jax.runs.report.record import Measured, RunRecord
 from dd_jax.storage.files import read_json
 
+RESULTS = "results.json"
 POINTS = 40  # of a validation curve, at most
 _DIGITS = 5  # of an accuracy that is kept
 _OF_THE_PLACE = ("--out", "--seed", "--seeds", "--devices")  # options that no number depends on, or that are said apart
@@ -86,6 +87,38 @@ def compact_record(paths: Sequence[str | Path], about: About, baselines_of: str 
             "made_with": {name: value for name, value in _made_with(first).items() if name != "argv"},
         }
     )
+
+
+def compact_results(path: str | Path, about: About) -> dict[str, Any]:
+    """The record of an application's results, such as an audit's or a study of privacy, for a json.
+
+    Numbers are kept with five digits.
+
+    Args:
+        path: directory with a results.json that says in sentences what it found.
+
+    Raises:
+        DataError: if it has none, or a damaged one.
+    """
+    if not is_application(path):
+        raise DataError(f"{path} has no results of an application: its results.json should have sentences, 'says'.")
+    found = read_json(Path(path) / RESULTS)
+    given = {name: value for name, value in dataclasses.asdict(about).items() if value is not None}
+    return _without_places({**given, **_rounded(found)})
+
+
+def is_application(path: str | Path) -> bool:
+    """Whether a directory has the results of an application."""
+    file = Path(path) / RESULTS
+    return file.is_file() and isinstance(found := read_json(file), dict) and isinstance(found.get("says"), list)
+
+
+def _rounded(found: Any) -> Any:
+    if isinstance(found, Mapping):
+        return {name: _rounded(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [_rounded(value) for value in found]
+    return round(found, _DIGITS) if isinstance(found, float) else found
 
 
 def _made_with(record: RunRecord) -> Mapping[str, Any]:

@@ -36,15 +36,25 @@ def entries(found: Any) -> Iterator[dict[str, Any]]:
 
 
 def spreads(found: Any) -> Iterator[str]:
-    """Mean and standard deviation of every list of accuracies; in objects of them also over the means of each group."""
+    """Mean and standard deviation of every list of accuracies; in objects of them also over the means of each group.
+
+    Also those of an attack, those that an application has in its results, and those in its sentences.
+    """
     for entry in entries(found):
         given = entry.get("accuracies", [])
         groups = [] if isinstance(given, list) else [list(part.values()) for part in given.values()]
         lists = [given] if isinstance(given, list) else [values for group in groups for values in group]
         lists += [[float(np.mean(values)) for values in group] for group in groups]
+        lists += [entry.get(name, []) for name in ("success", "others")]
+        lists.append([float(np.mean(one["accuracies"])) for one in entry.get("distillations", [])
+                      if one.get("accuracies")])  # fmt: skip
         for values in lists:
-            if values:
+            if values and not isinstance(values[0], list):
                 yield f"{100 * np.mean(values):.1f} ± {100 * np.std(values):.1f}"
+        if {"mean", "std"} <= set(entry):
+            yield f"{100 * entry['mean']:.1f} ± {100 * entry['std']:.1f}"
+        for sentence in entry.get("says", []):
+            yield from _SPREAD.findall(sentence.replace("\u00a0", " "))
 
 
 def intervals(found: Any) -> Iterator[str]:
@@ -67,6 +77,46 @@ def test_what_a_page_quotes_is_in_its_records(page):
     assert not quoted - known
     of_records = {one for record in records for one in intervals(record)}
     assert not {*_AUC.findall(text), *_RATE.findall(text)} - of_records
+
+
+@pytest.fixture(scope="module")
+def quoted():
+    """What was transcribed by hand from pages, as the runs are gone; and what papers report."""
+    return json.loads((RECORDS / "quoted.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """Every mean and deviation that a record gives."""
+    return {one for path in RECORDS.rglob("*.json") for one in spreads(json.loads(path.read_text()))}
+
+
+def test_every_mean_and_deviation_has_a_record(recorded, quoted):
+    """A measured one, one that was transcribed from the page that measured it, or a paper's."""
+    known = recorded | {one["value"] for one in quoted["published"]}
+    known |= {value for page in quoted["measured"] for value in page["values"].values()}
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "experiments").glob("*.py")]
+    strangers = {
+        f"{page.name}: {found}"
+        for page in pages
+        for found in _SPREAD.findall(page.read_text().replace(" +- ", " ± "))
+        if found not in known
+    }
+    assert len(recorded) > 100
+    assert not strangers, "measure them, and make a record with experiments/record.py"
+
+
+def test_what_was_transcribed_says_where_from_and_why(quoted):
+    for one in quoted["published"]:
+        assert one["source"] and one["sure"]
+    for page in quoted["measured"]:
+        assert page["transcribed"] is True
+        for entry in ("why", "hardware", "commands"):
+            assert page[entry], (page["page"], entry)
+        assert re.match(r"2026-\d\d-\d\d", page["date"])
+        text = (ROOT / page["page"]).read_text().replace(" +- ", " ± ")
+        for what, value in page["values"].items():
+            assert value in text, f"{page['page']} has no longer {value} ({what}): take it out"
 
 
 @pytest.fixture(scope="module")
