@@ -108,7 +108,8 @@ def test_every_mean_and_deviation_has_a_record(recorded, quoted):
 
 def test_what_was_transcribed_says_where_from_and_why(quoted):
     for one in quoted["published"]:
-        assert one["source"] and one["sure"]
+        assert one["source"]
+        assert one["sure"]
     for page in quoted["measured"]:
         assert page["transcribed"] is True
         for entry in ("why", "hardware", "commands"):
