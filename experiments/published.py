@@ -4,25 +4,36 @@ Command:   python experiments/published.py            writes them anew, between 
            python experiments/published.py --check    only says which pages are out of date; the exit status is 1 then
 
 A page has `<!-- records TABLE -->` or `<!-- records TABLE METHOD -->`, and what is written ends at
-`<!-- end of records -->`. TABLE is one of cells, sources, curves and transfer. experiments/record.py makes records out
-of run directories.
+`<!-- end of records -->`. TABLE is one of cells, sources, curves and transfer. `<!-- records table NAME -->` asks for
+results/tables/NAME.md with the values that its references name, such as `{mnist-random-init: class mean}`.
+experiments/record.py makes records out of run directories.
 """
 
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dd_jax.methods import METHODS
+from dd_jax.outcomes.spread import Spread, spread_of
 from dd_jax.runs.progress import note
-from dd_jax.runs.report.cells import Change, cells_table, curves_table, sources_table, transfer_table
+from dd_jax.runs.report.cells import (
+    Change,
+    cells_table,
+    curves_table,
+    in_points,
+    ours,
+    sources_table,
+    transfer_table,
+)
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 
-_MARKER = re.compile(r"(?<=^<!-- records )(?P<table>\w+)(?: (?P<method>\w+))? -->\n.*?(?=^<!-- end of records -->$)",
+_REFERENCE = re.compile(r"\{([^{}]+)\}")
+_MARKER = re.compile(r"(?<=^<!-- records )(?P<table>\w+)(?: (?P<name>[\w-]+))? -->\n.*?(?=^<!-- end of records -->$)",
                      re.MULTILINE | re.DOTALL)  # fmt: skip
 
 
@@ -56,10 +67,67 @@ def write_pages(check: bool = False) -> list[str]:
     return stale
 
 
-def _table(table: str, method: str | None) -> str:
+def value(reference: str) -> str:
+    """What a record says under names that colons part: the record, its row or workload and, of several, the measure.
+
+    - a compact record, or a folder of a run: "NAME: distilled", "NAME: class mean", "NAME: seed 0";
+    - an attack: "NAME: distilled: success"; continual learning: "NAME: herding: average accuracy";
+    - a benchmark: "benchmark-cpu: WORKLOAD: 2 devices" or ": speedup", or ": rounds" for how many;
+    - "quoted: PAGE: WHAT" and "published: NAME", of what was transcribed.
+
+    Raises:
+        KeyError: for a record, row or measure that isn't there.
+    """
+    name, *keys = reference.split(": ")
+    if name in ("quoted", "published"):
+        return _transcribed(name, keys)
+    if (file := RESULTS / "cells" / f"{name}.json").is_file():
+        return _of_cell(json.loads(file.read_text()), keys[0])
+    file = RESULTS / name / "results.json" if (RESULTS / name).is_dir() else RESULTS / f"{name}.json"
+    found = json.loads(file.read_text())
+    if "workloads" in found:
+        return _of_benchmark(found["workloads"][keys[0]], keys[1])
+    if "courses" in found:
+        measured = found["courses"][keys[0]][keys[1]]
+        return in_points(Spread(measured["mean"], measured["std"], measured["n"]))
+    row = found["results"][keys[0]]
+    return in_points(spread_of(row["attacked"][keys[1]] if keys[1:] else row["accuracies"]))
+
+
+def _transcribed(kind: str, keys: Sequence[str]) -> str:
+    quoted = json.loads((RESULTS / "quoted.json").read_text())
+    if kind == "published":
+        return {one["name"]: one["value"] for one in quoted["published"]}[keys[0]]
+    return {one["page"]: one["values"] for one in quoted["measured"]}[keys[0]][keys[1]]
+
+
+def _of_cell(record: Mapping[str, Any], row: str) -> str:
+    """Of the distillations together, of one of them, or of a baseline."""
+    if row == "distilled":
+        return in_points(ours(record))
+    if row.startswith("seed "):
+        one = {f"seed {one['seed']}": one for one in record["distillations"]}[row]
+        return in_points(spread_of(one["accuracies"]))
+    return in_points(spread_of(record["baselines"][row]["accuracies"]))
+
+
+def _of_benchmark(workload: Mapping[str, Any], measure: str) -> str:
+    """A median time, how often it was measured, or how many times as fast, with the range over the rounds."""
+    if measure == "rounds":
+        return str(workload["1 device"]["n"])
+    found = workload[measure]
+    if measure.startswith("speedup"):
+        return f"**{found['median']:.1f}** ({found['min']:.1f}–{found['max']:.1f})"
+    return f"{1000 * found['median']:.0f} ms" if found["median"] < 1 else f"{found['median']:.1f} s"
+
+
+def _table(table: str, name: str | None) -> str:
+    if table == "table":
+        template = (RESULTS / "tables" / f"{name}.md").read_text().strip()
+        return f"\n{_REFERENCE.sub(lambda found: value(found[1]), template)}\n\n"
     made = {"cells": lambda found: cells_table(found, changes()), "sources": sources_table, "curves": curves_table,
             "transfer": transfer_table}  # fmt: skip
-    text = made[table](records(method))
+    text = made[table](records(name))
     before = {"curves": "Runs that had fewer outer steps than the paper, on the way:\n\n"}.get(table, "")
     return f"\n{before}{text}\n\n" if text else "\n"
 

@@ -138,6 +138,29 @@ def test_a_table_that_is_not_what_the_records_give_is_found(published):
     assert "12.3 ± 4.5" not in generated(text)
 
 
+def test_a_page_takes_a_value_from_its_record(published, tmp_path, monkeypatch):
+    run = tmp_path / "mnist-x"
+    run.mkdir()
+    (run / "results.json").write_text(json.dumps({"results": {"distilled": {"accuracies": [0.5, 0.7]}}}))
+    attacked = {"results": {"distilled": {"accuracies": [0.5], "attacked": {"success": [0.25, 0.75]}}}}
+    (tmp_path / "attack").mkdir()
+    (tmp_path / "attack" / "results.json").write_text(json.dumps(attacked))
+    times = {"median": 0.25, "min": 0.2, "max": 0.3, "n": 7}
+    (tmp_path / "bench.json").write_text(
+        json.dumps({"workloads": {"A, 2 nets": {"1 device": times, "speedup": times}}})
+    )
+    (tmp_path / "quoted.json").write_text((RECORDS / "quoted.json").read_text())
+    monkeypatch.setitem(published["value"].__globals__, "RESULTS", tmp_path)
+    found = {name: published["value"](name) for name in (
+        "mnist-x: distilled", "attack: distilled: success", "bench: A, 2 nets: 1 device", "bench: A, 2 nets: speedup",
+        "bench: A, 2 nets: rounds", "published: MNIST random init",
+    )}  # fmt: skip
+    expected = ["60.0 ± 10.0", "50.0 ± 25.0", "250 ms", "**0.2** (0.2–0.3)", "7", "79.5 ± 8.1"]
+    assert list(found.values()) == expected
+    with pytest.raises(KeyError):
+        published["value"]("mnist-x: herding")
+
+
 @pytest.mark.parametrize("path", sorted((RECORDS / "cells").glob("*.json")), ids=lambda path: path.stem)
 def test_a_record_says_what_it_is_and_names_no_place(path):
     text = path.read_text()

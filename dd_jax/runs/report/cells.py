@@ -7,7 +7,7 @@ import numpy as np
 
 from dd_jax.outcomes.nested import nested
 from dd_jax.outcomes.spread import NO_BREAK, Spread, percent, spread_of
-from dd_jax.runs.report.amounts import lasting
+from dd_jax.runs.report.amounts import count, lasting
 
 Record = Mapping[str, Any]  # as `compact_record` makes it
 
@@ -68,7 +68,7 @@ def transfer_table(records: Sequence[Record]) -> str:
     lines = []
     for title, transfers in found.items():
         for kind in ("distilled", "random real"):
-            values = [_points(spread_of([t[name][kind]["mean"] for t in transfers])) for name in names]
+            values = [in_points(spread_of([t[name][kind]["mean"] for t in transfers])) for name in names]
             lines.append((title if kind == "distilled" else "the same, random real", str(len(transfers)), *values))
     return table(("trained on", "distillations", *names), lines)
 
@@ -97,6 +97,17 @@ def accuracies(record: Record) -> list[list[float]]:
     return [one["accuracies"] for one in record["distillations"] if one.get("accuracies")]
 
 
+def ours(record: Record) -> Spread:
+    """Over distillations or, of a single one, over its networks."""
+    values = accuracies(record)
+    return spread_of(values[0]) if len(values) == 1 else nested(values).result
+
+
+def in_points(spread: Spread) -> str:
+    """As `percent`, without the sign: "93.8 ± 0.4"."""
+    return percent(spread).removesuffix(f"{NO_BREAK}%").replace(NO_BREAK, " ")
+
+
 def best_baseline(record: Record) -> tuple[str, Spread] | None:
     """The best of as many real images and steps."""
     rivals = {name: spread_of(row["accuracies"]) for name, row in record["baselines"].items() if row["rival"]}
@@ -110,39 +121,35 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _line(record: Record, changes: Sequence[Change]) -> tuple[str, ...]:
-    ours, count = _ours(record)
-    rival = best_baseline(record)
-    better = ours is not None and (rival is None or ours.mean >= rival[1].mean)
-    result = _on_validation(record) if ours is None else f"**{_points(ours)}**" if better else _points(ours)
+    values, rival = accuracies(record), best_baseline(record)
+    better = bool(values) and (rival is None or ours(record).mean >= rival[1].mean)
+    result = in_points(ours(record)) if values else _on_validation(record)
     marked = f" {STALE}" if outdated(record, changes) else ""
     seconds = [one["seconds"] for one in record["distillations"] if one.get("seconds") is not None]
     each = " each" if len(record["distillations"]) > 1 else ""
     return (
         record["title"] + marked,
-        result,
-        count,
-        ABSENT if rival is None else f"{_points(rival[1]) if better else f'**{_points(rival[1])}**'} {rival[0]}",
+        f"**{result}**" if better else result,
+        _sample(values),
+        ABSENT if rival is None else f"{in_points(rival[1]) if better else f'**{in_points(rival[1])}**'} {rival[0]}",
         record.get("published") or ABSENT,
         f"{_steps(record):,}" + (f" of {record['published_steps']:,}" if record.get("published_steps") else ""),
         lasting(float(np.median(seconds))) + each if seconds else ABSENT,
     )
 
 
-def _ours(record: Record) -> tuple[Spread | None, str]:
-    """Over distillations or, of a single one, over its networks; and how many of both."""
-    values = accuracies(record)
+def _sample(values: Sequence[Sequence[float]]) -> str:
+    """How many distillations and networks."""
     if not values:
-        return None, ABSENT
-    found = nested(values)
-    if len(values) == 1:
-        return spread_of(values[0]), _count(len(values[0]), "network")
-    return found.result, f"{len(values)} distillations of {_count(found.num_nets, 'network')}"
+        return ABSENT
+    networks = count(min(map(len, values)), "network")
+    return networks if len(values) == 1 else f"{len(values)} distillations of {networks}"
 
 
 def _on_validation(record: Record) -> str:
     """What there is before a set is measured on test."""
     best = [max(point[1] for point in one["curve"]) for one in record["distillations"] if one["curve"]]
-    return f"{_points(spread_of(best))} on validation" if best else ABSENT
+    return f"{in_points(spread_of(best))} on validation" if best else ABSENT
 
 
 def _source(record: Record) -> tuple[str, ...]:
@@ -189,11 +196,3 @@ def _transfers(record: Record) -> list[Mapping[str, Any]]:
 def _started(record: Record) -> str:
     """When the first distillation began."""
     return min(str(one.get("started") or record["made_with"]["started"]) for one in record["distillations"])
-
-
-def _points(spread: Spread) -> str:
-    return percent(spread).replace(f"{NO_BREAK}%", "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
