@@ -1,6 +1,6 @@
 # make demo: distil the digits.   make test: everything that must hold before a commit.
 # make check: lint, types and the quick tests, for use while working.
-# make docs: the documentation, into site/.
+# make docs: the documentation, into site/.   make results: its tables, from experiments/results.
 # All make the environment in .venv first; PYTHON chooses the interpreter (3.11 or newer).
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 
 PYTEST  := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check lint types docs clean
+.PHONY: demo test check lint types docs results clean
 
 demo: $(VENV)/installed
 	$(BIN)/dd-jax distill
@@ -27,6 +27,9 @@ lint: $(VENV)/installed-test
 
 types: $(VENV)/installed-test
 	$(BIN)/mypy dd_jax experiments
+
+results: $(VENV)/installed
+	$(BIN)/python experiments/published.py
 
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

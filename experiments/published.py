@@ -23,8 +23,10 @@ from dd_jax.runs.report.cells import (
     Change,
     cells_table,
     curves_table,
+    footnotes,
     in_points,
     ours,
+    outdated,
     sources_table,
     transfer_table,
 )
@@ -32,6 +34,7 @@ from dd_jax.runs.report.cells import (
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 
+_BASELINES = ("random", "class mean", "k-means", "herding", "k-center", "k-NN", "neighbours", "full training", "whole")
 _REFERENCE = re.compile(r"\{([^{}]+)\}")
 _MARKER = re.compile(r"(?<=^<!-- records )(?P<table>\w+)(?: (?P<name>[\w-]+))? -->\n.*?(?=^<!-- end of records -->$)",
                      re.MULTILINE | re.DOTALL)  # fmt: skip
@@ -47,7 +50,12 @@ def records(method: str | None = None) -> list[Mapping[str, Any]]:
 
 def changes() -> list[Change]:
     """The changes that moved numbers."""
-    return [Change(**change) for change in json.loads((RESULTS / "changes.json").read_text())]
+
+    def fixed(found: Any) -> Any:
+        return tuple(found) if isinstance(found, list) else found
+
+    listed: list[dict[str, Any]] = json.loads((RESULTS / "changes.json").read_text())
+    return [Change(**{name: fixed(found) for name, found in one.items()}) for one in listed]
 
 
 def generated(text: str) -> str:
@@ -94,11 +102,45 @@ def value(reference: str) -> str:
     return in_points(spread_of(row["attacked"][keys[1]] if keys[1:] else row["accuracies"]))
 
 
+def origin(reference: str) -> Mapping[str, Any] | None:
+    """The record that a reference names, as far as its age goes: its config and when it began; None where unknown."""
+    name, *keys = reference.split(": ")
+    if name == "quoted":
+        page = _quoted(keys)
+        return {"config": page.get("config", {}), "distillations": [{"started": page["date"]}]}
+    if (file := RESULTS / "cells" / f"{name}.json").is_file():
+        return dict(json.loads(file.read_text()))
+    if (file := RESULTS / name / "config.json").is_file():
+        found = json.loads(file.read_text())
+        return {"config": found["config"], "distillations": [found["provenance"]]}
+    return None
+
+
+def _quoted(keys: Sequence[str]) -> dict[str, Any]:
+    """What was transcribed from a page and has this value."""
+    measured = json.loads((RESULTS / "quoted.json").read_text())["measured"]
+    return {what: one for one in measured if one["page"] == keys[0] for what in one["values"]}[keys[1]]
+
+
 def _transcribed(kind: str, keys: Sequence[str]) -> str:
-    quoted = json.loads((RESULTS / "quoted.json").read_text())
-    if kind == "published":
-        return {one["name"]: one["value"] for one in quoted["published"]}[keys[0]]
-    return {one["page"]: one["values"] for one in quoted["measured"]}[keys[0]][keys[1]]
+    if kind == "quoted":
+        return str(_quoted(keys)["values"][keys[1]])
+    published = json.loads((RESULTS / "quoted.json").read_text())["published"]
+    return {one["name"]: str(one["value"]) for one in published}[keys[0]]
+
+
+def _filled(template: str) -> str:
+    """A table with values in place of references; those that a change has moved since are marked."""
+    moved: dict[Change, None] = {}
+
+    def put(found: re.Match[str]) -> str:
+        record = origin(found[1])
+        ours = not any(name in found[1] for name in _BASELINES)
+        concerned = [] if record is None else [one for one in outdated(record, changes()) if ours or one.baselines]
+        moved.update(dict.fromkeys(concerned))
+        return " ".join([value(found[1]), *(change.mark for change in concerned)])
+
+    return f"{_REFERENCE.sub(put, template)}\n\n{footnotes(list(moved))}".rstrip()
 
 
 def _of_cell(record: Mapping[str, Any], row: str) -> str:
@@ -124,7 +166,7 @@ def _of_benchmark(workload: Mapping[str, Any], measure: str) -> str:
 def _table(table: str, name: str | None) -> str:
     if table == "table":
         template = (RESULTS / "tables" / f"{name}.md").read_text().strip()
-        return f"\n{_REFERENCE.sub(lambda found: value(found[1]), template)}\n\n"
+        return f"\n{_filled(template)}\n\n"
     made = {"cells": lambda found: cells_table(found, changes()), "sources": sources_table, "curves": curves_table,
             "transfer": transfer_table}  # fmt: skip
     text = made[table](records(name))

@@ -15,7 +15,9 @@ from dd_jax.applications.ranking import Interval
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "experiments" / "results"
 PAGES = {
-    "guides/released_sets.md": ("released-graphs.json", "audit-released-cora-0.json", "audit-digits.json"),
+    "guides/released_sets.md": (
+        "released-graphs.json", "audit-released-cora-0.json", "audit-digits.json", "cells/cora-gcond-35.json",
+    ),
     "applications/privacy.md": (
         "privacy-mnist-dm.json", "privacy-mnist-dm-noise.json", "privacy-mnist-dc.json", "privacy-cifar10-dm.json",
         "privacy-cifar10-dc.json",

@@ -106,6 +106,8 @@ def test_older_numbers_are_marked_where_a_change_concerns_them(tmp_path):
     assert cells_of(marked)["cell"] == "digits, 20 images †"
     assert marked.endswith("† Measured before.")
     assert "†" not in cells_table([record], others)
+    assert cells_of(cells_table([record], [concerned._replace(mark="‡")]))["cell"] == "digits, 20 images ‡"
+    assert not outdated(record, [concerned._replace(datasets=["mnist"])])
     wide = {**record, "config": {**record["config"], "model": {"name": "convnet", "width": 16}}}
     assert not outdated(wide, [Change(later, "No.", width=64)])
     assert outdated(wide, [Change(later, "Yes.", width=16)])

@@ -13,7 +13,6 @@ Record = Mapping[str, Any]  # as `compact_record` makes it
 
 POINTS = 8  # of a curve that a table shows
 ABSENT = "–"
-STALE = "†"
 
 HEAD = ("cell", "dd_jax", "n", "best baseline", "published", "outer steps", "distilling took")
 HEAD_OF_SOURCES = ("cell", "command", "hardware, date, revision", "published in, how sure")
@@ -26,21 +25,27 @@ class Change(NamedTuple):
     Attributes:
         date: ISO 8601.
         what: sentence on what was measured before.
-        methods, models: names that it concerns, none for all; width: of the narrowest network that it concerns.
+        methods, models, datasets: names that it concerns, none for all.
+        width: of the narrowest network that it concerns.
+        baselines: whether it moved those, too.
+        mark: of what it moved, in tables.
     """
 
     date: str
     what: str
     methods: Sequence[str] = ()
     models: Sequence[str] = ()
+    datasets: Sequence[str] = ()
     width: int = 0
+    baselines: bool = True
+    mark: str = "†"
 
 
 def cells_table(records: Sequence[Record], changes: Sequence[Change] = ()) -> str:
     """A line for each record; ± is over distillations where there are several, else over networks."""
     lines = [_line(record, changes) for record in records]
-    notes = [f"{STALE} {change.what}" for change in _moved(records, changes)]
-    return "\n\n".join([table(HEAD, lines), *notes])
+    moved = [change for change in changes if any(outdated(record, [change]) for record in records)]
+    return f"{table(HEAD, lines)}\n\n{footnotes(moved)}".rstrip()
 
 
 def sources_table(records: Sequence[Record]) -> str:
@@ -73,23 +78,24 @@ def transfer_table(records: Sequence[Record]) -> str:
     return table(("trained on", "distillations", *names), lines)
 
 
-def _moved(records: Sequence[Record], changes: Sequence[Change]) -> list[Change]:
-    """The changes that concern some of the records."""
-    return [change for change in changes if any(outdated(record, [change]) for record in records)]
-
-
 def outdated(record: Record, changes: Sequence[Change]) -> list[Change]:
     """The changes that moved such numbers after they were measured."""
-    method, model = (record["config"].get(key, {}) for key in ("method", "model"))
-    date = _started(record)
+    date, config = _started(record), record["config"]
+    names = {kind: config.get(kind, {}).get("name") for kind in ("method", "model", "dataset")}
     return [
         change
         for change in changes
         if date < change.date
-        and (not change.methods or method.get("name") in change.methods)
-        and (not change.models or model.get("name") in change.models)
-        and model.get("width", change.width) >= change.width
+        and (not change.methods or names["method"] in change.methods)
+        and (not change.models or names["model"] in change.models)
+        and (not change.datasets or names["dataset"] in change.datasets)
+        and config.get("model", {}).get("width", change.width) >= change.width
     ]
+
+
+def footnotes(changes: Sequence[Change]) -> str:
+    """What the mark stands for, a line for each change."""
+    return "\n\n".join(f"{change.mark} {change.what}" for change in changes)
 
 
 def accuracies(record: Record) -> list[list[float]]:
@@ -124,11 +130,10 @@ def _line(record: Record, changes: Sequence[Change]) -> tuple[str, ...]:
     values, rival = accuracies(record), best_baseline(record)
     better = bool(values) and (rival is None or ours(record).mean >= rival[1].mean)
     result = in_points(ours(record)) if values else _on_validation(record)
-    marked = f" {STALE}" if outdated(record, changes) else ""
     seconds = [one["seconds"] for one in record["distillations"] if one.get("seconds") is not None]
     each = " each" if len(record["distillations"]) > 1 else ""
     return (
-        record["title"] + marked,
+        " ".join([record["title"], *(change.mark for change in outdated(record, changes))]),
         f"**{result}**" if better else result,
         _sample(values),
         ABSENT if rival is None else f"{in_points(rival[1]) if better else f'**{in_points(rival[1])}**'} {rival[0]}",
