@@ -34,6 +34,10 @@ from dd_jax.runs.report.cells import (
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 
+_TITLES = {
+    "curves": "Runs that had fewer outer steps than the paper, on the way:\n\n",
+    "transfer": "Sets on other networks than the one that they were learnt for, ± over distillations:\n\n",
+}
 _BASELINES = ("random", "class mean", "k-means", "herding", "k-center", "k-NN", "neighbours", "full training", "whole")
 _REFERENCE = re.compile(r"\{([^{}]+)\}")
 _MARKER = re.compile(r"(?<=^<!-- records )(?P<table>\w+)(?: (?P<name>[\w-]+))? -->\n.*?(?=^<!-- end of records -->$)",
@@ -170,8 +174,7 @@ def _table(table: str, name: str | None) -> str:
     made = {"cells": lambda found: cells_table(found, changes()), "sources": sources_table, "curves": curves_table,
             "transfer": transfer_table}  # fmt: skip
     text = made[table](records(name))
-    before = {"curves": "Runs that had fewer outer steps than the paper, on the way:\n\n"}.get(table, "")
-    return f"\n{before}{text}\n\n" if text else "\n"
+    return f"\n{_TITLES.get(table, '')}{text}\n\n" if text else "\n"
 
 
 def _key(title: str) -> list[tuple[int, str]]:
