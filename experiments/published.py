@@ -38,6 +38,7 @@ _TITLES = {
     "curves": "Runs that had fewer outer steps than the paper, on the way:\n\n",
     "transfer": "Sets on other networks than the one that they were learnt for, ± over distillations:\n\n",
 }
+_OF_A_METHOD = "Runs of which every accuracy is kept ([how each was measured](../results.md#every-record)):\n\n"
 _BASELINES = ("random", "class mean", "k-means", "herding", "k-center", "k-NN", "neighbours", "full training", "whole")
 _REFERENCE = re.compile(r"\{([^{}]+)\}")
 _MARKER = re.compile(r"(?<=^<!-- records )(?P<table>\w+)(?: (?P<name>[\w-]+))? -->\n.*?(?=^<!-- end of records -->$)",
@@ -173,8 +174,10 @@ def _table(table: str, name: str | None) -> str:
         return f"\n{_filled(template)}\n\n"
     made = {"cells": lambda found: cells_table(found, changes()), "sources": sources_table, "curves": curves_table,
             "transfer": transfer_table}  # fmt: skip
-    text = made[table](records(name))
-    return f"\n{_TITLES.get(table, '')}{text}\n\n" if text else "\n"
+    found = records(name)
+    text = made[table](found) if found else ""
+    title = _OF_A_METHOD if table == "cells" and name else _TITLES.get(table, "")
+    return f"\n{title}{text}\n\n" if text else "\n"
 
 
 def _key(title: str) -> list[tuple[int, str]]:
