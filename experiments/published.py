@@ -4,15 +4,15 @@ Command:   python experiments/published.py            writes them anew, between 
            python experiments/published.py --check    only says which pages are out of date; the exit status is 1 then
 
 A page has `<!-- records TABLE -->` or `<!-- records TABLE METHOD -->`, and what is written ends at
-`<!-- end of records -->`. TABLE is one of cells, sources, curves and transfer. `<!-- records table NAME -->` asks for
-results/tables/NAME.md with the values that its references name, such as `{mnist-random-init: class mean}`.
+`<!-- end of records -->`. TABLE is one of cells, baselines, sources, curves and transfer. `<!-- records table NAME -->`
+asks for results/tables/NAME.md with the values that its references name, such as `{mnist-random-init: class mean}`.
 experiments/record.py makes records out of run directories.
 """
 
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from dd_jax.outcomes.spread import Spread, spread_of
 from dd_jax.runs.progress import note
 from dd_jax.runs.report.cells import (
     Change,
+    baselines_table,
     cells_table,
     curves_table,
     footnotes,
@@ -37,6 +38,13 @@ RESULTS = ROOT / "experiments" / "results"
 _TITLES = {
     "curves": "Runs that had fewer outer steps than the paper, on the way:\n\n",
     "transfer": "Sets on other networks than the one that they were learnt for, ± over distillations:\n\n",
+}
+_MADE: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], str]] = {
+    "cells": lambda found: cells_table(found, changes()),
+    "baselines": baselines_table,
+    "sources": sources_table,
+    "curves": curves_table,
+    "transfer": transfer_table,
 }
 _OF_A_METHOD = "Runs of which every accuracy is kept ([how each was measured](../results.md#every-record)):\n\n"
 _BASELINES = ("random", "class mean", "k-means", "herding", "k-center", "k-NN", "neighbours", "full training", "whole")
@@ -172,10 +180,8 @@ def _table(table: str, name: str | None) -> str:
     if table == "table":
         template = (RESULTS / "tables" / f"{name}.md").read_text().strip()
         return f"\n{_filled(template)}\n\n"
-    made = {"cells": lambda found: cells_table(found, changes()), "sources": sources_table, "curves": curves_table,
-            "transfer": transfer_table}  # fmt: skip
     found = records(name)
-    text = made[table](found) if found else ""
+    text = _MADE[table](found) if found else ""
     title = _OF_A_METHOD if table == "cells" and name else _TITLES.get(table, "")
     return f"\n{title}{text}\n\n" if text else "\n"
 

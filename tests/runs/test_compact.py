@@ -11,7 +11,15 @@ from made_runs import RESULTS, make_run, row
 
 from dd_jax.errors import DataError, OptionError
 from dd_jax.runs.compact import POINTS, About, command, compact_record
-from dd_jax.runs.report.cells import Change, cells_table, curves_table, outdated, sources_table, transfer_table
+from dd_jax.runs.report.cells import (
+    Change,
+    baselines_table,
+    cells_table,
+    curves_table,
+    outdated,
+    sources_table,
+    transfer_table,
+)
 from dd_jax.storage.files import write_json
 
 CELL = About("digits, 20 images", "one core", "93.0 ± 1.0", "A 2020, table 1", "read there", 400, "With care.")
@@ -46,6 +54,8 @@ def test_a_sweep_is_one_line(seeds):
         "100 of 400",
         "50 s each",
     )
+    assert cells_of(baselines_table([record]))["digits, 20 images"] == "**92.0 ± 1.6**"
+    assert cells_of(baselines_table([record]), 3)["digits, 20 images"] == "65.0 ± 3.0 (n = 10)"
     source = cells_of(sources_table([record]))
     assert source["command"] == "`dd-jax distill --seeds 0:3` With care."
     assert source["hardware, date, revision"] == "one core, jax 0.10.2, 2026-11-21, 0123abc"

@@ -61,6 +61,19 @@ def curves_table(records: Sequence[Record]) -> str:
     return table(HEAD_OF_CURVES, lines) if lines else ""
 
 
+def baselines_table(records: Sequence[Record]) -> str:
+    """Every baseline, a line each, of the records that have the same ones; "" where there is none."""
+    chosen = [record for record in records if record["baselines"]]
+    if not chosen:
+        return ""
+    names = [name for name in chosen[0]["baselines"] if all(name in record["baselines"] for record in chosen)]
+    lines = [("distilled", *(f"**{in_points(ours(record))}**" for record in chosen))]
+    for name in names:
+        rows = [spread_of(record["baselines"][name]["accuracies"]) for record in chosen]
+        lines.append((name, *(f"{in_points(row)} (n = {row.n})" for row in rows)))
+    return table(("training set", *(record["title"] for record in chosen)), lines)
+
+
 def transfer_table(records: Sequence[Record]) -> str:
     """Sets on other networks than their own, beside random real images: a line for each record that has such results.
 
