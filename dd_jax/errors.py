@@ -1,13 +1,21 @@
-"""The errors of the library, and the one way to say that a name is unknown.
+"""The errors of the library, and the one way to say that a name is unknown or an extra is missing.
 
 Every message says what was expected, what was found and what to do.
 """
 
 import difflib
+import importlib.metadata
+import json
+import urllib.parse
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from dd_jax.values import is_traced
+
+_ALIKE = 0.5  # of the letters of two names that are near each other
+_MOST_LISTED = 45  # names
+_MOST_NEAR = 4  # of more than those
 
 
 class DDJaxError(Exception):
@@ -44,12 +52,38 @@ class DivergedError(RunError):
         self.distilled = distilled
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> OptionError:
-    """An error for a `name` that is none of the `known` ones of its `kind`, with the nearest one."""
+def unknown_name(kind: str, name: str, known: Iterable[str], more: str = "") -> OptionError:
+    """An error for a `name` that is none of the `known` ones of its `kind`, with the nearest one.
+
+    Args:
+        more: a sentence that follows the known names, such as what else can be given.
+    """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return OptionError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+    near = difflib.get_close_matches(name, names, n=_MOST_NEAR if len(names) > _MOST_LISTED else 1, cutoff=_ALIKE)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    listing = f"Known: {', '.join(names)}." if names else "There are none."
+    if len(names) > _MOST_LISTED:  # nobody reads so many
+        listing = f"There are {len(names)}."
+    return OptionError(f"Unknown {kind} {name!r}.{hint} {listing}{' ' if more else ''}{more}")
+
+
+def install_command(extra: str) -> str:
+    """The shell command that installs an extra of this library from where it was installed: a clone, or an index."""
+    clone = Path(__file__).parents[1]
+    if (clone / "pyproject.toml").is_file():
+        return f'pip install -e "{clone}[{extra}]"'
+    return f'pip install "{_installed_from() or "dd-jax"}[{extra}]"'
+
+
+def _installed_from() -> Path | None:
+    """The folder that pip installed the library from; None for an index, or a folder that is gone."""
+    try:
+        found = importlib.metadata.distribution("dd-jax").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    parts = urllib.parse.urlsplit(json.loads(found or "{}").get("url", ""))
+    folder = Path(urllib.parse.unquote(parts.path))
+    return folder if parts.scheme == "file" and (folder / "pyproject.toml").is_file() else None
 
 
 def check_choices(options: Any) -> None:
@@ -62,7 +96,11 @@ def check_choices(options: Any) -> None:
 
 def check_at_least(least: int, options: Any, *names: str) -> None:
     """OptionError for the first of the named fields of `options` that is below `least`."""
-    for name in names:
-        value = getattr(options, name)
-        if not is_traced(value) and value < least:
+    values_at_least(least, **{name: getattr(options, name) for name in names})
+
+
+def values_at_least(least: int, **values: Any) -> None:
+    """OptionError for the first of the named values that is below `least`; None and traced values always pass."""
+    for name, value in values.items():
+        if value is not None and not is_traced(value) and value < least:
             raise OptionError(f"{name} must be at least {least}, but is {value}.")

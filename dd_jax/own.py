@@ -37,8 +37,8 @@ def load_own(name: str, expected: str) -> Any:
             raise
         hint = f" Did you mean {module_name[:-3]}:{attribute}?" if module_name.endswith(".py") else ""
         raise OptionError(
-            f"{name} should be {expected}, but there is no module {error.name!r} in {here}, nor where Python looks "
-            f"besides. Go to the directory that holds it, or put that on PYTHONPATH.{hint}"
+            f"{name} should be {expected}, but there is no module {error.name!r} in {here} or on "
+            f"Python's path. Go to the directory that holds it, or add that to PYTHONPATH.{hint}"
         ) from error
     if not hasattr(module, attribute):
         own = {key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module_name}

@@ -38,7 +38,7 @@ def renamed_attribute(new: str) -> property:
     """What stands in a class under the old name of an attribute: AttributeError with the new name."""
 
     def refuse(self: Any) -> NoReturn:
-        raise AttributeError(f"This attribute of {type(self).__name__} is called {new!r} now.")
+        raise AttributeError(f"This attribute of {type(self).__name__} is now called {new!r}.")
 
     return property(refuse)
 
@@ -48,7 +48,7 @@ def renamed_in(module: str, **names: str) -> Callable[[str], Any]:
 
     def missing(name: str) -> NoReturn:
         if name in names:  # an AttributeError would lose its message on the way through `from module import name`
-            raise ImportError(f"{module}.{name} is called {module}.{names[name]} now.")
+            raise ImportError(f"{module}.{name} is now called {module}.{names[name]}.")
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     return missing
@@ -64,7 +64,7 @@ def refuse_old_option(name: str, known: Iterable[str], prefix: str = "") -> None
     for names in METHOD_OPTIONS.values():
         if name not in known and names.get(name) in known:
             old, new = (prefix + (word.replace("_", "-") if prefix else word) for word in (name, names[name]))
-            raise OptionError(f"There is no option {old} any more: it is called {new} now.")
+            raise OptionError(f"There is no option {old} any more. It is now called {new}.")
 
 
 def with_new_names(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _refusing(function: Any, name: str, names: Mapping[str, str]) -> Any:
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         for old in kwargs.keys() & names.keys():
-            raise OptionError(f"{name} has no argument {old!r} any more: it is called {names[old]!r} now.")
+            raise OptionError(f"{name} has no argument {old!r} any more. It is now called {names[old]!r}.")
         return function(*args, **kwargs)
 
     return checked

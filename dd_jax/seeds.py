@@ -19,7 +19,7 @@ def check_seed(seed: Any, name: str = "seed") -> int:
         OptionError: it isn't an integer, or outside 0 to 2**63 - 1.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= MOST:
-        raise OptionError(f"{name} must be an integer from 0 to 2**63 - 1 ({MOST}); found {seed!r}.")
+        raise OptionError(f"{name} must be an integer from 0 to 2**63 - 1 ({MOST}), but is {seed!r}.")
     return int(seed)
 
 

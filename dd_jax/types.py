@@ -307,16 +307,17 @@ class DistilledData:
         """Say what fields that were there once have become."""
         if {"images", "adjacency"} & set(fields):
             raise TypeError(
-                'The images of a distilled set are made of what was learnt: say learnt={"images": ...} or, of a graph, '
-                'learnt={"features": ..., "adjacency": ...}.'
+                'A distilled set is built from learnt arrays by name: learnt={"images": ...} or, for a '
+                'graph, learnt={"features": ..., "adjacency": ...}. For plain images use '
+                "dd_jax.distilled_from_arrays(images, labels)."
             )
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if isinstance(self.learnt, jax.Array | np.ndarray):
             raise TypeError(
-                "A distilled set is made of learnt arrays by name, but found one array. For plain images use "
-                "dd_jax.distilled_from_arrays(images, labels)."
+                "A distilled set is built from learnt arrays by name, but got a single array. For plain images "
+                "use dd_jax.distilled_from_arrays(images, labels)."
             )
 
     @functools.cached_property

@@ -2,7 +2,7 @@
 
 Command:   python experiments/benchmark.py            everything; ten minutes on a GPU, longer on two cores
            python experiments/benchmark.py --smoke    a minute, to see it run
-Peer:      with torch installed (pip install "dd-jax[peer]") the same algorithm in plain PyTorch, checked to give the
+Peer:      with torch installed (pip install ".[peer]") the same algorithm in plain PyTorch, checked to give the
            same loss and hypergradient, takes turns with ours
 Leaves:    experiments/results/benchmark-DEVICE.json, and the table on the screen
 

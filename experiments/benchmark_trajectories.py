@@ -4,7 +4,7 @@ Paper:     Cazenavette et al. 2022, algorithm 1: N inner steps from an expert's 
            its gradient through all of them, one step of images and step size
 Command:   python experiments/benchmark_trajectories.py             a few minutes
            python experiments/benchmark_trajectories.py --smoke     to see it run
-Peer:      with torch installed (pip install "dd-jax[peer]") the same algorithm in plain PyTorch, checked to give the
+Peer:      with torch installed (pip install ".[peer]") the same algorithm in plain PyTorch, checked to give the
            same loss and gradients in float64, takes turns with ours: on one core each, and on all
 Leaves:    experiments/results/benchmark-trajectories-DEVICE.json, and the table on the screen
 

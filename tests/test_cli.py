@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -75,7 +76,29 @@ def test_baselines_alone(capsys):
 @pytest.mark.parametrize("what", [[], ["digits"]])
 def test_info(what, capsys):
     assert main(["info", *what]) == 0
-    assert ("num_classes: 10" if what else "presets: ") in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert ("num_classes: 10" if what else "presets: ") in said
+    if not what:
+        assert f"dd_jax: {dd.__version__}\n" in said, "of the source, whatever was installed"
+        for name in dd.methods.METHODS:
+            assert re.search(rf"^  {name.replace('_', '-')} +Learn .*[).]$", said, re.MULTILINE)
+
+
+def test_info_on_nothing_says_what_it_looked_for(capsys):
+    assert main(["info", "mnits"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "There is no file or folder mnits and no dataset of that name. Unknown dataset 'mnits'. Did you mean 'mnist'?"
+        in said
+    )
+
+
+def test_an_unknown_method_is_held_against_the_names_of_papers_too(capsys):
+    assert main(["distill", "--method", "frpeo"]) == 2
+    said = capsys.readouterr().err
+    assert "Did you mean 'frepo'?" in said
+    assert ", tesla," in said
+    assert "MODULE:FUNCTION" in said
 
 
 def test_info_on_a_run(run, capsys):
@@ -110,7 +133,7 @@ def test_export_of_some_formats_goes_into_the_run(run, capsys):
         (["distill", "--preset", "mnist-random-ini"], "Did you mean 'mnist-random-init'?"),
         (["distill", "--dataset", "digit"], "Did you mean 'digits'?"),
         (["distill", "--model", "lenett"], "Did you mean 'lenet'?"),
-        (["distill", "--model", "lenet"], "LeNet takes images of 28 x 28 or 32 x 32 pixels, and these are 8 x 8"),
+        (["distill", "--model", "lenet"], "LeNet needs images of 28 x 28 or 32 x 32 pixels, but these are 8 x 8"),
         (["distill", "--model", "mlp:hiden=(3,)"], "Did you mean 'hidden'?"),
         (["distill", "--model", "mlp:hidden"], "expected NAME or NAME:SETTING=VALUE"),
         (["distill", "--num-batches", "0"], "num_batches must be at least 1"),
@@ -306,10 +329,13 @@ def test_sets_that_are_learnt_from_experts_are_judged_from_random_starts(nets, t
         (tmp_path / "away.safetensors").rename(nets)
     capsys.readouterr()
     for more, words in (
-        (["--method", "gradient-matching", "--pretrained"], "its sets are for others, drawn at random: say --experts"),
+        (
+            ["--method", "gradient-matching", "--pretrained"],
+            "its sets are for randomly drawn ones. Give the networks with --experts",
+        ),
         (
             ["--experts"],
-            "unrolled makes sets for the networks that it learns from: say --pretrained, or use g",
+            "unrolled makes sets for the networks that it learns from. Give them with --pretrained, or use g",
         ),
         (
             ["--method", "distribution-matching", "--experts"],
@@ -318,7 +344,7 @@ def test_sets_that_are_learnt_from_experts_are_judged_from_random_starts(nets, t
     ):
         assert main(["distill", "--model", "mlp:hidden=(16,)", "--smoke", *more, str(nets)]) == 2
         assert words in capsys.readouterr().err
-    with pytest.raises(OptionError, match="give one of the two"):
+    with pytest.raises(OptionError, match="Give pretrained or experts, not both"):
         load("digits", pretrained=nets, experts=nets)
 
 

@@ -96,7 +96,7 @@ def test_methods(here):
     assert name_of(steps.options()) == "own_things:steps"
     assert spec_of(steps.options(num_epochs=7)) == steps
     assert name_of(dd.methods.UnrolledOptions()) == "unrolled"
-    for name, words in (("needs", "'rate' should have a default"), ("number", "should be a function")):
+    for name, words in (("needs", "need defaults, but 'rate' has none"), ("number", "should be a function")):
         with pytest.raises(OptionError, match=words):
             method_named(f"own_things:{name}")
 
@@ -177,7 +177,7 @@ def test_a_source_that_is_gone_is_named(here, run, capsys):
     assert main(["evaluate", "../run", "--num-nets", "1"]) == 2
     said = capsys.readouterr().err
     assert f"was made with the network own_things:sized, which was in {here}/own_things.py (sha256 " in said
-    assert "say with --model another network" in said
+    assert "name another network with --model" in said
     assert main(["evaluate", "../run", "--num-nets", "1", "--model", "mlp:hidden=(4,)"]) == 0
 
 

@@ -158,20 +158,29 @@ def _check(sets: Mapping[str, DistilledData], dataset: Dataset, options: SearchO
         if getattr(options, name) is not None:
             check_at_least(1, options, name)
     if not sets:
-        raise OptionError("sets holds no distilled set: give at least one, by name.")
+        raise OptionError('sets is empty. Give at least one distilled set, by name, such as {"mine": distilled}.')
     if taken := set(sets) & {FULL, EARLY, *CORESETS}:
-        raise OptionError(f"A set can't be called {sorted(taken)[0]!r}, which is what others are called: rename it.")
+        raise OptionError(
+            f"The name {sorted(taken)[0]!r} belongs to a row that the search adds itself. Give the set another name."
+        )
     if see_each_other(dataset.train.images):
-        raise DataError(f"{dataset.name} is a graph; architectures are searched on images.")
+        raise DataError(
+            f"Architectures are searched on images, but {dataset.name} is a graph. Use a dataset of images."
+        )
     if dataset.stream is not None:
-        raise OptionError("Architectures are searched with real images that are all in memory: no resident_images.")
+        raise OptionError("The search needs all real images in memory. Leave out resident_images.")
     if not len(dataset.validation.labels):
-        raise DataError(f"The validation split of {dataset.name} is empty, and architectures are chosen on it.")
+        raise DataError(
+            f"Architectures are chosen on the validation split, but that of {dataset.name} is empty. "
+            "Load the dataset with a validation_fraction above 0."
+        )
     for name, distilled in sets.items():
         if tuple(distilled.shape_of_images.shape[2:]) != tuple(dataset.image_shape):
             raise DataError(
-                f"The set {name} has images {tuple(distilled.shape_of_images.shape[2:])}, but {dataset.name} "
-                f"{tuple(dataset.image_shape)}: load the dataset in that size."
+                f"The set {name} has images of shape "
+                f"{tuple(distilled.shape_of_images.shape[2:])}, but those of {dataset.name} have "
+                f"{tuple(dataset.image_shape)}. Load the dataset with the image_size and channels "
+                "of the set."
             )
 
 
@@ -180,7 +189,8 @@ def _sample(count: int, options: SearchOptions) -> list[int]:
     wanted = count if options.num_sample is None else options.num_sample
     if min(wanted, count) < 3:
         raise OptionError(
-            f"A ranking needs three candidates that are trained on real data; found {min(wanted, count)}."
+            "A ranking needs at least 3 candidates that are trained on real data, but found "
+            f"{min(wanted, count)}. Raise num_sample or num_candidates."
         )
     order = np.random.default_rng((options.seed, count, 1)).permutation(count)
     return sorted(order[:wanted].tolist())
@@ -220,8 +230,8 @@ def _training(distilled: DistilledData, options: SearchOptions) -> Training:
     found = training_of(options.protocol or own, distilled, options.epochs)
     if not isinstance(found, Training):
         raise OptionError(
-            f"Candidates are trained from scratch in minibatches, so that all sets are used alike; found the protocol "
-            f'{options.protocol or own!r}. Take "dc" or "dsa".'
+            "Candidates are trained from scratch in minibatches, so that all sets are used "
+            f'alike, but the protocol is {options.protocol or own!r}. Use "dc" or "dsa".'
         )
     return in_epochs(found, distilled.num_examples)
 
@@ -256,7 +266,7 @@ class _Crew:
         """What is missing of every candidate: in full of those in the sample."""
         done = sum(not self._missing(i, sample) for i in range(len(self.found)))
         if done:
-            note(f"{done} of {len(self.found)} candidates are there; training the others.")
+            note(f"{done} of {len(self.found)} candidates were trained before. Training the others.")
         show(done)
         for group in self._groups():
             wanted = [i for i in group if self._missing(i, sample)]

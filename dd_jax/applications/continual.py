@@ -113,14 +113,18 @@ def distilling(experiment: Experiment, shared_bases: bool = False) -> Distil:
     """
     own = experiment.method
     if shared_bases and not (isinstance(own, BpttOptions) and own.images == "bases"):
-        raise OptionError("Only bases are shared: take --method rtp, or bptt with --images bases.")
+        raise OptionError(
+            "Only bases can be shared between tasks, but this method learns none. Use --method rtp, "
+            "or bptt with --images bases."
+        )
     if experiment.pretrained:
-        raise OptionError("Networks that were pretrained have other classes than a task: leave out pretrained.")
+        raise OptionError("Pretrained networks know all classes, but each task has only some. Leave out pretrained.")
     wanted = None if experiment.experts is None else pretraining(experiment.experts)
     check_networks(experiment.method, *(() if wanted is None else ("experts",)))
     if wanted is not None and not wanted.snapshots:
         raise OptionError(
-            f"Experts of a task are networks all along their training; {experiment.experts} has none such."
+            f"The experts of a task need snapshots of their training, but {experiment.experts} "
+            "has none. Use a preset of experts with snapshots (dd-jax info lists them)."
         )
 
     def distil(
@@ -389,7 +393,8 @@ class _Learner:
         found = training_of(protocol, like, self.options.epochs)
         if not isinstance(found, Training):
             raise OptionError(
-                f'Memories are trained on from scratch in minibatches; found {protocol!r}. Take "dc" or "dsa".'
+                "Networks are trained from scratch on the memories, in minibatches, but the "
+                f'protocol is {protocol!r}. Use "dc" or "dsa".'
             )
         return found
 

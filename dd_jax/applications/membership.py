@@ -42,14 +42,16 @@ def halves(labels: Int[np.ndarray, " candidates"], num_worlds: int, seed: int) -
         OptionError: for an odd number of worlds or fewer than six, or a class with an odd number of candidates.
     """
     if num_worlds < 6 or num_worlds % 2:
-        raise OptionError(f"num_worlds must be even and at least 6, as worlds come in pairs; found {num_worlds}.")
+        raise OptionError(f"num_worlds must be even and at least 6, because worlds come in pairs, but is {num_worlds}.")
     generator = np.random.default_rng((seed, 11))
     members = np.zeros((num_worlds, len(labels)), bool)
     for first in range(0, num_worlds, 2):
         for c in np.unique(labels):
             mine = generator.permutation(np.flatnonzero(labels == c))
             if len(mine) % 2:
-                raise OptionError(f"Class {c} has {len(mine)} candidates; halves need an even number.")
+                raise OptionError(
+                    f"Each class needs an even number of candidates, to be halved, but class {c} has {len(mine)}."
+                )
             members[first, mine[: len(mine) // 2]] = True
         members[first + 1] = ~members[first]
     return members

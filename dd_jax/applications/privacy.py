@@ -124,15 +124,19 @@ def _check(dataset: Dataset, options: PrivacyOptions) -> None:
     check_at_least(1, options, "num_members", "num_nets")
     check_seed(options.seed)
     if see_each_other(dataset.train.images) or dataset.stream is not None:
-        raise DataError(f"{dataset.name} can't be split into members and others: it must be images, all in memory.")
+        raise DataError(
+            f"Members and others must be images that are all in memory, but {dataset.name} is a graph "
+            "or is read in parts. Use a dataset of images, without resident_images."
+        )
     fewest = int(np.bincount(np.asarray(dataset.train.labels), minlength=dataset.num_classes).min())
     if 2 * options.num_members > fewest:
         raise OptionError(
-            f"num_members={options.num_members} needs {2 * options.num_members} training images of each class, members "
-            f"and others, but {dataset.name} has {fewest} of its smallest."
+            f"num_members={options.num_members} needs {2 * options.num_members} training images "
+            f"of each class, for members and others, but the smallest class of {dataset.name} has "
+            f"{fewest}. Lower num_members."
         )
     if options.num_subset is not None and not 1 <= options.num_subset <= options.num_members:
-        raise OptionError(f"num_subset should be from 1 to {options.num_members}, found {options.num_subset}.")
+        raise OptionError(f"num_subset must be from 1 to {options.num_members}, but is {options.num_subset}.")
 
 
 class _Study:
@@ -243,7 +247,9 @@ class _Study:
         protocol = self.options.protocol or (own.name if own.from_scratch else "dc")
         found = training_of(protocol, distilled, self.options.epochs)
         if not isinstance(found, Training):
-            raise OptionError(f'Networks are trained from scratch in minibatches; found {protocol!r}. Take "dc".')
+            raise OptionError(
+                f'Networks are trained from scratch in minibatches, but the protocol is {protocol!r}. Use "dc".'
+            )
         return found
 
     def _logits(self, batch: Batch, training: Training) -> tuple[np.ndarray, np.ndarray]:

@@ -87,7 +87,7 @@ def resampled(count: int, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> 
         OptionError: for fewer than three items, of which no interval can be told.
     """
     if count < 3:
-        raise OptionError(f"A ranking needs at least three candidates that were trained on real data; found {count}.")
+        raise OptionError(f"A ranking needs at least 3 candidates that were trained on real data, but found {count}.")
     return np.random.default_rng((seed, count)).integers(0, count, (num_resamples, count))
 
 

@@ -72,7 +72,7 @@ def candidates(names: Sequence[str], data: ImageSpec) -> list[Candidate]:
         OptionError: for a name that can't be read or stands twice, or where no candidate is left.
     """
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise OptionError(f"Every candidate must stand in the space once; found {twice[0]} several times.")
+        raise OptionError(f"Every candidate must be in the space once, but {twice[0]} is in it several times.")
     found, reasons = [], []
     for name in names:
         parse_model(name)
@@ -81,10 +81,14 @@ def candidates(names: Sequence[str], data: ImageSpec) -> list[Candidate]:
         except DDJaxError as error:
             reasons.append(f"{name}: {error}")
     if not found:
-        raise OptionError(f"No candidate can be built for this dataset. The first: {reasons[0] if reasons else 'none'}")
+        raise OptionError(
+            "No candidate can be built for this dataset. The reason for the first: "
+            f"{(reasons[0] if reasons else 'there are no candidates')}"
+        )
     if reasons:
         note(
-            f"Note: {len(reasons)} of {len(names)} candidates can't be built and are left out, the first: {reasons[0]}"
+            f"Note: {len(reasons)} of {len(names)} candidates can't be built and are left out. "
+            f"The reason for the first: {reasons[0]}"
         )
     return found
 
@@ -114,7 +118,10 @@ def _member_of(init: InitFn) -> Any:
 def _candidate(name: str, data: ImageSpec) -> Candidate:
     model = models.from_spec(name, data)
     if model.kernel is not None:
-        raise OptionError(f"{name} is infinitely wide and isn't trained in steps; take networks with weights.")
+        raise OptionError(
+            f"The search trains networks in steps, but {name} is infinitely wide and has no weights. "
+            "Use networks with weights."
+        )
     size = models.num_params(model)
     if parse_model(name)[0] != "convnet":
         return Candidate(name, model, {}, size)

@@ -54,10 +54,13 @@ def stream_of(dataset: Dataset, num_tasks: int, order: int, seed: int = 0, num_r
     classes = dataset.num_classes
     if not 1 < num_tasks <= classes or classes % num_tasks:
         raise OptionError(
-            f"num_tasks must be above 1 and divide the {classes} classes of {dataset.name}; found {num_tasks}."
+            f"num_tasks must be above 1 and divide the {classes} classes of {dataset.name}, but is {num_tasks}."
         )
     if see_each_other(dataset.train.images) or dataset.stream is not None:
-        raise DataError(f"{dataset.name} can't be shared out: it must be images that are all in memory.")
+        raise DataError(
+            f"Tasks are made of images that are all in memory, but {dataset.name} is a graph or is "
+            "read in parts. Use a dataset of images, without resident_images."
+        )
     turn = np.random.default_rng((seed, order, 5)).permutation(classes)
     train, validation = (_balanced(split, turn, seed, most) for split, most in
                          ((dataset.train, num_real), (dataset.validation, None)))  # fmt: skip
@@ -84,7 +87,7 @@ def _balanced(split: Batch, turn: np.ndarray, seed: int, most: int | None) -> Ba
     count = min(map(len, members))
     count = count if most is None else min(count, most)
     if not count:
-        raise DataError("Every class needs training and validation images; found a class without.")
+        raise DataError("Every class needs training and validation images, but at least one class has none.")
 
     def some(c: int, mine: np.ndarray) -> np.ndarray:
         """The same ones of a class in every order."""

@@ -62,7 +62,10 @@ def nas(argv: Sequence[str]) -> None:
 
     options = parse(Nas, argv, "dd-jax apply nas")
     if not options.runs:
-        raise OptionError("Name at least one run directory or distilled set: dd-jax apply nas RUN [RUN ...].")
+        raise OptionError(
+            "There is no run to search with. Name at least one run directory or distilled set: "
+            "dd-jax apply nas RUN [RUN ...]."
+        )
     loaded = [load_set(path, options.dataset, "mlp" if options.dataset else None) for path in options.runs]
     names = _names(options.runs)
     seconds = {name: found for name, path in zip(names, options.runs, strict=True) if (found := _distilling(path))}

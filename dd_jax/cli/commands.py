@@ -1,6 +1,7 @@
 """What each command does."""
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from dd_jax.cli.options import parse, parse_experiment, sweep_cells, take_flag, 
 from dd_jax.cli.scores import score, transfer
 from dd_jax.cli.sets import audit_set, board, compare_runs, import_set
 from dd_jax.errors import OptionError
+from dd_jax.methods import METHODS
 from dd_jax.runs.experiment import Experiment
 from dd_jax.runs.progress import note
 from dd_jax.seeds import check_seed, key_of_seed
@@ -108,7 +110,7 @@ def estimate(argv: Sequence[str]) -> None:
     given: dict[str, Any] = {"num_outer_steps": experiment.num_outer_steps, "devices": experiment.devices}
     if measured:
         method, data, _ = load_method(experiment, make=False)
-        note("Compiling an outer step, and timing some ...")
+        note("Compiling an outer step and timing a few ...")
         print(dd_jax.estimate(method, data, **given))
     else:
         method, data, _ = load_method(quick_start(experiment), make=False)
@@ -148,7 +150,7 @@ def evaluate(argv: Sequence[str]) -> None:
     unlike_the_run = (options.num_epochs, options.init) != (None, None) or options.split != "test"
     if options.baselines and unlike_the_run:
         raise OptionError(
-            "--baselines are measured on test, as the run was made: leave --num-epochs, --init and --split unset."
+            "--baselines are measured on test, in the same way as the run. Leave out --num-epochs, --init and --split."
         )
     rows = judge(
         distilled,
@@ -277,7 +279,7 @@ def report(argv: Sequence[str]) -> None:
 
     options = parse(Report, argv, "dd-jax report")
     if not options.runs:
-        raise OptionError("Name one run directory, or several: dd-jax report DIR [DIR ...].")
+        raise OptionError("There is no run to report on. Name at least one run directory: dd-jax report RUN [RUN ...].")
     paths = [run for path in options.runs for run in runs_in(path) or [path]]
     print(dd_jax.report(paths, options.out))
 
@@ -303,7 +305,7 @@ def runs(argv: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """Describe a dataset, a run directory, networks or experts. Without a name: versions, devices and presets."""
+    """Describe a dataset, a run, networks or experts. Without a name: versions, devices, methods and presets."""
 
     what: Annotated[str, tyro.conf.Positional] = ""
     """Name of a dataset (see `dd-jax distill --help`), a run directory, a file of pretrained networks, or a folder of
@@ -337,7 +339,13 @@ def info(argv: Sequence[str]) -> None:
     elif Path(what).is_file():
         _print_tree(describe_networks(dd_jax.load_pretrained(what)))
     else:
-        _print_tree(describe(dd_jax.load_dataset(what, **form)))
+        try:
+            dataset = dd_jax.load_dataset(what, **form)
+        except OptionError as error:
+            if ":" in what or "Unknown dataset" not in str(error):
+                raise
+            raise OptionError(f"There is no file or folder {what} and no dataset of that name. {error}") from error
+        _print_tree(describe(dataset))
 
 
 def _made_from(path: Path) -> Mapping[str, Any]:
@@ -352,12 +360,16 @@ def _made_from(path: Path) -> Mapping[str, Any]:
 
 
 def _print_all() -> None:
-    """Versions, devices, networks, and the presets, one in a line."""
+    """Versions, devices, networks; methods and presets, one in a line."""
     from dd_jax.presets import PRESETS, told
     from dd_jax.runs.networks import PRETRAININGS
     from dd_jax.runs.provenance import provenance
 
     _print_tree({**provenance(), "models": list(dd_jax.models.MODELS)})
+    print("methods: of dd-jax distill --method NAME")
+    width = max(map(len, METHODS))
+    for name in METHODS:
+        print(f"  {name.replace('_', '-'):{width}}  {_summary(name)}")
     print("presets: of dd-jax distill --preset NAME")
     width = max(map(len, PRESETS))
     for name, experiment in PRESETS.items():
@@ -367,6 +379,11 @@ def _print_all() -> None:
     for name, nets in PRETRAININGS.items():
         kind = "experts" if nets.snapshots else "networks"
         print(f"  {name:{width}}  {nets.dataset}: {nets.num_nets} {kind} {nets.model}, {nets.training.epochs} epochs")
+
+
+def _summary(name: str) -> str:
+    """What the method called `name` learns, in a sentence: the first of its docstring."""
+    return (inspect.getdoc(getattr(dd_jax.methods, name)) or "").partition("\n")[0]
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], None]] = {

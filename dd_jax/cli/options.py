@@ -69,7 +69,10 @@ def sweep_cells(argv: Sequence[str], prog: str, what: str, default: Experiment |
     base = parse_experiment(argv, prog, what, default)
     axes = dict(_axis(sweep, base) for sweep in sweeps)
     if len(axes) < len(sweeps):
-        raise OptionError("Give each option of --sweep once, with all its values.")
+        raise OptionError(
+            "An option is in --sweep twice. Give each option once, with all its values, such as "
+            "learning_rate=0.01,0.03."
+        )
     if seeds is not None:
         axes["seed"] = [str(seed) for seed in seed_list(seeds)]
     cells = []
@@ -108,10 +111,14 @@ def seed_list(text: str) -> list[int]:
     for part in text.split(","):
         first, colon, last = part.strip().partition(":")
         if not (first.isdigit() and (last.isdigit() or not colon)):
-            raise OptionError(f"--seeds should be like 0:5 (which is 0,1,2,3,4) or 0,3,7, but is {text!r}.")
+            raise OptionError(
+                f"--seeds should be a range such as 0:5 (seeds 0 to 4) or a list such as 0,3,7, but is {text!r}."
+            )
         found += range(int(first), int(last)) if colon else [int(first)]
     if not found:
-        raise OptionError(f"--seeds {text} has no seed in it: 0:5 is 0,1,2,3,4.")
+        raise OptionError(
+            f"--seeds {text} is an empty range. Give the first seed and the one after the last: 0:5 means 0,1,2,3,4."
+        )
     return found
 
 
@@ -124,9 +131,17 @@ def _axis(text: str, base: Experiment) -> tuple[str, list[str]]:
         raise OptionError(f"--sweep should be like learning_rate=0.01,0.03, but is {text!r}.")
     known = [field.name for part in (base, base.method) for field in dataclasses.fields(part)]
     if name in ("method", "out") or name not in known:
-        raise unknown_name("option to sweep", name, [one for one in known if one not in ("method", "out")])
+        raise unknown_name(
+            "option to sweep",
+            name,
+            [one for one in known if one not in ("method", "out")],
+            "dd-jax distill --help lists them.",
+        )
     if name in WITHOUT_EFFECT:
-        raise OptionError(f"{name} makes no difference to what is distilled: a sweep over it would be one run.")
+        raise OptionError(
+            f"{name} doesn't change what is distilled, so every run of the sweep would be the same. "
+            "Sweep over another option."
+        )
     return name, [value.strip() for value in found]
 
 
@@ -136,7 +151,7 @@ def _as_option(name: str, value: str, base: Experiment) -> list[str]:
     flag = name.replace("_", "-")
     if isinstance(now, bool):
         if value.lower() not in ("true", "false"):
-            raise OptionError(f"{name} is true or false, but --sweep has {value!r}.")
+            raise OptionError(f"{name} is either true or false, but --sweep gives {value!r}.")
         return [f"--{flag}" if value.lower() == "true" else f"--no-{flag}"]
     return [f"--{flag}", *value.split()] if " " in value and "(" not in value else [f"--{flag}", value]
 
@@ -215,7 +230,7 @@ def take_option(argv: Sequence[str], name: str) -> tuple[str | None, list[str]]:
         else:
             rest.append(word)
     if value == "":
-        raise OptionError(f"{name} needs a value.")
+        raise OptionError(f"{name} needs a value after it.")
     return value, rest
 
 

@@ -103,8 +103,8 @@ def import_set(argv: Sequence[str]) -> None:
     options = parse(Import, argv, "dd-jax import")
     if not options.files or not options.format or options.out is None:
         raise OptionError(
-            f"Name the files, their format ({', '.join(FORMATS)}) and where the set is to go: "
-            "dd-jax import FILE [FILE ...] --format gcond --dataset cora -o FOLDER."
+            f"Name the files, their format ({', '.join(FORMATS)}), the dataset and a folder for "
+            "the set: dd-jax import FILE [FILE ...] --format gcond --dataset cora -o FOLDER."
         )
     distilled, data = _imported(options)
     files = [{"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in options.files]
@@ -159,8 +159,10 @@ def compare_runs(argv: Sequence[str]) -> None:
     options = parse(Compare, argv, "dd-jax compare")
     groups = groups_of(options.runs) if options.runs else []
     if len(groups) < 2:
-        alone = f"; there is only one: {groups[0].name}" if groups else ""
-        raise OptionError(f"Name runs of two methods, or of more: dd-jax compare RUN [RUN ...]{alone}.")
+        alone = f", but these are of one: {groups[0].name}" if groups else ""
+        raise OptionError(
+            f"A comparison needs runs of at least two methods{alone}. Name more: dd-jax compare RUN [RUN ...]."
+        )
     table("Methods (mean ± standard deviation over distillations)", *lines_of(groups))
     found = []
     for ours, theirs in itertools.combinations(groups, 2):
@@ -169,7 +171,9 @@ def compare_runs(argv: Sequence[str]) -> None:
         found.append({"ours": ours.name, "theirs": theirs.name, **gap._asdict(), "real": gap.real})
     if len(found) > 1:
         chance = 1 / (1 - options.confidence)
-        print(f"{len(found)} comparisons: where nothing differs, one interval in {chance:.0f} still leaves 0 out.")
+        print(
+            f"{len(found)} comparisons. Where nothing differs, about one interval in {chance:.0f} still leaves out 0."
+        )
     if options.out is not None:
         methods = {group.name: {"seeds": group.seeds, **group.nested._asdict()} for group in groups}
         with disk_errors("save the comparison", options.out):
@@ -184,7 +188,9 @@ def board(argv: Sequence[str]) -> None:
 
     options = parse(Board, argv, "dd-jax board")
     if not options.runs:
-        raise OptionError("Name run directories, or folders with such in them: dd-jax board RUN [RUN ...].")
+        raise OptionError(
+            "There is no run to show. Name run directories, or folders of them: dd-jax board RUN [RUN ...]."
+        )
     print(write_board(options.runs, options.out))
 
 

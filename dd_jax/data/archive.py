@@ -57,9 +57,11 @@ def read_archive(file: IO[bytes], where: str) -> dict[str, np.ndarray]:
     except _RefusedError as error:
         raise DataError(f"{where} {error}.") from error
     except MemoryError as error:
-        raise DataError(f"{where} does not fit into memory.") from error
+        raise DataError(
+            f"{where} does not fit into memory. Use a smaller file or a machine with more memory."
+        ) from error
     except _MALFORMED as error:
-        raise DataError(f"{where} is damaged or not an npz file: {error}.") from error
+        raise DataError(f"{where} is damaged or not an npz file: {error}. Make it with numpy.savez.") from error
 
 
 def _check_sizes(members: list[zipfile.ZipInfo], size: int) -> None:

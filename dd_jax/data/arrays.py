@@ -99,7 +99,7 @@ def dataset_from_arrays(
     if not any_range:
         checks.tell_scale(raw_images, "train images")
     if test is None and not test_fraction > 0:
-        raise OptionError(f"test_fraction must be above 0 when no test pair is given; found {test_fraction}.")
+        raise OptionError(f"Without a test pair test_fraction must be above 0, but is {test_fraction}.")
 
     parts: dict[str, Pair] = {}
     rest: Pair = pixels, raw_labels
@@ -157,7 +157,10 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 def _on_disk(images: np.ndarray) -> Rows:
     if images.dtype != np.uint8:
-        raise DataError(f"Images that are not all in memory must be uint8; found {images.dtype}.")
+        raise DataError(
+            f"Images that are not all in memory must be uint8, but are {images.dtype}. Convert them, "
+            "or leave out resident_images."
+        )
     return Rows(images)
 
 
@@ -174,14 +177,17 @@ def _carved(pair: Pair, fraction: float, seed: int, stream: int, part: str) -> t
     images, labels = pair
     rest, carved = carve(labels, fraction, seed, stream)
     if fraction > 0 and not carved.size:
-        raise DataError(f"Can't carve a {part} split: every class has a single image. Give {part}=(images, labels).")
+        raise DataError(
+            f"Can't take a {part} split from the training images: every class has a single image. "
+            f"Give {part}=(images, labels)."
+        )
     kept = images.chosen(rest) if isinstance(images, Rows) else images[rest]
     return (kept, labels[rest]), (images[carved], labels[carved])
 
 
 def _checked(pair: Pair, part: str, train: np.ndarray, num_classes: int, any_range: bool) -> Pair:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise DataError(f"{part} should be a pair (images, labels), found {type(pair).__name__}.")
+        raise DataError(f"{part} should be a pair (images, labels), but is a {type(pair).__name__}.")
     images = checks.as_images(pair[0], f"{part} images", any_range=any_range)
     labels = as_labels(pair[1], len(images), f"{part} labels")
     checks.check_alike(images, labels, train, num_classes, part)
@@ -194,7 +200,7 @@ def _tell_absent(labels: np.ndarray, names: tuple[str, ...], part: str) -> None:
         repr(name) for name, count in zip(names, np.bincount(labels, minlength=len(names)), strict=True) if not count
     ]
     if absent and len(labels):
-        tell(f"The {part} split has no image of {len(absent)} of the {len(names)} classes: {listed(absent)}.")
+        tell(f"The {part} split has no images of {len(absent)} of the {len(names)} classes: {listed(absent)}.")
 
 
 def _batch(transform: Transform, images: np.ndarray, labels: np.ndarray) -> Batch:

@@ -50,7 +50,7 @@ def cached(path: Path, build: Callable[[], RawData]) -> RawData:
     try:
         _write(path, raw)
     except OSError as error:
-        tell(f"Can't keep the decoded dataset at {path}: {error}.")
+        tell(f"Can't keep the decoded dataset at {path}: {error}. It is decoded again next time.")
     return raw
 
 
@@ -74,12 +74,12 @@ def mapped(folder: Path, build: Callable[[Room], RawData]) -> RawData:
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(partial, folder)
         except OSError as error:
-            raise DataError(f"Can't keep the decoded images in {folder}: {error}.") from error
+            raise DataError(f"Can't keep the decoded images in {folder}: {error}. Give another cache_dir.") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     rest = _read(folder / _REST)
     if rest is None:
-        raise DataError(f"{folder} is damaged: delete it, and it is made again.")
+        raise DataError(f"{folder} is damaged. Delete it: the next run makes it again.")
     labels = rest.train[1]
     return rest._replace(train=(np.load(folder / _IMAGES, mmap_mode="r")[: len(labels)], labels))  # some may be broken
 

@@ -39,8 +39,8 @@ def as_images(images: Any, what: str, *, any_range: bool = False) -> np.ndarray:
             "images / 65535 when they have 16 bits" if deep else "images.astype('uint8') when the values are 0 to 255"
         )
         raise DataError(
-            f"The {what} have type {array.dtype}; expected uint8 (0 to 255), bool, or floats in [0, 1]. "
-            f"Convert with {remedy}."
+            f"The {what} have type {array.dtype}; expected uint8 (0 to 255), bool, or floats in "
+            f"[0, 1]. Convert them with {remedy}."
         )
     with np.errstate(over="ignore"):  # told right below
         single = array.astype(np.float32, copy=False)
@@ -53,11 +53,15 @@ def as_images(images: Any, what: str, *, any_range: bool = False) -> np.ndarray:
 def check_alike(images: np.ndarray, labels: np.ndarray, train: np.ndarray, num_classes: int, what: str) -> None:
     """Raise a DataError unless a further split has the image shape and the classes of the train split."""
     if images.shape[1:] != train.shape[1:]:
-        raise DataError(f"The {what} images are {images.shape[1:]} each, but the train images {train.shape[1:]}.")
+        raise DataError(
+            f"All images must have one shape, but the {what} images are {images.shape[1:]} and the "
+            f"train images {train.shape[1:]}. Resize one of them."
+        )
     if labels.max() >= num_classes:
         raise DataError(
-            f"The {what} labels go up to {labels.max()}, but the train split has the {num_classes} classes "
-            f"0 to {num_classes - 1}."
+            f"The {what} labels go up to {labels.max()}, but the train split has only the "
+            f"{num_classes} classes 0 to {num_classes - 1}. Number the classes alike in all "
+            "splits."
         )
 
 
@@ -82,13 +86,16 @@ def unmasked(values: Any, what: str) -> np.ndarray:
     rows = values if isinstance(values, list | tuple) else [values]
     if masked := sum(int(np.ma.getmaskarray(row).sum()) for row in rows if np.ma.isMaskedArray(row)):
         raise DataError(
-            f"{masked} values of the {what} are masked; expected a value everywhere. Leave out what has masked values, "
-            "or fill them with a value that you choose: array.filled(array.mean())."
+            f"{masked} values of the {what} are masked, but a value is expected everywhere. Leave "
+            "out whatever has masked values, or fill them with a value that you choose, such as "
+            "array.filled(array.mean())."
         )
     try:
         return np.asarray(values)
     except ValueError as error:
-        raise DataError(f"The {what} are ragged: every one must have the same shape ({error}).") from error
+        raise DataError(
+            f"The {what} are ragged, but all of them must have one shape ({error}). Resize or pad them."
+        ) from error
 
 
 def tell_scale(images: np.ndarray, what: str) -> None:
@@ -96,18 +103,20 @@ def tell_scale(images: np.ndarray, what: str) -> None:
     low, high = float(images.min()), float(images.max())
     white = WHITE if images.dtype == np.uint8 else 1.0
     if low == high:
-        tell(f"All pixels of the {what} have the same value, {high:g}: there is nothing to tell them apart by.")
+        tell(f"All pixels of the {what} have the same value, {high:g}, so nothing can be learnt from them.")
     elif low >= 0 and high < DIM * white:
         remedy = "images > 0" if high == 1 else f"images / {high:g}"
         tell(
-            f"The brightest pixel of the {what} is {high:g}, and white is {white:g}: all of them are nearly black. "
-            f"If {high:g} means white, give {remedy} instead."
+            f"The brightest pixel of the {what} is {high:g}, and white is {white:g}, so all of "
+            f"them are nearly black. If {high:g} means white, give {remedy} instead."
         )
 
 
 def _check_shape(array: np.ndarray, what: str) -> None:
     if array.ndim != 4:
-        raise DataError(f"The {what} have shape {array.shape}; expected (N, H, W) or (N, H, W, C).")
+        raise DataError(
+            f"The {what} have shape {array.shape}; expected (N, H, W) for grey images or (N, H, W, C). Reshape them."
+        )
     _, first, second, last = array.shape
     few = first <= MAX_CHANNELS < min(second, last)  # fewer rows than columns and channels, as few as colours
     if few or MAX_CHANNELS <= first < second == last:  # square images of many channels
@@ -121,8 +130,8 @@ def _check_finite(array: np.ndarray, what: str) -> None:
     broken = np.flatnonzero(~np.isfinite(array).all(axis=(1, 2, 3)))
     if broken.size:
         raise DataError(
-            f"{broken.size} of the {len(array)} {what} have values that are not finite, the first at index "
-            f"{broken[0]} (in float32)."
+            f"{broken.size} of the {len(array)} {what} have values that are not finite (in "
+            f"float32), the first at index {broken[0]}. Leave them out or replace those values."
         )
 
 

@@ -71,7 +71,7 @@ def as_fractions(image: Any, where: str) -> Any:
     low, high, most = float(values.min()), float(values.max()), (1 if image.mode == "F" else MOST)
     if not 0 <= low <= high <= most:
         raise DataError(
-            f"Can't read {where} as an image: its values are {low:g} to {high:g}; expected 0 to {most}. Divide them "
-            "by what white is, and save 16 bits or 8."
+            f"Can't read {where} as an image: its values are {low:g} to {high:g}; expected 0 to "
+            f"{most}. Divide them by the value of white, and save them with 16 or 8 bits."
         )
     return Image.fromarray((values / np.float32(most)).astype(np.float32))

@@ -49,8 +49,9 @@ def read_crops(
     """
     if size is None:
         raise DataError(
-            f"{where} is a detection set: every object is one image, and objects differ in size. "
-            f"Give image_size=(height, width), e.g. image_size={SUGGESTED_SIZE}, to resize them."
+            f"{where} is a detection set. Every object becomes one image, and objects differ in "
+            f"size. Give image_size=(height, width), such as image_size={SUGGESTED_SIZE}, to "
+            "resize them."
         )
     labels = np.concatenate([np.asarray(record[OBJECTS][LABEL], np.int32) for record in _records(source)])
 

@@ -53,7 +53,7 @@ def layout_of(path: Path) -> dict[str, Path]:
         for part, found in splits.items():
             if len(found) > 1:
                 names = " and ".join(folder.name for folder in found)
-                raise DataError(f"{path} has {names}, which both mean {part}; rename or remove one of them.")
+                raise DataError(f"{path} has {names}, which both mean the {part} split. Rename or remove one of them.")
         return {part: splits[part][0] for part in SPELLINGS if part in splits}
     if holding:
         names = listed([folder.name for folder in holding])

@@ -10,6 +10,7 @@ import numpy as np
 from dd_jax.data.arrays import Pair, RawData, with_test
 from dd_jax.data.files import SUFFIXES, Files, find_files, layout_of, subfolders
 from dd_jax.data.images import ImageSize, as_channels, as_size, decode_image
+from dd_jax.data.missing import not_there
 from dd_jax.data.stack import WIDENED, Room, Seen, in_memory, nothing_seen, stack_images
 from dd_jax.errors import DataError
 
@@ -43,17 +44,18 @@ def read_folder(
             of differing sizes without `image_size`, or a test class that is not in train.
     """
     if not path.is_dir():
-        raise DataError(f"There is no folder {path}.")
+        raise not_there("folder", path, "Expected a folder with one folder of images for each class.")
     shape = as_size(image_size), as_channels(channels)
     folders = layout_of(path)
     class_folders = [folder.name for folder in subfolders(folders["train"])]
     if not class_folders:
-        raise DataError(f"{folders['train']} has no class folders; expected one folder of images per class.")
+        raise DataError(f"{folders['train']} has no class folders. Expected one folder of images for each class.")
     seen, files = nothing_seen(), find_files(path, folders)
     for name in class_folders:
         if not files.images[folders["train"] / name]:
             raise DataError(
-                f"The class folder {folders['train'] / name} has no images ({', '.join(sorted(SUFFIXES))})."
+                f"The class folder {folders['train'] / name} has no images "
+                f"({', '.join(sorted(SUFFIXES))}). Put images there, or remove it."
             )
     parts = {
         part: _read_part(folder, class_folders, shape, files, seen, room if part == "train" else in_memory)
@@ -67,10 +69,13 @@ def read_folder(
 def _read_part(root: Path, class_folders: list[str], shape: Shape, files: Files, seen: Seen, room: Room) -> Pair:
     strangers = [folder.name for folder in subfolders(root) if folder.name not in class_folders]
     if strangers:
-        raise DataError(f"{root} has the class {strangers[0]!r}, which is not among the training classes.")
+        raise DataError(
+            f"{root} has the class {strangers[0]!r}, but there is no such class among the training "
+            "images. Rename or remove its folder."
+        )
     members = [(label, file) for label, name in enumerate(class_folders) for file in files.images.get(root / name, ())]
     if not members:
-        raise DataError(f"{root} has no images in class folders.")
+        raise DataError(f"{root} has no images in class folders. Expected one folder of images for each class.")
     items = ((str(file), functools.partial(decode_image, file, str(file), *shape, seen.remarks)) for _, file in members)
     images, kept = stack_images(items, len(members), seen, room)
     return images, np.asarray([label for label, _ in members], np.int32)[kept]
@@ -85,7 +90,9 @@ def _widened(parts: dict[str, Pair]) -> list[str]:
 def _same_channels(parts: dict[str, Pair]) -> dict[str, Pair]:
     channels = max(images.shape[3] for images, _ in parts.values())
     if isinstance(parts["train"][0], np.memmap) and parts["train"][0].shape[3] < channels:
-        raise DataError("The training images are grey, and others are in colour: say channels=3 or channels=1.")
+        raise DataError(
+            "The training images are grey, and others are in colour. Give channels=3 for colour or channels=1 for grey."
+        )
     return {
         part: (images if images.shape[3] == channels else np.repeat(images, channels, axis=3), labels)
         for part, (images, labels) in parts.items()

@@ -24,12 +24,18 @@ def as_features(features: Any, normalise_rows: bool | None) -> np.ndarray:
     """
     values = as_array(_dense(features, "features"), "features")
     if values.ndim != 2 or not (np.issubdtype(values.dtype, np.number) or values.dtype == np.bool_):
-        raise DataError(f"The features should be numbers (N, F), found {values.dtype} {values.shape}.")
+        raise DataError(
+            f"The features should be numbers of shape (N, F), but are {values.dtype} of shape {values.shape}."
+        )
     if np.iscomplexobj(values):
-        raise DataError("The features are complex numbers; give real and imaginary parts as features of their own.")
+        raise DataError(
+            "The features are complex numbers; expected real ones. Give real and imaginary parts as separate features."
+        )
     values = values.astype(np.float32)
     if not np.isfinite(values).all():
-        raise DataError(f"The features of node {int(np.argmin(np.isfinite(values).all(1)))} are not finite.")
+        raise DataError(
+            f"The features must be finite, but those of node {int(np.argmin(np.isfinite(values).all(1)))} are not."
+        )
     negative = np.flatnonzero((values < 0).any(1))
     if normalise_rows is None:
         normalise_rows = not negative.size and bool((values == np.floor(values)).all())
@@ -38,8 +44,9 @@ def as_features(features: Any, normalise_rows: bool | None) -> np.ndarray:
         return values
     if negative.size:
         raise DataError(
-            f"The features of {negative.size} nodes, such as {negative[0]}, have negative values, and their sum may be "
-            "anything: they can't be divided by it. Leave normalise_rows=False, and scale them yourself if need be."
+            f"Features are divided by their sum only where none is negative, but {negative.size} "
+            f"nodes, such as {negative[0]}, have negative ones. Leave normalise_rows=False, and "
+            "scale the features yourself if needed."
         )
     sums = values.sum(1, keepdims=True)
     return np.divide(values, sums, out=values.copy(), where=sums != 0)
@@ -56,23 +63,33 @@ def as_parts(parts: Mapping[str, Any], num_nodes: int) -> dict[str, np.ndarray]:
         rows = unmasked(given, f"{name} nodes")
         if rows.dtype == np.bool_:
             if rows.shape != (num_nodes,):
-                raise DataError(f"The {name} mask should be ({num_nodes},), one for each node, found {rows.shape}.")
+                raise DataError(
+                    f"The {name} mask should be ({num_nodes},), one value for each node, but is {rows.shape}."
+                )
             rows = np.flatnonzero(rows)
         if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
-            raise DataError(f"The {name} nodes should be numbers (M,) or a mask, found {rows.dtype} {rows.shape}.")
+            raise DataError(
+                f"The {name} nodes should be node numbers (M,) or a mask, but are {rows.dtype} of shape {rows.shape}."
+            )
         rows = rows.astype(np.int64)
         if len(rows) == num_nodes > 2 and np.isin(rows, (0, 1)).all():
-            raise DataError(f"The {name} nodes are zeros and ones; give a mask as bool: {name}.astype(bool).")
+            raise DataError(
+                f"The {name} nodes are zeros and ones, which could be numbers or a mask. Give a mask "
+                f"as bool: {name}.astype(bool)."
+            )
         if rows.size and not (rows.min() >= 0 and rows.max() < num_nodes):
             raise DataError(f"The {name} nodes are {rows.min()} to {rows.max()}; expected 0 to {num_nodes - 1}.")
         found[name] = rows
     for name in ("train", "test"):
         if not found[name].size:
-            raise DataError(f"There are no {name} nodes.")
+            raise DataError(f"The {name} split has no nodes. Give at least one.")
     together = np.concatenate(list(found.values()))
     numbers, counts = np.unique(together, return_counts=True)
     if len(numbers) < len(together):
-        raise DataError(f"Node {numbers[counts > 1][0]} is listed more than once in train, validation and test.")
+        raise DataError(
+            f"Node {numbers[counts > 1][0]} is listed more than once in train, validation and test. "
+            "Each node can be in one of them."
+        )
     return found
 
 
@@ -84,11 +101,16 @@ def as_node_labels(labels: Any, parts: Mapping[str, np.ndarray], num_nodes: int)
     """
     classes = one_column(as_array(labels, "labels"), num_nodes, "labels", "node")
     if not np.issubdtype(classes.dtype, np.integer):
-        raise DataError(f"The labels should be {num_nodes} integers, found {classes.dtype} {classes.shape}.")
+        raise DataError(
+            f"The labels should be {num_nodes} integers, one for each node, but are {classes.dtype} "
+            f"of shape {classes.shape}."
+        )
     for name, rows in parts.items():
         missing = rows[classes[rows] < 0]
         if missing.size:
-            raise DataError(f"{name.capitalize()} node {missing[0]} has no label ({missing.size} such nodes).")
+            raise DataError(
+                f"Every {name} node needs a label, but {missing.size} of them have none, such as node {missing[0]}."
+            )
     return classes.astype(np.int64)
 
 
@@ -105,13 +127,13 @@ def as_pairs(edges: Any, weights: Any, num_nodes: int) -> tuple[np.ndarray, np.n
     """
     pairs, values = _listed(edges, num_nodes)
     if values is not None and weights is not None:
-        raise DataError("The edges are a matrix, whose values are the weights; leave weights out.")
+        raise DataError("The edges are a matrix, whose values are the weights already. Leave out weights.")
     if values is not None and not (values == 1).all():
         weights = values
     if pairs.ndim != 2 or pairs.shape[0] != 2 or (pairs.size and not np.issubdtype(pairs.dtype, np.integer)):
         raise DataError(
-            f"The edges should be node numbers (2, E) or a matrix ({num_nodes}, {num_nodes}), found {pairs.dtype} "
-            f"{pairs.shape}."
+            f"The edges should be pairs of node numbers (2, E) or a matrix ({num_nodes}, "
+            f"{num_nodes}), but are {pairs.dtype} of shape {pairs.shape}."
         )
     pairs = pairs.astype(np.int64)
     if pairs.size and not (pairs.min() >= 0 and pairs.max() < num_nodes):
@@ -129,8 +151,9 @@ def as_pairs(edges: Any, weights: Any, num_nodes: int) -> tuple[np.ndarray, np.n
     if (differ := np.flatnonzero(twice[first][inverse] != twice)).size:
         node, other = sorted(both[:, inverse[differ[0]]])
         raise DataError(
-            f"The edge between nodes {node} and {other} has two weights; edges have no direction, so give each one "
-            "weight, such as the mean of a matrix and its transpose."
+            f"The edge between nodes {node} and {other} has two weights, but edges have no "
+            "direction. Give each edge one weight, such as the mean of the matrix and its "
+            "transpose."
         )
     return both, twice[first]
 
@@ -154,12 +177,13 @@ def _as_weights(weights: Any, count: int) -> np.ndarray:
     sizes = unmasked(weights, "weights")
     if sizes.shape != (count,) or not np.issubdtype(sizes.dtype, np.number):
         raise DataError(
-            f"The weights should be numbers ({count},), one for each edge, found {sizes.dtype} {sizes.shape}."
+            f"The weights should be numbers ({count},), one for each edge, but are {sizes.dtype} "
+            f"of shape {sizes.shape}."
         )
     sizes = sizes.astype(np.float32)
     if not (np.isfinite(sizes) & (sizes > 0)).all():
         raise DataError(
-            f"The weights of edges should be positive and finite, found {sizes.min():g} to {sizes.max():g}."
+            f"The weights of edges should be positive and finite, but are from {sizes.min():g} to {sizes.max():g}."
         )
     return sizes
 
@@ -171,17 +195,24 @@ def _dense(matrix: Any, what: str) -> Any:
     needed, free = matrix.shape[0] * matrix.shape[1] * 8, free_host_memory()
     if needed > free:
         raise DataError(
-            f"The {what} take {in_units(needed)} as an array, but only {in_units(free)} of memory are free."
+            f"The {what} take {in_units(needed)} as an array, but only {in_units(free)} of memory "
+            "are free. Use a smaller graph or a machine with more memory."
         )
     return matrix.toarray()
 
 
 def _tell_rows(divided: bool, values: np.ndarray, negative: np.ndarray) -> None:
     if divided:
-        tell("The features are counts: those of each node are divided by their sum. normalise_rows=True says the same.")
+        tell(
+            "The features are counts, so those of each node are divided by their sum. Give "
+            "normalise_rows=True to say so yourself."
+        )
     else:
         why = "negative values" if negative.size else f"fractions, such as {values[values != np.floor(values)][0]:g}"
-        tell(f"The features have {why}, so they are no counts and are left as they are. normalise_rows=False says so.")
+        tell(
+            f"The features have {why}, so they are not counts and are left as they are. Give "
+            "normalise_rows=False to say so yourself."
+        )
 
 
 def _tell_directions(there: np.ndarray, back: np.ndarray) -> None:
@@ -189,6 +220,6 @@ def _tell_directions(there: np.ndarray, back: np.ndarray) -> None:
     alone = ~np.isin(there, back)
     if alone.any() and not alone.all():
         tell(
-            f"{int(alone.sum())} of {len(there)} edges are given in one direction, and others in both: all are taken "
-            "in both, as the networks know no directed edges. All of them in both directions say the same."
+            f"{int(alone.sum())} of {len(there)} edges are given in one direction only. Edges "
+            "have no direction here, so all are used in both."
         )

@@ -49,8 +49,9 @@ def read_graph_file(path: Path) -> dict[str, Any]:
         keys[name], found[name] = key, array
     if missing := [name for name in _NEEDED if name not in found]:
         raise DataError(
-            f"{path} has no {listed(missing)}; expected features (N, F), edges (2, E), labels (N,), and train, "
-            f"validation and test as node numbers or masks; found {listed([*map(repr, arrays)])}."
+            f"{path} has no {listed(missing)}. Expected features (N, F), edges (2, E), labels "
+            "(N,), and train, validation and test as node numbers or masks; found "
+            f"{listed([*map(repr, arrays)])}."
         )
     if left_out:
         tell(f"{path}: left out {listed(left_out)}.")
@@ -71,11 +72,17 @@ def _with_matrices(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, An
             continue
         data, indices, starts, shape = (found.pop(part) for part in parts)
         if data.dtype.kind not in "biuf" or not all(array.dtype.kind in "iu" for array in (indices, starts, shape)):
-            raise DataError(f"{path} is damaged: {name} is no matrix of numbers, by compressed rows.")
+            raise DataError(
+                f"{path} is damaged: {name} is not a matrix of numbers in compressed rows. Save it "
+                "again with scipy.sparse.csr_matrix."
+            )
         try:
             matrix = csr_matrix((data, indices, starts), tuple(int(side) for side in shape))
             matrix.check_format()
         except (ValueError, TypeError, OverflowError) as error:
-            raise DataError(f"{path} is damaged: {name} is no matrix of compressed rows: {error}.") from error
+            raise DataError(
+                f"{path} is damaged: {name} is not a matrix in compressed rows: {error}. Save it "
+                "again with scipy.sparse.csr_matrix."
+            ) from error
         found[re.sub(r"[_.]?matrix$", "", name)] = matrix
     return found

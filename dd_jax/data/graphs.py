@@ -64,7 +64,10 @@ def graph_from_arrays(
     names = as_class_names(class_names, classes[chosen["train"]])
     highest = max(classes[rows].max(initial=0) for rows in chosen.values())
     if highest >= len(names):
-        raise DataError(f"A node has label {highest}, but the training nodes have the {len(names)} classes from 0.")
+        raise DataError(
+            f"A node has the label {highest}, but the training nodes have only the {len(names)} "
+            f"classes 0 to {len(names) - 1}."
+        )
     pairs, sizes = as_pairs(edges, weights, num_nodes)
     splits: dict[str, Any] = {}
     graph: tuple[jax.Array, Edges] | None = None

@@ -49,7 +49,7 @@ def as_size(image_size: ImageSize) -> tuple[int, int] | None:
         return None
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        raise OptionError(f"image_size must be a positive integer or (height, width); found {image_size!r}.")
+        raise OptionError(f"image_size must be a positive integer or (height, width), but is {image_size!r}.")
     return size[0], size[1]
 
 
@@ -60,7 +60,7 @@ def as_channels(channels: int | None) -> int | None:
         OptionError: anything else.
     """
     if channels not in CHANNELS:
-        raise OptionError(f"channels must be 1 (grey), 3 (RGB) or None (as they are); found {channels!r}.")
+        raise OptionError(f"channels must be 1 (grey), 3 (colour) or None (unchanged), but is {channels!r}.")
     return channels
 
 

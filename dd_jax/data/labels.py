@@ -32,8 +32,8 @@ def as_labels(labels: Any, count: int, what: str) -> np.ndarray:
     wrong = np.flatnonzero(~((values >= 0) & (values <= MAX_LABEL) & (values == np.floor(values))))
     if wrong.size:
         raise DataError(
-            f"The {what} must be integers from 0; found {array[wrong[0]]} at index {wrong[0]} "
-            f"({wrong.size} such labels)."
+            f"The {what} must be integers from 0, but {wrong.size} are not, such as "
+            f"{array[wrong[0]]} at index {wrong[0]}."
         )
     return array.astype(np.int32)
 
@@ -48,10 +48,11 @@ def one_column(array: np.ndarray, count: int, what: str, each: str = "image") ->
         array = array[:, 0]
     if array.ndim == 2:
         raise DataError(
-            f"The {what} have shape {array.shape}{_meaning(array, count, each)} Expected ({count},) integer classes."
+            f"The {what} should be integer classes of shape ({count},), but have shape {array.shape}"
+            f"{_meaning(array, count, each)}"
         )
     if array.ndim != 1 or len(array) != count:
-        raise DataError(f"The {what} have shape {array.shape}; expected ({count},), one for each {each}.")
+        raise DataError(f"The {what} should have shape ({count},), one for each {each}, but have {array.shape}.")
     if not _is_numeric(array):
         raise DataError(
             f"The {what} have type {array.dtype}; expected integer classes counted from 0. "
@@ -72,22 +73,26 @@ def as_class_names(class_names: ClassNames | None, train_labels: np.ndarray) -> 
     """
     if train_labels.max() >= len(train_labels):
         raise DataError(
-            f"The train labels go up to {train_labels.max()}, but there are only {len(train_labels)} images: some "
-            "class has none. Number the classes without gaps: numpy.unique(labels, return_inverse=True)."
+            f"The train labels go up to {train_labels.max()}, but there are only "
+            f"{len(train_labels)} images, so some classes have none. Number the classes without "
+            "gaps: numpy.unique(labels, return_inverse=True)."
         )
     counts = np.bincount(train_labels)
     names = tuple(map(str, range(len(counts)))) if class_names is None else names_of(class_names)
     if len(names) < len(counts):
-        raise DataError(f"There are {len(names)} class names, but the train labels go up to {len(counts) - 1}.")
+        raise DataError(
+            f"There should be a name for each class, but there are {len(names)} names and the train "
+            f"labels go up to {len(counts) - 1}."
+        )
     if len(names) < 2:
-        raise DataError(f"A classification dataset needs at least 2 classes; found {len(names)}.")
+        raise DataError(f"A dataset needs at least 2 classes, but has {len(names)}.")
     if len(set(names)) < len(names):
-        raise DataError(f"The class names must differ; {max(names, key=names.count)!r} comes more than once.")
+        raise DataError(f"The class names must differ, but {max(names, key=names.count)!r} is there more than once.")
     empty = [f"{name!r} (label {i})" for i, name in enumerate(names) if i >= len(counts) or not counts[i]]
     if empty:
         raise DataError(
-            f"No training image belongs to class {listed(empty)}: there are {len(names)} classes and the labels "
-            f"go up to {len(counts) - 1}. Number the classes without gaps and give one name for each."
+            f"Every class needs a training image, but these have none: {listed(empty)}. There are {len(names)} classes "
+            f"and the labels go up to {len(counts) - 1}. Number the classes without gaps and give one name for each."
         )
     return names
 
@@ -99,7 +104,10 @@ def names_of(class_names: ClassNames) -> tuple[str, ...]:
         DataError: bytes that are no UTF-8, one string of bytes, or a mapping that is not of the classes from 0.
     """
     if isinstance(class_names, bytes) or not np.iterable(class_names):
-        raise DataError(f"class_names is one name, {class_names!r:.200}; expected a sequence, one for each class.")
+        raise DataError(
+            "class_names should be a sequence of names, one for each class, but is a single name: "
+            f"{class_names!r:.200}."
+        )
     if isinstance(class_names, Mapping):
         class_names = _in_order(class_names)
     return tuple(map(_text, class_names))
@@ -115,8 +123,7 @@ def _in_order(names: Mapping[Any, Any]) -> list[Any]:
         if sorted(by_class) == list(range(len(names))):
             return [by_class[label] for label in range(len(names))]
     raise DataError(
-        f"class_names is a mapping {dict(names)!r:.200}; expected one between names and the classes 0 to "
-        f"{len(names) - 1}, without gaps."
+        f"class_names should map names to the classes 0 to {len(names) - 1} without gaps, but is {dict(names)!r:.200}."
     )
 
 
@@ -126,7 +133,7 @@ def _text(name: Any) -> str:
     try:
         return name.decode()
     except UnicodeDecodeError as error:
-        raise DataError(f"The class name {name!r} is no UTF-8; give the names as text.") from error
+        raise DataError(f"The class name {name!r} is not UTF-8. Give the names as text.") from error
 
 
 def _is_numeric(array: np.ndarray) -> bool:
@@ -138,7 +145,7 @@ def _meaning(array: np.ndarray, count: int, each: str) -> str:
     """What labels in a matrix may be, and what to do with them, as the rest of a sentence or two."""
     if array.shape[0] == 1 or len(array) != count:
         fits = array.shape == (1, count)
-        return ", one row: take labels[0]." if fits else f"; there are {count} {each}s."
+        return ", a single row. Use labels[0]." if fits else f"; there are {count} {each}s."
     if _is_numeric(array) or array.dtype == np.bool_:
         sums = array.sum(1, dtype=np.float64)
         if np.isin(array, (0, 1)).all():
@@ -146,9 +153,9 @@ def _meaning(array: np.ndarray, count: int, each: str) -> str:
                 return ", which looks one-hot. Convert with labels.argmax(axis=1)."
             found = int((sums != 1).sum())
             return (
-                f": {found} {each}s have several classes, or none. Of each {each} only one class can be learnt: keep "
+                f": {found} {each}s have several classes or none, but each {each} needs exactly one. Keep "
                 "those with exactly one, or one column as two classes."
             )
         if array.dtype.kind == "f" and (array >= 0).all() and (np.abs(sums - 1) <= _SUM_SLACK).all():
-            return ", shares of classes. Take the largest of each row, labels.argmax(axis=1), if that is meant."
+            return ", shares of classes. To use the largest of each row: labels.argmax(axis=1)."
     return f", {array.shape[1]} labels for each {each}. Choose a column, such as labels[:, 0]."

@@ -124,7 +124,8 @@ def load_dataset(
 def _graph(name: str, path: str, image_size: ImageSize, channels: int | None, resident_images: int | None) -> Dataset:
     if (image_size, channels, resident_images) != (None, None, None):
         raise OptionError(
-            f"{name} is a graph: its nodes have features, and no image_size, channels or resident_images."
+            f"{name} is a graph, whose nodes have features in place of pixels. Leave out "
+            "image_size, channels and resident_images."
         )
     if name.partition("/")[0] == DIGITS_GRAPH:
         read = read_digits_graph()

@@ -9,6 +9,7 @@ import numpy as np
 from dd_jax.data.archive import read_archive
 from dd_jax.data.arrays import Pair, RawData, with_test
 from dd_jax.data.labels import names_of
+from dd_jax.data.missing import not_there
 from dd_jax.data.splits import SPELLINGS
 from dd_jax.data.telling import listed
 from dd_jax.errors import DataError
@@ -54,7 +55,7 @@ def read_npz(path: Path) -> RawData:
     train = pairs.get("train")
     if train is None:
         wanted = " or ".join(f"{images!r} and {labels!r}" for images, labels in KEYS["train"])
-        graph = " For a graph say graph:PATH in place of npz:PATH." if _GRAPH & set(arrays) else ""
+        graph = " For a graph use graph:PATH." if _GRAPH & set(arrays) else ""
         raise DataError(f"{path} has no training arrays: expected {wanted}; found {_found(arrays)}.{graph}")
     names = meant.get(("", CLASS_NAMES))
     raw = RawData(
@@ -74,11 +75,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         DataError: no such file, damaged, holding Python objects, or not an npz file.
     """
     if not path.is_file():
-        raise DataError(f"There is no file {path}.")
+        raise not_there("file", path, "Expected an npz file, as numpy.savez writes it.")
     try:
         with path.open("rb") as file:
             if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
-                raise DataError(f"{path} holds a single array; expected an npz file (numpy.savez).")
+                raise DataError(
+                    f"{path} holds a single array; expected an npz file of several. Save it with numpy.savez."
+                )
             return read_archive(file, str(path))
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
@@ -95,8 +98,8 @@ def _meant(arrays: Mapping[str, np.ndarray], path: Path) -> tuple[dict[tuple[str
             continue
         if place in meant:
             raise DataError(
-                f"{path} has the {' '.join(place).strip()} under two names, {meant[place]!r} and {key!r}. Save the one "
-                "that is meant."
+                f"{path} has the {' '.join(place).strip()} under two names, {meant[place]!r} and "
+                f"{key!r}. Save only one of them."
             )
         meant[place] = key
         if key not in (*_KNOWN, CLASS_NAMES):
@@ -121,7 +124,7 @@ def _pair(arrays: Mapping[str, np.ndarray], meant: Mapping[tuple[str, str], str]
     if len(there) == 1:
         ((role, name),) = there.items()
         wanted = next((pair[role == "images"] for pair in KEYS[part] if name in pair), KEYS[part][0][role == "images"])
-        raise DataError(f"{path} has {name!r} but not {wanted!r}; found {_found(arrays)}.")
+        raise DataError(f"{path} has {name!r} but not {wanted!r}; found {_found(arrays)}. Save both in one file.")
     return (arrays[there["images"]], arrays[there["labels"]]) if there else None
 
 

@@ -278,5 +278,5 @@ def _not_there(name: str, folders: list[Path], files: Mapping[str, str]) -> Data
         f"The graph {name} is not there: looked for {', '.join(files.values())} in {looked}. Fetch the files, once:\n"
         f"    mkdir -p {to} && cd {to}\n"
         f"    for part in {parts}; do curl -fLO {URL}ind.{name}.$part; done\n"
-        f'When they are somewhere else, name their folder: "planetoid:PATH/{name}".'
+        f'If they are somewhere else, name their folder: "planetoid:PATH/{name}".'
     )

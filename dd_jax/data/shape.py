@@ -44,8 +44,8 @@ def _shaped(images: np.ndarray, size: tuple[int, int] | None, channels: int | No
     if channels not in (None, found) and found not in (GREY, RGB):
         transparency = " Drop the transparency with images[..., :-1]." if found in (2, 4) else ""
         raise DataError(
-            f"The {what} have {found} channels, but only grey (1) and RGB (3) images can be given "
-            f"channels={channels}.{transparency}"
+            f"channels={channels} converts grey (1) and colour (3) images, but the {what} have "
+            f"{found} channels.{transparency}"
         )
     if channels == GREY and found == RGB:
         images = _grey(images)

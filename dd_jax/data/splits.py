@@ -29,7 +29,7 @@ def carve(labels: np.ndarray, fraction: float, seed: int, stream: int) -> tuple[
         OptionError: the fraction is outside [0, 1), or the seed is none.
     """
     if not 0 <= fraction < 1:
-        raise OptionError(f"A split fraction must be at least 0 and below 1; found {fraction}.")
+        raise OptionError(f"A split fraction must be at least 0 and below 1, but is {fraction}.")
     rng = np.random.default_rng((check_seed(seed, "split_seed"), stream))
     chosen = np.zeros(len(labels), bool)
     classes, counts = np.unique(labels, return_counts=True)

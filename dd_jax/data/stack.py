@@ -53,9 +53,10 @@ def in_memory(shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
     needed, free = math.prod(shape) * np.dtype(dtype).itemsize, free_host_memory()
     if needed > free:
         raise DataError(
-            f"{shape[0]} images of {shape[1]}x{shape[2]} take {in_units(needed)}, but only {in_units(free)} of memory "
-            "are free. Give a smaller image_size=(height, width), fewer images, or resident_images=N to have only N "
-            "training images in memory at a time."
+            f"{shape[0]} images of {shape[1]}x{shape[2]} take {in_units(needed)}, but only "
+            f"{in_units(free)} of memory are free. Give a smaller image_size=(height, width), "
+            "fewer images, or resident_images=N to keep only N training images in memory at a "
+            "time."
         )
     return np.empty(shape, dtype)
 
@@ -92,11 +93,16 @@ def stack_images(
             seen.remarks.setdefault(WIDENED, []).extend(narrow)
             if image.shape[2] > stacked.shape[3]:
                 if room is not in_memory:
-                    raise DataError(f"{first} is grey and {where} is in colour: say channels=3 or channels=1.")
+                    raise DataError(
+                        f"{first} is grey and {where} is in colour. Give channels=3 for colour or channels=1 for grey."
+                    )
                 stacked = np.repeat(stacked, image.shape[2], axis=3)
         if image.dtype != stacked.dtype:
             if room is not in_memory:
-                raise DataError(f"{where} has 16 bits or floats; images that are kept on disk must have 8 bits.")
+                raise DataError(
+                    f"{where} has 16 bits or floats, but images that are kept on disk must have 8 "
+                    "bits. Convert it, or leave out resident_images."
+                )
             stacked, image = (_as_floats(array) for array in (stacked, image))
         stacked[len(kept)] = image
         kept.append(index)

@@ -26,7 +26,7 @@ def part_counts(labels: np.ndarray, num_classes: int, resident_images: int) -> n
     """
     if resident_images < num_classes:
         raise OptionError(
-            f"resident_images must be at least {num_classes}, one for each class; found {resident_images}."
+            f"resident_images must be at least {num_classes}, one for each class, but is {resident_images}."
         )
     of_class = np.bincount(labels, minlength=num_classes)
     share = min(1.0, resident_images / len(labels))

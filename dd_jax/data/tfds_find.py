@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from dd_jax.errors import DataError, OptionError, unknown_name
+from dd_jax.errors import DataError, OptionError, install_command, unknown_name
 
 NAME = re.compile(r"(?P<set>[a-z0-9_]+)(/(?P<config>[^:/]+))?(:(?P<version>[\d.*]+))?")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -81,7 +81,7 @@ def _default_config(base: Path) -> Path:
             return default
     if len(configs) > 1:
         named = ", ".join(f"{base.name}/{config.name}" for config in configs)
-        raise DataError(f"Several configurations of {base.name} are prepared; name one: {named}.")
+        raise DataError(f"Several configurations of {base.name} are prepared. Name one of them: {named}.")
     return configs[0] if configs else base
 
 
@@ -103,9 +103,9 @@ def _no_such_set(name: str) -> OptionError:
 def _not_prepared(name: str, folder: Path, versions: list[str]) -> DataError:
     there = f" (versions there: {', '.join(versions)})" if versions else ""
     return DataError(
-        f"The dataset {name!r} is not prepared: looked in {folder}{there}. Preparing needs TensorFlow, once:\n"
-        '    pip install "dd-jax[prepare]"\n'
+        f"The dataset {name!r} is not prepared: looked in {folder}{there}. Prepare it once, with TensorFlow:\n"
+        f"    {install_command('prepare')}\n"
         f"    {prepare_command(name)}\n"
-        "When it is prepared somewhere else, set TFDS_DATA_DIR to the folder that contains "
+        "If it is prepared somewhere else, set TFDS_DATA_DIR to the folder that contains "
         f"{name.partition(':')[0].partition('/')[0]!r}."
     )

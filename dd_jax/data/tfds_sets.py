@@ -78,11 +78,11 @@ def _read_prepared(
     label_keys = _keys(builder.info, 1, tfds.features.ClassLabel)
     objects = object_labels(features, name) if len(label_keys) != 1 else None
     if objects and room is not in_memory:
-        raise OptionError(f"{name} is cut into objects, all of which are in memory: leave out resident_images.")
+        raise OptionError(f"{name} is cut into objects, which must all be in memory. Leave out resident_images.")
     label_key = "" if objects else _only(label_keys, builder.info, tfds.features.ClassLabel, name)
     splits = {part: part for part in ("train", "test", "validation") if part in builder.info.splits}
     if "train" not in splits:
-        raise DataError(f"{name} has no train split; found {', '.join(builder.info.splits)}.")
+        raise DataError(f"{name} should have a train split, but has {', '.join(builder.info.splits)}.")
 
     raw_bytes = {key: tfds.decode.SkipDecoding() for key, f in features.items() if isinstance(f, tfds.features.Image)}
     read = read_train = read_crops
@@ -113,7 +113,7 @@ def _image_key(info: Any, name: str) -> str:
     key = _only(_keys(info, 0, tfds.features.Image), info, tfds.features.Image, name)
     feature = info.features[key]
     if feature.np_dtype != np.uint8 or feature.shape[-1] not in DECLARED_CHANNELS:
-        raise DataError(f"{name}: feature {key!r} is {feature}; expected 8-bit grey or RGB images.")
+        raise DataError(f"The images of {name} should be 8-bit, grey or RGB, but its feature {key!r} is {feature}.")
     return key
 
 
@@ -129,7 +129,7 @@ def _keys(info: Any, place: int, kind: type) -> list[str]:
 def _only(keys: list[str], info: Any, kind: type, name: str) -> str:
     if len(keys) != 1:
         listed = ", ".join(f"{key}: {type(feature).__name__}" for key, feature in sorted(info.features.items()))
-        raise DataError(f"{name} must have one {kind.__name__} feature; found {len(keys)} among {listed}.")
+        raise DataError(f"{name} should have one {kind.__name__} feature, but has {len(keys)} among {listed}.")
     return keys[0]
 
 
@@ -161,7 +161,7 @@ def _labelled(pairs: dict[str, Pair], name: str) -> dict[str, Pair]:
     """The splits with labels; TFDS labels images of others -1."""
     labelled = {part: pair for part, pair in pairs.items() if (pair[1] >= 0).any()}
     if "train" not in labelled:
-        raise DataError(f"{name}: no image of the train split has a label.")
+        raise DataError(f"The train split of {name} should have labels, but no image has one.")
     return labelled
 
 

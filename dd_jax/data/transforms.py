@@ -94,7 +94,7 @@ def chosen(transform: str | Transform, whitened: bool) -> str | Transform:
         return transform
     if transform != "standardise":
         name = transform.kind if isinstance(transform, Transform) else transform
-        raise OptionError(f"zca=True and transform={name!r} are two transforms; give one of them.")
+        raise OptionError(f"zca=True and transform={name!r} are two transforms. Give one of them.")
     return "zca"
 
 

@@ -46,14 +46,20 @@ def _read_file(path: Path) -> Pair:
     except (OSError, EOFError, ValueError) as error:
         raise DataError(f"{path} is damaged or not in libsvm format: {error}. Fetch it again from {URL}.") from error
     if values.shape[1] != SIDE**2:
-        raise DataError(f"{path} has {values.shape[1]} values an image; expected {SIDE**2} ({SIDE}x{SIDE}).")
+        raise DataError(
+            f"{path} should have {SIDE**2} values for each image ({SIDE}x{SIDE}), but has "
+            f"{values.shape[1]}. Fetch it again from {URL}."
+        )
     strange = labels[~np.isin(labels, np.arange(1, NUM_CLASSES + 1))]
     if strange.size:
-        raise DataError(f"{path} has the label {strange[0]:g}; expected 1 to {NUM_CLASSES}, the digit + 1.")
+        raise DataError(
+            f"{path} should have labels 1 to {NUM_CLASSES} (the digit + 1), but has {strange[0]:g}. "
+            f"Fetch it again from {URL}."
+        )
     dense = values.toarray()
     outside = dense[~(np.abs(dense) <= 1 + SLACK)]
     if outside.size:
-        raise DataError(f"{path} has the value {outside[0]:g}; expected values in [-1, 1].")
+        raise DataError(f"{path} should have values in [-1, 1], but has {outside[0]:g}. Fetch it again from {URL}.")
     pixels = np.clip((dense + 1) / 2, 0, 1).astype(np.float32)
     return pixels.reshape(-1, SIDE, SIDE), labels.astype(np.int32) - 1
 
@@ -65,5 +71,5 @@ def _not_there(folders: list[Path]) -> DataError:
     return DataError(
         f"USPS is not there: looked for {' with '.join(FILES.values())} in {looked}. Fetch both files, once:\n"
         f"    mkdir -p {to}\n{fetch}"
-        'When they are somewhere else, name their folder: "usps:PATH".'
+        'If they are somewhere else, name their folder: "usps:PATH".'
     )

@@ -66,11 +66,12 @@ def fit(pixels: np.ndarray | Rows, recipe: Recipe) -> dict[str, jax.Array]:
     count, size, channels = len(pixels), pixels[0].size, pixels.shape[-1]
     if size > MAX_VALUES:
         raise DataError(
-            f"ZCA whitening of images {pixels.shape[1:]} needs a matrix of {size} x {size} numbers: at most images of "
-            "64 x 64 pixels in three channels. Load the dataset with a smaller image_size, or without ZCA."
+            "ZCA whitening needs images of at most 64 x 64 pixels in three channels, but these "
+            f"are {pixels.shape[1:]} and need a matrix of {size} x {size} numbers. Load the "
+            "dataset with a smaller image_size, or without zca."
         )
     if count < 2:
-        raise DataError("ZCA whitening needs at least two training images.")
+        raise DataError("ZCA whitening needs at least two training images, but there are fewer.")
     total, squares = np.zeros(size), np.zeros(size)
     for chunk in _chunks(pixels):
         total += chunk.sum(0, dtype=np.float64)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dd_jax.data.transforms import same_transform, to_model, to_pixels
-from dd_jax.errors import DataError, OptionError, unknown_name
+from dd_jax.errors import DataError, unknown_name, values_at_least
 from dd_jax.evaluation.measure import SPLITS, Starts, Wanted, as_it_is, measure, train_one
 from dd_jax.evaluation.protocols import ProtocolWarning, misuse, training_of
 from dd_jax.evaluation.result import Evaluation
@@ -70,8 +70,8 @@ def evaluate(
 
     Source: Wang et al. 2018, section 4 (200 held-out networks).
     """
-    if num_nets < 1 or (num_epochs is not None and num_epochs < 0):
-        raise OptionError(f"num_nets must be at least 1 and num_epochs at least 0; found {num_nets} and {num_epochs}.")
+    values_at_least(1, num_nets=num_nets)
+    values_at_least(0, num_epochs=num_epochs)
     seed = check_seed(seed)
     check_fits(model, distilled.shape_of_images, dataset.num_classes, "distilled set")
     training = training_of(protocol, distilled, num_epochs)
@@ -141,7 +141,7 @@ def train_on(
     _warn(distilled, training is not None)
     if params is None:
         if distilled.protocol.pretrained:
-            raise DataError("The set is for pretrained networks: give the one to start from as params.")
+            raise DataError("The set is for pretrained networks. Give the network to start from as params.")
         if key is None or (distilled.protocol.init == "fixed" and training is None):
             key = key_of_seed(distilled.protocol.init_seed)
         params = draw_network(model, key)
@@ -154,8 +154,9 @@ def real_for(distilled: DistilledData, dataset: Dataset, split: str) -> Dataset:
     names, own = distilled.class_names, dataset.class_names
     if names and names != own and sorted(names) == sorted(own):
         raise DataError(
-            f"The classes of {dataset.name} are those of the distilled set in another order: {', '.join(own[:5])} …, "
-            f"there {', '.join(names[:5])} …. Load the dataset with its classes in that order."
+            f"{dataset.name} has the classes of the distilled set in another order: "
+            f"{', '.join(own[:5])} … in the set, {', '.join(names[:5])} … in the dataset. Load "
+            "the dataset with its classes in the order of the set."
         )
     if distilled.transform is None or same_transform(distilled.transform, dataset.transform) or split not in SPLITS:
         return dataset
@@ -184,7 +185,8 @@ def _starts(model, protocol, num_nets, seed, pretrained, part) -> tuple[Callable
     if pretrained is None:
         if protocol.pretrained:
             raise DataError(
-                "The set is for pretrained networks: give them as pretrained (dd_jax.load_pretrained reads their file)."
+                "The set is for pretrained networks, but none were given. Give them as "
+                "pretrained; dd_jax.load_pretrained reads their file."
             )
         if protocol.init == "fixed":
             key = key_of_seed(protocol.init_seed)[None]
@@ -193,8 +195,9 @@ def _starts(model, protocol, num_nets, seed, pretrained, part) -> tuple[Callable
     check_pretrained(pretrained, model)
     if protocol.init == "fixed" and protocol.pretrained not in ("", pretrained.fingerprint):
         raise DataError(
-            f"The set is for one known network, and not out of {pretrained.name}: their fingerprint is "
-            f"{pretrained.fingerprint}, the set's {protocol.pretrained}. Give its own networks, or init='random'."
+            f"The set is for one known network (fingerprint {protocol.pretrained}), which is not "
+            f"in {pretrained.name} (fingerprint {pretrained.fingerprint}). Give the networks that "
+            "it was learnt with, or init='random'."
         )
     return as_it_is, _given(networks_of(pretrained, protocol, part, num_nets), seed)
 

@@ -110,7 +110,7 @@ def _split(model: Model, dataset: Dataset, wanted: Wanted) -> Batch:
     real: Batch = getattr(dataset, wanted.split)
     if not len(real.labels):
         raise DataError(
-            f"The {wanted.split} split of {dataset.name} is empty: load it with a validation_fraction above 0."
+            f"The {wanted.split} split of {dataset.name} is empty. Load the dataset with a validation_fraction above 0."
         )
     return real
 

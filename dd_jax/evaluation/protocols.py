@@ -158,9 +158,8 @@ def misuse(distilled: DistilledData, from_scratch: bool = True) -> str:
         if not own.from_scratch:
             return ""
         return (
-            "The distilled set has no learnt steps: it was made for training from scratch by the protocol "
-            f"{own.name!r}. "
-            'The protocol "as-distilled" takes steps of a size that was not learnt.'
+            "The distilled set has no learnt steps, because it was made for training from scratch by the protocol "
+            f'{own.name!r}. The step size of "as-distilled" was not learnt here, and may be a bad one.'
         )
     reasons = []
     if own.init == "fixed":
@@ -172,7 +171,7 @@ def misuse(distilled: DistilledData, from_scratch: bool = True) -> str:
     if not reasons:
         return ""
     return (
-        f"The distilled set was learnt {' and '.join(reasons)}, with its own step sizes: trained on in another way it "
-        'may do much worse. The protocol "as-distilled" uses it as it was learnt; a set for shuffled minibatches is '
-        'learnt with order="random".'
+        f"The distilled set was learnt {' and '.join(reasons)}, with its own step sizes. Networks that train on it in "
+        'another way may do much worse. The protocol "as-distilled" uses it as it was learnt. To make a set for '
+        'shuffled minibatches, learn it with order="random".'
     )

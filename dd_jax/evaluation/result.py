@@ -45,8 +45,8 @@ class Evaluation:
         def __getattr__(self, name: str) -> NoReturn:
             """Say where measures are that were fields once."""
             raise AttributeError(
-                f"An Evaluation has no {name!r}. What its outcome measures besides accuracy is in `measures`, by name, "
-                "such as found.measures['success']."
+                f"An Evaluation has no {name!r}. Measures other than accuracy are in `measures`, "
+                "by name, such as found.measures['success']."
             )
 
     @property

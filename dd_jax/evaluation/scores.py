@@ -36,7 +36,7 @@ def robust_score(difference: float) -> float:
         OptionError: for an x outside of [-1, 1]: accuracies are fractions here.
     """
     if not -1 <= difference <= 1:
-        raise OptionError(f"A score is of differences of fractions, from -1 to 1, but this is {difference}.")
+        raise OptionError(f"A score takes a difference of two fractions, from -1 to 1, but found {difference}.")
     return (math.exp(difference) - math.exp(-1)) / (math.e - math.exp(-1))
 
 
@@ -168,8 +168,8 @@ def dd_ranking(
     """
     if not rates or num_nets < 1 or num_sets < 1:
         raise OptionError(
-            f"dd_ranking needs a learning rate, a network and a random set at least; found rates={tuple(rates)}, "
-            f"num_nets={num_nets}, num_sets={num_sets}."
+            "dd_ranking needs at least one learning rate, one network and one random set, but "
+            f"found rates={tuple(rates)}, num_nets={num_nets}, num_sets={num_sets}."
         )
     seed = check_seed(seed)
     training = training or minibatches("dc")
@@ -243,5 +243,7 @@ def _check_weights(*weights: float) -> None:
 
 def _fraction(value: float) -> float:
     if not (np.isfinite(value) and 0 <= value <= 1):
-        raise OptionError(f"Scores take accuracies and weights as fractions, from 0 to 1, and not {value}.")
+        raise OptionError(
+            f"Accuracies and weights should be fractions from 0 to 1, but found {value}. Divide per cent by 100."
+        )
     return float(value)

@@ -119,7 +119,8 @@ def plan_course(
     _check_trains(model, training, num_epochs)
     if not distilled.parameterisation.kind.has_steps and not isinstance(training, Training):
         raise OptionError(
-            f"A distilled {distilled.parameterisation.kind.name} has no learnt steps: take the protocol "
+            '"as-distilled" needs learnt steps, but a distilled '
+            f"{distilled.parameterisation.kind.name} has none. Use the protocol "
             f'"{distilled.protocol.name}", or a Training.'
         )
     labels = jnp.asarray(distilled.labels)
@@ -270,14 +271,15 @@ def _kept(apply: Apply, before: Kept, params: Params, validation: Batch | None) 
 def _check_trains(model: Model, training: Training | Regression | None, num_epochs: int | None) -> None:
     regression = isinstance(training, Regression)
     if regression and num_epochs is not None:
-        raise OptionError(f"A regression is done at once and has no epochs, but num_epochs is {num_epochs}.")
+        raise OptionError(f"Kernel regression has no epochs, but num_epochs is {num_epochs}. Leave it out.")
     if regression and model.kernel is None:
         raise OptionError(
-            f"The {model.name} has weights, and is trained in steps: kernel regression is for infinitely wide networks "
-            '(dd_jax.models.infinite_mlp). Use another protocol, such as "kip-nn" for a set that was learnt for it.'
+            "Kernel regression is for infinitely wide networks (dd_jax.models.infinite_mlp), but "
+            f"the {model.name} has weights and is trained in steps. Use another protocol, such as "
+            '"kip-nn" for a set that was learnt by kernel regression.'
         )
     if not regression and model.kernel is not None:
         raise OptionError(
-            f"The {model.name} has no weights to take steps with: it is trained in closed form, by the protocol "
-            '"kip", and sets are learnt for it by dd_jax.methods.kernel_inducing_points.'
+            f"The {model.name} is infinitely wide and has no weights to train in steps. Use the "
+            'protocol "kip", with a set that dd_jax.methods.kernel_inducing_points learnt.'
         )

@@ -132,7 +132,9 @@ def cross_architecture(
     Source: Zhao et al. 2021, table 2 (cross-architecture generalisation).
     """
     if not models:
-        raise OptionError("models holds no network: give some by name, such as {'lenet': dd.models.lenet(data)}.")
+        raise OptionError(
+            'models is empty. Give at least one network by name, such as {"lenet": dd.models.lenet(data)}.'
+        )
     results = {
         name: compared(distilled, model, dataset, protocol, num_nets, num_sets, seed) for name, model in models.items()
     }
@@ -171,7 +173,7 @@ def dc_bench(
     Source: Cui et al. 2022, *DC-BENCH*, sections 3 and 4, and the released evaluator.
     """
     if not augments:
-        raise OptionError('augments is empty: give at least "none".')
+        raise OptionError('augments is empty. Give at least "none".')
     trainings = {augment: _training(augment, epochs) for augment in augments}
     scores = {
         augment: evaluate(

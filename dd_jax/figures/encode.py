@@ -83,7 +83,7 @@ def animated_png(frames: Sequence[np.ndarray], scale: int = 1, milliseconds: int
 
     if len({frame.shape for frame in frames}) != 1:
         sizes = ", ".join(str(frame.shape) for frame in frames) or "none"
-        raise OptionError(f"An animation needs frames of one size (H, W, 3), but found {sizes}.")
+        raise OptionError(f"An animation needs frames of one size (H, W, 3), but these are {sizes}.")
     levels = [np.round(255 * np.clip(np.nan_to_num(frame, nan=1.0), 0, 1)).astype(np.uint8) for frame in frames]
     grey = all((level == level[..., :1]).all() for level in levels)
     large = [level.repeat(scale, axis=0).repeat(scale, axis=1) for level in levels]

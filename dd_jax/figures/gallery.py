@@ -21,14 +21,15 @@ def gallery_figure(sets: Mapping[str, DistilledData], title: str) -> Any:
         OptionError: if there is no set, or the classes of two sets differ.
     """
     if not sets:
-        raise OptionError("A gallery needs at least one distilled set, but there is none.")
+        raise OptionError("A gallery needs at least one distilled set, but got none.")
     sheets = {name: sheet_of(distilled, max_rows=1) for name, distilled in sets.items()}
     first, *others = sheets
     for name in others:
         if sheets[name].names != sheets[first].names:
             raise OptionError(
-                f"All sets of a gallery should have the same classes, but {name} has {', '.join(sheets[name].names)} "
-                f"and {first} has {', '.join(sheets[first].names)}: show them in two galleries."
+                f"All sets of a gallery should have the same classes, but {name} has "
+                f"{', '.join(sheets[name].names)} and {first} has "
+                f"{', '.join(sheets[first].names)}. Make two galleries."
             )
     rows = [sheet.rows[0].images for sheet in sheets.values()]
     return draw_rows(rows, sheets[first].names, list(sheets), title)

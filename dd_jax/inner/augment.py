@@ -97,8 +97,8 @@ def cut_mix(key: jax.Array, batch: Batch, num_classes: int) -> Batch:
 def _on_pixels(keys: jax.Array, images: jax.Array, kind: str, transform: Transform | None) -> jax.Array:
     if transform is None:
         raise OptionError(
-            f"The augmentation {kind!r} works on pixels: it needs the transform between these and the images, as "
-            "`transform` or as that of the distilled set."
+            f"The augmentation {kind!r} works on pixels and needs the transform of the images. "
+            "Give it as `transform`, or give the distilled set a transform."
         )
     pixels = jnp.clip(to_pixels(transform, images), 0.0, 1.0)
     return to_model(transform, POLICIES[kind](keys, pixels))

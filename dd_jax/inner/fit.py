@@ -166,7 +166,9 @@ def passes(
     _check(training)
     assert training.learning_rate is not None
     if training.relative and unit is None:
-        raise OptionError("relative learning rates are for networks trained on distilled sets; give the rate itself.")
+        raise OptionError(
+            "Relative learning rates are for networks trained on distilled sets. Give the learning rate itself."
+        )
     base_rate = training.learning_rate if unit is None else training.learning_rate * unit
     loss = LOSSES[training.loss]
     optimiser = _optimiser(training)
@@ -264,9 +266,7 @@ def _changed(keys: jax.Array, key: jax.Array, images: Any, training: Training, t
     """Images, each changed by its own of the keys; of nodes what a network leaves out is drawn by the one `key`."""
     if see_each_other(images):
         if training.augment != "none":
-            raise OptionError(
-                f'Nodes of a graph can\'t be changed: augment must be "none", found {training.augment!r}.'
-            )
+            raise OptionError(f'Nodes of a graph can\'t be augmented, but augment is {training.augment!r}. Use "none".')
         return images.with_dropout(key, training.dropout) if training.dropout else images
     return augment(keys, images, training.augment, transform)
 
@@ -284,7 +284,9 @@ def _optimiser(training: Training) -> optax.GradientTransformation:
 def _check(training: Training) -> None:
     check_at_least(1, training, "epochs", "batch_size", "decay_epochs")
     if training.learning_rate is None:
-        raise OptionError("learning_rate is None: only a distilled set has step sizes to take it from. Give a number.")
+        raise OptionError(
+            "learning_rate is None, but only a distilled set has step sizes to replace it. Give a number."
+        )
     known = {name: value for name, value in vars(training).items() if not is_traced(value)}
     for name in ("learning_rate", "drop_factor"):
         if name in known and not 0 < known[name] < float("inf"):
@@ -296,9 +298,11 @@ def _check(training: Training) -> None:
         if name in known and not 0 <= known[name] < float("inf"):
             raise OptionError(f"{name} must be at least 0 and finite, but is {known[name]}.")
     if known.get("gsam_alpha") and "sam_rho" in known and not training.sam_rho:
-        raise OptionError("gsam_alpha is for a sam_rho above 0: it changes SAM's gradient.")
+        raise OptionError(
+            "gsam_alpha changes the gradient of SAM, but sam_rho is 0. Set sam_rho above 0, or leave out gsam_alpha."
+        )
     if training.steps is not None and training.steps < 1:
         raise OptionError(f"steps must be at least 1, but is {training.steps}.")
     if not all(0 <= drop <= 1 for drop in training.drops):
-        raise OptionError(f"drops must be shares of the epochs, from 0 to 1, but are {training.drops}.")
+        raise OptionError(f"drops should be fractions of the epochs, from 0 to 1, but are {training.drops}.")
     check_choices(training)

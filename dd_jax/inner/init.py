@@ -120,14 +120,16 @@ def network_range(pretrained: Pretrained, protocol: Protocol, part: str) -> tupl
     if protocol.init == "fixed":
         if not 0 <= protocol.init_seed < train:
             raise OptionError(
-                f"init_seed chooses one of {train} pretrained networks, from 0; found {protocol.init_seed}."
+                f"init_seed chooses one of {train} pretrained networks, so it must be from 0 to "
+                f"{train - 1}, but is {protocol.init_seed}."
             )
         return protocol.init_seed, protocol.init_seed + 1
     if part == "held_out":
         if held_out == 0:
             raise OptionError(
-                f"The pretrained networks {pretrained.name} have none held out to judge on: train some with dd-jax "
-                'pretrain --num-held-out, or distil for one known network with init "fixed".'
+                f"The pretrained networks {pretrained.name} include none that are held out for "
+                "evaluation. Train some with dd-jax pretrain --num-held-out, or distil for one "
+                'known network with init "fixed".'
             )
         return 0, held_out
     apart = train - pretrained.num_selection

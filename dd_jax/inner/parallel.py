@@ -31,9 +31,11 @@ def device_mesh(count: int | None = None) -> Mesh | None:
     devices = jax.devices()
     count = len(devices) if count is None else count
     if not 1 <= count <= len(devices):
-        raise OptionError(f"devices must be between 1 and {len(devices)}, as many as there are; found {count}.")
+        raise OptionError(f"devices must be from 1 to {len(devices)}, the number there is, but is {count}.")
     if jax.process_count() > 1 and count != len(devices):
-        raise OptionError(f"Several processes share all of their {len(devices)} devices; leave devices unset.")
+        raise OptionError(
+            f"Several processes share all of their {len(devices)} devices, but devices is {count}. Leave it out."
+        )
     return None if len(devices) == 1 or count == 1 else Mesh(np.asarray(devices[:count]), (AXIS,))
 
 

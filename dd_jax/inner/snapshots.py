@@ -47,6 +47,6 @@ def check_every(every: int, count: int) -> None:
     if every < 1 or count % every:
         divisors = [n for n in range(1, count + 1) if count % n == 0]
         raise OptionError(
-            f"every must divide the {count} gradient steps of a pass, but is {every}: take one of "
-            f"{', '.join(map(str, divisors))}, or None for a network after each pass."
+            f"every must divide the {count} gradient steps of a pass, but is {every}. Use one of "
+            f"{', '.join(map(str, divisors))}, or None for one snapshot after each pass."
         )

@@ -122,7 +122,8 @@ def unroll_with_losses(
     length = jax.tree.leaves(steps)[0].shape[0]
     if intermediate.every < 1 or length % intermediate.every:
         raise OptionError(
-            f"Intermediate losses should be after every so many of {length} steps, a divisor, not {intermediate.every}."
+            f"Intermediate losses are taken every so many steps, which must divide the {length} "
+            f"steps, but is {intermediate.every}."
         )
     step = _step(apply, loss, batch_of, rule, discount)
 
@@ -186,7 +187,7 @@ def _begin(
     total = jax.tree.leaves(given)[0].shape[0]
     last = window.length if is_traced(window.first) else int(window.first) + window.length
     if window.length < 0 or not window.length <= last <= total:
-        raise OptionError(f"A window should lie within the {total} steps, not end after {last}.")
+        raise OptionError(f"A window must lie within the {total} steps, but ends after step {last}.")
     if window.length == total:
         return state, given
 

@@ -35,7 +35,7 @@ def check_attack(options: AttackOptions) -> None:
     """OptionError for options that are out of range or don't go together."""
     check_at_least(1, options, "attack_weight")
     if (options.attack_class is None) != (options.target_class is None):
-        raise OptionError("attack_class and target_class belong together: give both, or neither.")
+        raise OptionError("attack_class and target_class belong together. Give both, or neither.")
 
 
 def attack_of(options: AttackOptions) -> tuple[int, int] | None:

@@ -113,7 +113,7 @@ class BpttOptions(OuterOptions, SamplingOptions, _BasesOptions, _TrainingOptions
 def images_of(model: Model, options: BpttOptions, shared: jax.Array | None = None) -> Synthetic:
     """The set that is learnt, with learnt labels if these are asked for, and perhaps over bases of an earlier one."""
     if shared is not None and options.images != "bases":
-        raise OptionError(f'Shared bases are for images="bases"; found images={options.images!r}.')
+        raise OptionError(f'Shared bases need images="bases", but images is {options.images!r}.')
     if options.images == "bases":
         synthetic = bases(
             model.num_classes,
@@ -216,27 +216,29 @@ def check_options(model: Model, options: BpttOptions) -> None:
     _check_windows(options)
     classes = options.classes_per_step
     if classes is not None and not 1 <= classes <= model.num_classes:
-        raise OptionError(f"classes_per_step should be from 1 to {model.num_classes}, but is {classes}.")
+        raise OptionError(f"classes_per_step must be from 1 to {model.num_classes}, but is {classes}.")
     if options.batch_size < (classes or model.num_classes):
         raise OptionError(
-            f"An outer step draws as many real images of each of {classes or model.num_classes} classes: batch_size "
-            f"should be at least that, but is {options.batch_size}."
+            f"An outer step draws real images of each of {classes or model.num_classes} classes, "
+            f"so batch_size must be at least that, but is {options.batch_size}."
         )
     made = images_made(options)
     if options.inner_per_class is not None and not 1 <= options.inner_per_class <= made:
         raise OptionError(
-            f"inner_per_class should be from 1 to {made}, the images of each class, but is {options.inner_per_class}."
+            f"inner_per_class must be from 1 to {made}, the number of images of each class, but "
+            f"is {options.inner_per_class}."
         )
     if options.images == "bases":
         if options.factor != 1 or options.canvas_size != 1 or options.clamp:
-            raise OptionError("Bases are neither tiled, nor cropped, nor clamped: leave out factor, canvas and clamp.")
+            raise OptionError("Bases are not tiled, cropped or clamped. Leave out factor, canvas and clamp.")
     else:
         for name in ("made_per_class", "downscale", "num_bases", "coefficient_l1", "coefficient_l2"):
             own, default = getattr(options, name), getattr(BpttOptions, name)
             if own != default:
                 raise OptionError(
-                    f'{name} is for images="bases": set that, or leave out {name}; found {own!r}. Where a preset has '
-                    f"it, give its default, {default!r}."
+                    f'{name} needs images="bases", but images is {options.images!r} and {name} is '
+                    f'{own!r}. Set images="bases", or leave out {name}. If a preset sets it, give '
+                    f"its default, {default!r}."
                 )
 
 
@@ -254,15 +256,15 @@ def _check_numbers(options: BpttOptions) -> None:
 def _check_windows(options: BpttOptions) -> None:
     total, window = options.num_inner_steps, options.window
     if window is not None and not 1 <= window <= total:
-        raise OptionError(f"window should be from 1 to the {total} inner steps, but is {window}.")
+        raise OptionError(f"window must be from 1 to the {total} inner steps, but is {window}.")
     for name in ("first_window", "first_horizon"):
         if getattr(options, name) is not None and window is None:
-            raise OptionError(f"{name} is what grows where only a window is differentiated: set window too.")
+            raise OptionError(f"{name} makes a window grow, but there is no window. Set window too.")
     if options.first_window is not None and not 1 <= options.first_window <= (window or 0):
-        raise OptionError(f"first_window should be from 1 to the window, {window}, but is {options.first_window}.")
+        raise OptionError(f"first_window must be from 1 to the window, {window}, but is {options.first_window}.")
     if options.first_horizon is not None and not (window or 0) <= options.first_horizon <= total:
         raise OptionError(
-            f"first_horizon should be from the window, {window}, to the {total} inner steps, but is "
+            f"first_horizon must be from the window, {window}, to the {total} inner steps, but is "
             f"{options.first_horizon}."
         )
 

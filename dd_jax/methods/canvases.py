@@ -30,8 +30,9 @@ def check_canvas_options(options: CanvasOptions) -> None:
     check_at_least(1, options, "canvas_size", "canvas_samples")
     if options.canvas_size == 1 and options.canvas_samples != 1:
         raise OptionError(
-            f"canvas_samples are crops of a canvas: set canvas_size to 2 or more, or leave out canvas_samples (found "
-            f"{options.canvas_samples})."
+            "canvas_samples is the number of crops of a canvas, but there is no canvas "
+            f"(canvas_samples is {options.canvas_samples}). Set canvas_size to 2 or more, or "
+            "leave out canvas_samples."
         )
 
 

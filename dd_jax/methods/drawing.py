@@ -1,3 +1,3 @@
 """Is called `dd_jax.methods.sampling` now, and says so."""
 
-raise ImportError("dd_jax.methods.drawing is called dd_jax.methods.sampling now.")
+raise ImportError("dd_jax.methods.drawing is now called dd_jax.methods.sampling.")

@@ -32,7 +32,10 @@ def known_images(model: Model, experts: Experts, dataset: Dataset, per_class: Co
     short = np.flatnonzero(known < wanted)
     if short.size:
         names = listed([dataset.class_names[c] for c in short])
-        tell(f"The expert is right about fewer than {wanted.max()} images of {names}: these start from any.")
+        tell(
+            f"The expert is right about fewer than {wanted.max()} images of {names}. Those classes "
+            "start from any of their images."
+        )
     rows = np.flatnonzero(right | np.isin(labels, short))
     return dataclasses.replace(dataset, train=Batch(images[rows], dataset.train.labels[rows]))
 

@@ -73,17 +73,19 @@ def check_experts(experts: Experts | Pretrained | None, model: Model, options: T
     """OptionError or DataError unless there are experts of this architecture, with the snapshots asked for."""
     if not isinstance(experts, Experts):
         raise OptionError(
-            "trajectory_matching learns from networks as they were all along their training: give experts, as "
-            "dd_jax.load_experts(folder) reads them (--experts FOLDER); dd-jax pretrain --snapshots makes them. Found "
-            f"{'none' if experts is None else f'the networks {experts.name} at their end alone'}."
+            "trajectory_matching learns from snapshots of networks in training, but got "
+            f"{('no experts' if experts is None else f'the networks {experts.name}, which have none')}. "
+            "Make experts with dd-jax pretrain --snapshots, and give their folder: --experts "
+            "FOLDER, or experts=dd_jax.load_experts(folder)."
         )
     check_pretrained(experts, model)
     last = options.max_start - 1 + options.expert_epochs
     if last >= len(experts.epochs):
         raise OptionError(
-            f"The last start is snapshot {options.max_start - 1}, and its target {last}, {options.expert_epochs} on. "
-            f"The experts {experts.name} have snapshots 0 to {len(experts.epochs) - 1}. Lower max_start or "
-            "expert_epochs, or train experts for more epochs."
+            f"The last start is snapshot {options.max_start - 1} and its target is snapshot "
+            f"{last}, {options.expert_epochs} later, but the experts {experts.name} have "
+            f"snapshots 0 to {len(experts.epochs) - 1}. Lower max_start or expert_epochs, or "
+            "train experts for more epochs."
         )
 
 
@@ -91,7 +93,7 @@ def check_dataset(experts: Experts, dataset: Dataset) -> None:
     """DataError unless the experts were trained on this dataset, in its model space."""
     if experts.dataset != dataset.fingerprint:
         raise DataError(
-            f"The experts {experts.name} were trained on another dataset (fingerprint {experts.dataset}) than "
-            f"{dataset.name} (fingerprint {dataset.fingerprint}), perhaps in another size or with other whitening: "
-            "train experts on this one."
+            f"The experts {experts.name} were trained on another dataset (fingerprint "
+            f"{experts.dataset}) than {dataset.name} (fingerprint {dataset.fingerprint}), perhaps "
+            "in another size or with other whitening. Train experts on this dataset."
         )

@@ -224,8 +224,8 @@ def _training(options: FrepoOptions, total: int) -> Training:
 def _check(model: Model, options: FrepoOptions) -> None:
     if model.kernel is not None:
         raise OptionError(
-            f"frepo learns with the features of networks in training, but the {model.name} has no weights to train: "
-            "dd_jax.methods.kernel_inducing_points is for it."
+            f"frepo learns with the features of networks in training, but the {model.name} has no "
+            "weights to train. Use kernel_inducing_points, or a network with weights."
         )
     check_at_least(1, options, "pool_size", "max_updates", "batch_size")
     check_regulariser(options.regulariser)

@@ -207,16 +207,18 @@ def _learners(model: Model, options: GenerativeTeachingOptions, learners: Sequen
     if learners is None:
         return variants(model, options.widths, options.depths)
     if options.widths or options.depths:
-        raise OptionError("The architectures to draw from are given as learners: leave out widths and depths.")
+        raise OptionError(
+            "learners gives the architectures, so widths and depths can't. Leave out widths and depths, or learners."
+        )
     shape = (model.image_shape, model.num_classes)
     for one in learners:
         if (one.image_shape, one.num_classes) != shape:
             raise OptionError(
-                f"Learners should be for images {shape[0]} in {shape[1]} classes as the model is, but the {one.name} "
-                f"is for {one.image_shape} in {one.num_classes}."
+                f"Learners should be for images {shape[0]} in {shape[1]} classes, like the model, "
+                f"but the {one.name} is for {one.image_shape} in {one.num_classes}."
             )
     if not learners:
-        raise OptionError("learners should be at least one network; leave them out for the model itself.")
+        raise OptionError("learners is empty. Give at least one network, or leave it out to use the model itself.")
     return tuple(learners)
 
 

@@ -110,12 +110,13 @@ def protocol_of(opts: GenerativeTeachingOptions) -> Protocol:
         raise OptionError(f"steps_rate must be at least 0 and finite, but is {opts.steps_rate}.")
     if opts.loss_every and opts.num_inner_steps % opts.loss_every:
         raise OptionError(
-            f"loss_every should be a divisor of the {opts.num_inner_steps} inner steps, or 0, but is {opts.loss_every}."
+            f"loss_every must divide the {opts.num_inner_steps} inner steps, or be 0, but is {opts.loss_every}."
         )
     if opts.learn_labels and opts.teacher not in ("curriculum", "shuffled"):
         raise OptionError(
-            f'Labels are learnt of generated images with latents of their own: take the teacher "curriculum" or '
-            f'"shuffled", or leave out learn_labels (found {opts.teacher!r}).'
+            "learn_labels needs generated images that keep their latents, but the teacher is "
+            f'{opts.teacher!r}. Use the teacher "curriculum" or "shuffled", or leave out '
+            "learn_labels."
         )
     order = "random" if opts.teacher == "shuffled" else "fixed"
     return Protocol(AS_DISTILLED, order=order, rule=opts.rule)

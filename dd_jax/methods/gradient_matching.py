@@ -95,15 +95,16 @@ def gradient_matching(
     """
     if "pretrained" in overrides:
         raise OptionError(
-            "gradient_matching learns from networks, and its sets are for networks drawn at random: say experts in "
-            "place of pretrained."
+            "gradient_matching makes sets for randomly drawn networks, so networks that it "
+            "learns from are experts. Give them as experts in place of pretrained."
         )
     opts = with_loops(with_overrides(options or GradientMatchingOptions(), overrides))
     check_options(model, opts)
     if isinstance(experts, Experts):
         raise OptionError(
-            f"gradient_matching learns from networks as they are, and {experts.name} are networks all along their "
-            "training: give what dd_jax.load_pretrained(file) reads, or use trajectory_matching."
+            f"gradient_matching learns from single networks, but {experts.name} are snapshots of "
+            "networks in training. Give a file of networks (dd_jax.load_pretrained reads it), or "
+            "use trajectory_matching."
         )
     if experts is not None:
         check_pretrained(experts, model)

@@ -108,10 +108,13 @@ def check_options(model: Model, options: GradientMatchingOptions) -> None:
     if not 0 < options.label_learning_rate < float("inf"):
         raise OptionError(f"label_learning_rate must be positive and finite, but is {options.label_learning_rate}.")
     if options.match_images is not None and not is_equal(options.images_per_class):
-        raise OptionError("match_images are as many of each class: leave it out where images_per_class are not.")
+        raise OptionError(
+            "match_images is one number for all classes, but images_per_class differs between them. "
+            "Leave out match_images."
+        )
     check_at_least(0, options, "warmup_networks", "warmup_matches", "early_epochs")
     if options.collective and options.image_steps == "per_class":
-        raise OptionError('A collective match has one gradient of all classes: use image_steps="joint".')
+        raise OptionError('A collective match has one gradient for all classes. Use image_steps="joint".')
     kernels = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0)))
     if options.layers == "convolutions" and not any(leaf.ndim == 4 for leaf in kernels):
-        raise OptionError(f'The {model.name} has no convolutions to compare; use layers="all".')
+        raise OptionError(f'layers compares convolutions, but the {model.name} has none. Use layers="all".')

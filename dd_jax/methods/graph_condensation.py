@@ -273,7 +273,8 @@ def real_classes(learner: Model, dataset: Dataset) -> RealClasses:
     """
     if not isinstance(dataset.train.images, Nodes):
         raise DataError(
-            f"{dataset.name} has no graph: take one such as 'cora', or make one with dd_jax.graph_from_arrays."
+            f"graph_condensation needs a graph, but {dataset.name} is a set of images. Use one "
+            "such as 'cora', or make one with dd_jax.graph_from_arrays."
         )
     classes = by_class(dataset.train, learner.num_classes)
     places = np.arange(int(classes.sizes.max()))[None] % np.asarray(classes.sizes)[:, None]

@@ -233,16 +233,19 @@ def _solve(kernel: KernelFn, mine: jax.Array, theirs: jax.Array, wanted: jax.Arr
 def _check(model: Model, options: KernelInducingPointsOptions) -> KernelFn:
     if model.kernel is None:
         raise OptionError(
-            f"kernel_inducing_points learns with the kernel of an infinitely wide network, but the {model.name} has "
-            "weights: use dd_jax.models.infinite_mlp or infinite_convnet."
+            "kernel_inducing_points learns with the kernel of an infinitely wide network, but "
+            f"the {model.name} has weights. Use dd_jax.models.infinite_mlp or infinite_convnet."
         )
     check_choices(options)
     check_at_least(1, options, "batch_size")
     check_regulariser(options.regulariser)
     if options.init_labels == "solve" and options.learn == "images":
-        raise OptionError('init_labels "solve" is for labels that are learnt, but learn is "images".')
+        raise OptionError(
+            'init_labels "solve" needs labels that are learnt, but learn is "images". Use another '
+            "init_labels, or learn labels too."
+        )
     if options.dtype == "float64" and jnp.result_type(float) != jnp.float64:
-        raise OptionError('dtype "float64" needs JAX to have it: set JAX_ENABLE_X64=1, or take "float32".')
+        raise OptionError('dtype "float64" needs 64-bit numbers in JAX. Set JAX_ENABLE_X64=1, or use "float32".')
     return model.kernel
 
 

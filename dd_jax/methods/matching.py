@@ -91,7 +91,7 @@ def stored_images(model: Model, options: StoredOptions) -> Synthetic:
     if options.factor == 1:
         return as_asked(pixels(model.num_classes, options.images_per_class, **kept), model, options)
     if options.canvas_size != 1:
-        raise OptionError("A canvas is cropped, and not tiled: use factor=1 with canvas_size.")
+        raise OptionError("A canvas can't be tiled, but factor is above 1. Use factor=1 with canvas_size.")
     return multi_formation(
         model.num_classes, options.images_per_class, options.factor, formation=options.formation, **kept
     )

@@ -73,7 +73,7 @@ def _options_of(
         if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) or one.name == networks:
             continue
         if one.default is one.empty:
-            raise OptionError(f"{name}: its parameter {one.name!r} should have a default, as options have.")
+            raise OptionError(f"All parameters of {name} are options and need defaults, but {one.name!r} has none.")
         kind = hints.get(one.name, type(one.default))
         fields.append((one.name, kind, dataclasses.field(default=one.default)))
     return dataclasses.make_dataclass("Options", fields, frozen=True)

@@ -27,6 +27,7 @@ _FILES = (
 METHODS: dict[str, MethodSpec] = {name: import_module(f"dd_jax.methods.{name}").SPEC for name in _FILES}
 
 
+YOUR_OWN = "A method of your own is MODULE:FUNCTION, such as mymethod:make for make in mymethod.py."
 _own: dict[str, MethodSpec] = {}  # methods of the user's own that were asked for
 
 
@@ -36,7 +37,7 @@ def method_named(name: str) -> MethodSpec:
         return _own.setdefault(name, own_method(name))
     plain = name.replace("-", "_")
     if plain not in METHODS:
-        raise unknown_name("method", name, METHODS)
+        raise unknown_name("method", name, METHODS, YOUR_OWN)
     return METHODS[plain]
 
 
@@ -86,7 +87,9 @@ def _other_role(name: str, own: str, role: str) -> str:
     """
     able = ", ".join(other for other, its in METHODS.items() if its.networks == role)
     if own == "experts":
-        return f"{name} learns from networks, and its sets are for others, drawn at random: say --experts."
+        return (
+            f"{name} learns from networks, but its sets are for randomly drawn ones. Give the networks with --experts."
+        )
     if own == "pretrained":
-        return f"{name} makes sets for the networks that it learns from: say --pretrained, or use {able}."
-    return f"{name} starts from networks drawn at random: leave out --{role}, or use {able}."
+        return f"{name} makes sets for the networks that it learns from. Give them with --pretrained, or use {able}."
+    return f"{name} starts from randomly drawn networks. Leave out --{role}, or use {able}."

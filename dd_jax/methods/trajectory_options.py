@@ -102,14 +102,14 @@ def check_options(options: TrajectoryMatchingOptions, num_images: int) -> None:
     check_canvas_options(options)
     if options.batch_size is not None and not 1 <= options.batch_size <= num_images:
         raise OptionError(
-            f"batch_size should be from 1 to the {num_images} images of the set, or None, but is {options.batch_size}."
+            f"batch_size must be from 1 to the {num_images} images of the set, or None, but is {options.batch_size}."
         )
     first = options.max_start if options.first_max_start is None else options.first_max_start
     if not options.min_start < first <= options.max_start:
         between = "" if options.first_max_start is None else f" first_max_start ({first}), which is at most"
         raise OptionError(
-            f"min_start ({options.min_start}) should be below{between} max_start ({options.max_start}): starts are "
-            "drawn from min_start to max_start - 1."
+            f"min_start ({options.min_start}) must be below{between} max_start "
+            f"({options.max_start}). Starts are drawn from min_start to max_start - 1."
         )
     for name in ("label_learning_rate", "step_size_learning_rate", "max_loss"):
         value = getattr(options, name)
@@ -117,9 +117,14 @@ def check_options(options: TrajectoryMatchingOptions, num_images: int) -> None:
             raise OptionError(f"{name} must be positive and finite, but is {value}.")
     check_choices(options)
     if options.init_labels == "expert" and not options.learn_labels:
-        raise OptionError('init_labels="expert" is for labels that are learnt: set learn_labels, or leave it out.')
+        raise OptionError(
+            'init_labels="expert" is for labels that are learnt. Set learn_labels, or leave out init_labels.'
+        )
     if options.init_correct and options.init_images == "noise":
-        raise OptionError('init_correct is for images that start from real ones, not for init_images="noise".')
+        raise OptionError(
+            'init_correct chooses real images to start from, but init_images is "noise". Leave out '
+            "init_correct, or start from real images."
+        )
 
 
 def last_start(options: TrajectoryMatchingOptions, step: int) -> int:

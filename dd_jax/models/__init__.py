@@ -46,6 +46,8 @@ from dd_jax.types import Batch, Experts, Pretrained
 
 __getattr__ = renamed_in("dd_jax.models", from_linen="from_flax")
 
+_YOUR_OWN = "A network of your own is MODULE:FUNCTION, such as mynet:Tiny for Tiny in mynet.py."
+
 MODELS: Mapping[str, Callable[..., Model]] = {
     "alexcifarnet": alexcifarnet,
     "alexnet": alexnet,
@@ -67,7 +69,7 @@ MODELS: Mapping[str, Callable[..., Model]] = {
 def make(name: str, data: ImageSpec, **settings: Any) -> Model:
     """The network called `name` for `data`; OptionError for an unknown name or setting."""
     if name not in MODELS:
-        raise unknown_name("model", name, MODELS)
+        raise unknown_name("model", name, MODELS, _YOUR_OWN)
     known = set(inspect.signature(MODELS[name]).parameters) - {"data", "layout"}
     for setting in settings:
         if setting not in known:
@@ -122,7 +124,8 @@ def variants(model: Model, widths: Sequence[int] = (), depths: Sequence[int] = (
     """
     if (widths or depths) and model.name not in MODELS:
         raise OptionError(
-            f"Widths and depths are settings of this library's networks, and {model.name} is none of them."
+            f"widths and depths are settings of this library's networks, but {model.name} is "
+            "another one. Leave them out, or give learners."
         )
     return sized(MODELS.get(model.name, lambda *_: model), model, widths, depths)
 

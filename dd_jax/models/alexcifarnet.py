@@ -54,8 +54,9 @@ def alexcifarnet(data: ImageSpec, *, initialiser: str = "xavier", layout: Layout
     height, width, _ = data.image_shape
     if (height, width) != (32, 32):
         raise DataError(
-            f"AlexCifarNet takes images of 32 x 32 pixels, and these are {height} x {width}. Use another model "
-            f"(mlp and convnet take any size) or load the dataset with image_size=32."
+            f"AlexCifarNet needs images of 32 x 32 pixels, but these are {height} x {width}. Load "
+            "the dataset with image_size=32, or use another model (mlp and convnet work with any "
+            "size)."
         )
     kernel_initialiser(initialiser)
     module = _AlexCifarNet(data.num_classes, initialiser, layout or layout_for(64))

@@ -68,9 +68,9 @@ def alexnet(data: ImageSpec, *, initialiser: str = "default", layout: Layout | N
     height, width, channels = data.image_shape
     if (height, width) != (_SIZE, _SIZE) or channels not in (1, 3):
         raise DataError(
-            f"AlexNet takes images of {_SIZE} x {_SIZE} pixels with 1 or 3 channels, and these are {height} x {width} "
-            f"with {channels}. Use another model (mlp and convnet take any size) or load the dataset with "
-            f"image_size={_SIZE}."
+            f"AlexNet needs images of {_SIZE} x {_SIZE} pixels with 1 or 3 channels, but these "
+            f"are {height} x {width} with {channels}. Load the dataset with image_size={_SIZE}, "
+            "or use another model (mlp and convnet work with any size)."
         )
     kernel_initialiser(initialiser)
     module = _AlexNet(data.num_classes, initialiser, layout or layout_for(_WIDEST))
@@ -94,7 +94,10 @@ def alexnet_from_torchvision(state: Mapping[str, np.ndarray], model: Model) -> P
     Source: the released code of Wang et al. 2018, `init_weights` for "imagenet_pretrained" in `networks/utils.py`.
     """
     if model.name != "alexnet":
-        raise DataError(f"torchvision's AlexNet fits an alexnet, and this model is {model.name}: use models.alexnet.")
+        raise DataError(
+            "The weights of torchvision's AlexNet need the model alexnet, but the model is "
+            f"{model.name}. Use models.alexnet."
+        )
     params = jax.eval_shape(model.init, jax.random.key(0))
     expected = _torch_shapes(params)
     _check_names(state, expected)
@@ -139,11 +142,11 @@ def _checked(name: str, value: np.ndarray, shape: tuple[int | None, ...]) -> np.
             remedy = f"The model takes images of {shape[1]} channels and the file of {array.shape[1]}: use such images"
         raise DataError(f"{name} should be {wanted}, found {array.shape}. {remedy}.")
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise DataError(f"{name} should be floating point, found {array.dtype}. Use weights that are not quantised.")
+        raise DataError(f"{name} should be floating point, but is {array.dtype}. Use weights that are not quantised.")
     with np.errstate(over="ignore"):
         array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
-        raise DataError(f"{name} should be finite in float32, and is not. Download the file again.")
+        raise DataError(f"{name} should be finite in float32, but is not. Download the file again.")
     return array
 
 

@@ -50,8 +50,9 @@ def alexnet_small(data: ImageSpec, *, initialiser: str = "default", layout: Layo
     """
     if min(data.image_shape[:2]) < _SMALLEST:
         raise DataError(
-            f"alexnet-small halves images three times, and these are {data.image_shape[0]} x {data.image_shape[1]}. "
-            "Use another model (mlp and convnet take any size) or load the dataset with image_size=32."
+            f"alexnet-small halves images three times, but these are {data.image_shape[0]} x "
+            f"{data.image_shape[1]}. Load the dataset with image_size=32, or use another model "
+            "(mlp and convnet work with any size)."
         )
     kernel_initialiser(initialiser)
     module = _AlexNetSmall(data.num_classes, initialiser, layout or layout_for(256))

@@ -159,11 +159,11 @@ def with_precision(model: Model, precision: str) -> Model:
         raise unknown_name("precision", precision, PRECISIONS)
     if not isinstance(model.apply, Forward):
         raise OptionError(
-            f"The precision of {model.name} can't be chosen: it was not made by this library. "
-            "dd_jax.models.from_functions makes a model of any init and apply."
+            f"The precision of {model.name} can't be chosen, because this library didn't make it. "
+            "Make a model of its init and apply with dd_jax.models.from_functions."
         )
     if model.kernel is not None and precision != "float32":
-        raise OptionError(f"The kernel of {model.name} needs the precision float32; found {precision!r}.")
+        raise OptionError(f"The kernel of {model.name} needs the precision float32, but found {precision!r}.")
     apply, features = (
         dataclasses.replace(f, precision=precision) if isinstance(f, Forward) else f
         for f in (model.apply, model.features)

@@ -73,9 +73,10 @@ def from_flax(
 def _check_maker(module: Any) -> None:
     if not makes_nnx(module):
         raise OptionError(
-            "from_flax takes an instance of a Flax Linen module, such as Net() or nn.Sequential([...]), or what makes "
-            "a Flax NNX module, such as lambda rngs: Net(rngs=rngs), as other networks are drawn all the time; but "
-            f"found {_described(module)}. For anything else there is from_functions(init, apply, data)."
+            "from_flax takes an instance of a Flax Linen module, such as Net() or "
+            "nn.Sequential([...]), or a function that makes a Flax NNX module, such as lambda "
+            f"rngs: Net(rngs=rngs), but found {_described(module)}. For any other network use "
+            "from_functions(init, apply, data)."
         )
 
 
@@ -178,7 +179,9 @@ def _arrays(init: Callable[[jax.Array], Params]) -> InitFn:
 def _no_features(name: str) -> Callable[[Params, Images], jax.Array]:
     def features(params: Params, images: Images) -> jax.Array:
         del params, images
-        raise OptionError(f"{name} gives logits alone, and its features are needed: let it return (logits, features).")
+        raise OptionError(
+            f"This method needs features, but {name} returns logits only. Let it return (logits, features)."
+        )
 
     return features
 
@@ -215,7 +218,7 @@ def _check_call(module: nn.Module, name: str, arguments: Mapping[str, Any]) -> N
 def _check_params(name: str, params: Params) -> None:
     leaves = jax.tree.leaves(params)
     if not leaves:
-        raise OptionError(f"{name} has no parameters, so there is nothing to train.")
+        raise OptionError(f"{name} has no parameters, so there is nothing to train. Give a network with parameters.")
     odd = [leaf for leaf in leaves if not jnp.issubdtype(leaf.dtype, jnp.floating)]
     if odd:
         raise OptionError(
@@ -290,4 +293,4 @@ def _described(value: Any) -> str:
         return f"({', '.join(map(_described, value))})"
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{value.dtype}{list(value.shape)}"
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a value of type {type(value).__name__}"

@@ -46,8 +46,9 @@ def lenet(data: ImageSpec, *, initialiser: str = "xavier", layout: Layout | None
     height, width, _ = data.image_shape
     if height != width or height not in (28, 32):
         raise DataError(
-            f"LeNet takes images of 28 x 28 or 32 x 32 pixels, and these are {height} x {width}. Use another model "
-            f"(mlp and convnet take any size) or load the dataset with image_size=28."
+            f"LeNet needs images of 28 x 28 or 32 x 32 pixels, but these are {height} x {width}. "
+            "Load the dataset with image_size=28, or use another model (mlp and convnet work "
+            "with any size)."
         )
     kernel_initialiser(initialiser)
     module = _LeNet(data.num_classes, 2 if height == 28 else 0, initialiser, layout or layout_for(16))

@@ -35,7 +35,7 @@ def mlp(data: ImageSpec, *, hidden: Sequence[int] = (128, 128), initialiser: str
     """
     hidden = tuple(hidden)
     if any(units < 1 for units in hidden):
-        raise OptionError(f"mlp's hidden layers need at least one unit each, but hidden is {hidden}.")
+        raise OptionError(f"Each hidden layer of mlp needs at least one unit, but hidden is {hidden}.")
     kernel_initialiser(initialiser)
     module = _MLP(hidden, data.num_classes, initialiser)
     return from_linen("mlp", module, data, {"hidden": list(hidden), "initialiser": initialiser})

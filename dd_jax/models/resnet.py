@@ -106,9 +106,10 @@ def resnet18(
     smallest = _SMALLEST.get(norm, 8)
     if min(data.image_shape[:2]) < smallest:
         raise DataError(
-            f"resnet18 with norm={norm!r} takes images from {smallest} x {smallest} pixels, and these are "
-            f"{data.image_shape[0]} x {data.image_shape[1]}. Load the dataset with image_size=32, or use another model "
-            "(mlp and convnet take any size)."
+            f"resnet18 with norm={norm!r} needs images of at least {smallest} x {smallest} "
+            f"pixels, but these are {data.image_shape[0]} x {data.image_shape[1]}. Load the "
+            "dataset with image_size=32, or use another model (mlp and convnet work with any "
+            "size)."
         )
     settings: dict[str, Any] = {
         "width": width,

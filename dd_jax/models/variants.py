@@ -39,10 +39,13 @@ def _changed(name: str, settings: Mapping[str, Any], width: int | None, depth: i
     if "hidden" in settings:
         hidden = list(settings["hidden"])
         if width is None and len(set(hidden)) != 1:
-            raise OptionError(f"The hidden layers of the {name} differ, {hidden}: give widths beside depths.")
+            raise OptionError(
+                f"depths alone can't be varied, because the hidden layers of the {name} differ "
+                f"({hidden}). Give widths with depths."
+            )
         return {**settings, "hidden": [width or hidden[0]] * (depth or len(hidden))}
     for setting, value in wanted.items():
         if value is not None and setting not in settings:
             known = ", ".join(settings) or "none"
-            raise OptionError(f"The {name} has no setting {setting!r} to vary; its settings are {known}.")
+            raise OptionError(f"The {name} has no setting {setting!r} to vary. Its settings are {known}.")
     return {**settings, **{setting: value for setting, value in wanted.items() if value is not None}}

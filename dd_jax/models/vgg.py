@@ -67,8 +67,9 @@ def vgg11(
     kernel_initialiser(initialiser)
     if data.image_shape[0] != 28 and min(data.image_shape[:2]) < _SMALLEST:
         raise DataError(
-            f"vgg11 halves images five times, and these are {data.image_shape[0]} x {data.image_shape[1]}. Use another "
-            "model (mlp and convnet take any size) or load the dataset with image_size=32."
+            f"vgg11 halves images five times, but these are {data.image_shape[0]} x "
+            f"{data.image_shape[1]}. Load the dataset with image_size=32, or use another model "
+            "(mlp and convnet work with any size)."
         )
     settings: dict[str, Any] = {"width": width, "norm": norm, "initialiser": initialiser}
     module = _VGG(data.num_classes, layout=layout or layout_for(8 * width), **settings)

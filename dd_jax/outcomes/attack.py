@@ -71,7 +71,7 @@ def attack(attacked: int, target: int) -> Outcome:
 def _check(pair: tuple[int, int], num_classes: int) -> None:
     if not (all(0 <= c < num_classes for c in pair) and pair[0] != pair[1]):
         raise OptionError(
-            f"attack_class and target_class must be two different classes from 0 to {num_classes - 1}; found {pair}."
+            f"attack_class and target_class must be two different classes from 0 to {num_classes - 1}, but are {pair}."
         )
 
 

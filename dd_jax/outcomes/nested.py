@@ -128,12 +128,13 @@ def compare_values(
     """
     if not 0 < confidence < 1 or num_resamples < 1:
         raise OptionError(
-            f"confidence should be between 0 and 1 and num_resamples at least 1; found {confidence}, {num_resamples}."
+            "confidence must be between 0 and 1 and num_resamples at least 1, but they are "
+            f"{confidence} and {num_resamples}."
         )
     one, other = _arrays(ours), _arrays(theirs)
     paired = len(one) == len(other) if paired is None else paired
     if paired and len(one) != len(other):
-        raise OptionError(f"Pairs need as many distillations of both, found {len(one)} and {len(other)}.")
+        raise OptionError(f"Paired methods need as many distillations each, but have {len(one)} and {len(other)}.")
     generator = np.random.default_rng(seed)
     gap = float(np.mean([a.mean() for a in one]) - np.mean([a.mean() for a in other]))
     if paired:
@@ -153,7 +154,10 @@ def compare_values(
 def _arrays(values: Levels) -> list[np.ndarray]:
     arrays = [np.asarray(one, float).ravel() for one in values]
     if not arrays or not all(array.size and np.isfinite(array).all() for array in arrays):
-        raise OptionError("A method is a sequence of accuracies for each of its distillations, at least one of each.")
+        raise OptionError(
+            "A method is a sequence of accuracies for each of its distillations, but some are "
+            "missing or not finite. Give at least one accuracy for each."
+        )
     return arrays
 
 

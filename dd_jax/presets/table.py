@@ -20,6 +20,8 @@ from dd_jax.methods import (
     name_of,
     spec_of,
 )
+from dd_jax.methods.registry import METHODS, YOUR_OWN
+from dd_jax.own import is_own
 from dd_jax.presets.attacks import attack_presets
 from dd_jax.presets.bptt import BPTT_PRESETS
 from dd_jax.presets.kernels import KERNEL_PRESETS
@@ -205,7 +207,7 @@ PRESETS: Mapping[str, Experiment] = {
 def preset(name: str) -> Experiment:
     """The experiment called `name`; OptionError for an unknown one."""
     if name not in PRESETS:
-        raise unknown_name("preset", name, PRESETS)
+        raise unknown_name("preset", name, PRESETS, "dd-jax info lists them.")
     return PRESETS[name]
 
 
@@ -249,6 +251,8 @@ def of_method(name: str, experiment: Experiment | None = None) -> Experiment:
         OptionError: for an unknown name, or an experiment of another method.
     """
     paper = PAPERS.get(name.lower())
+    if paper is None and not is_own(name) and name.replace("-", "_") not in METHODS:
+        raise unknown_name("method", name, (*METHODS, *PAPERS), YOUR_OWN)
     wanted = method_named(name if paper is None else name_of(paper.method))
     if experiment is None:
         if paper is not None:
@@ -257,8 +261,8 @@ def of_method(name: str, experiment: Experiment | None = None) -> Experiment:
         return next(presets, Experiment(method=wanted.options()))
     if type(experiment.method) is not wanted.options:
         raise OptionError(
-            f"The experiment is one of the method {name_of(experiment.method)}, not of {name}: leave out --method, or "
-            "name a preset of that method, or none."
+            f"The experiment is for the method {name_of(experiment.method)}, but --method is "
+            f"{name}. Leave out --method, or name a preset of that method."
         )
     return experiment
 

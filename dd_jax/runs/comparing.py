@@ -10,7 +10,7 @@ from dd_jax.errors import DataError, OptionError
 from dd_jax.evaluation import Evaluation
 from dd_jax.outcomes.nested import CONFIDENCE, Comparison, Nested, compare_values, nested
 from dd_jax.outcomes.spread import percent
-from dd_jax.runs.listing import differences, runs_in
+from dd_jax.runs.listing import differences, no_runs, runs_in
 from dd_jax.runs.report import words
 from dd_jax.runs.report.read import read_run
 from dd_jax.runs.report.record import RunRecord
@@ -77,7 +77,7 @@ def groups_of(paths: Sequence[str | Path]) -> list[Group]:
     by_config: dict[str, list[tuple[Path, RunRecord]]] = {}
     for path, record in runs_of(paths):
         if words.own(record) is None:
-            raise DataError(f"{path} was not measured on test: finish it with its `dd-jax distill` command.")
+            raise DataError(f"{path} has no test accuracy yet. Finish it with its `dd-jax distill` command.")
         by_config.setdefault(json.dumps(configuration(record), sort_keys=True), []).append((path, record))
     return _named([_group(members) for members in by_config.values()])
 
@@ -88,7 +88,7 @@ def runs_of(paths: Sequence[str | Path]) -> list[tuple[Path, RunRecord]]:
     for path in map(Path, paths):
         found = runs_in(path)
         if not found:
-            raise DataError(f"{path} is no run directory, and there is none in it.")
+            raise no_runs([path])
         runs += found
     return [(path, read_run(path)) for path in dict.fromkeys(runs)]
 
@@ -102,8 +102,8 @@ def _group(members: Sequence[tuple[Path, RunRecord]]) -> Group:
     seeds = tuple(int(record.setting("seed", default=0)) for _, record in members)
     if len(set(seeds)) < len(seeds):
         raise OptionError(
-            f"Two runs have the same seed and configuration: {', '.join(str(path) for path, _ in members)}. Name one "
-            "of them."
+            f"Two runs have the same seed and configuration: {', '.join((str(path) for path, _ in members))}. "
+            "Name only one of them."
         )
     rows = [words.own(record) for _, record in members]
     values = tuple(tuple(map(float, row.values)) for row in rows if row is not None)
@@ -136,7 +136,7 @@ def _method(given: Compared) -> Group | list[Any]:
         groups = groups_of(parts)  # type: ignore[arg-type]
         if len(groups) > 1:
             names = ", ".join(group.name for group in groups)
-            raise OptionError(f"A method is runs that differ in their seed alone, but these differ in more: {names}.")
+            raise OptionError(f"The runs of a method may differ in their seed only, but these differ in more: {names}.")
         return groups[0]
     return [part.accuracies if isinstance(part, Evaluation) else part for part in parts]
 

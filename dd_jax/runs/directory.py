@@ -111,7 +111,10 @@ def open_run(out: str | Path, config: Mapping[str, Any], reading: Mapping[str, A
             RunDirectory(path, there, made=made, _lock=lock).__exit__(BaseException)
             raise
     if not locked:
-        notes += (f"The file system of {path} knows no locks: nothing keeps a second process out of it.",)
+        notes += (
+            f"The file system of {path} has no locks, so a second process could write there too. Run only "
+            "one at a time.",
+        )
     return RunDirectory(path, resuming, notes, made, lock)
 
 
@@ -184,7 +187,7 @@ def _row(line: bytes, number: int, path: Path) -> dict[str, Any]:
     try:
         row = parse_json(line)
         if not isinstance(row, dict) or type(row.get("step", 0)) is not int:
-            raise ValueError("it is not an object with a whole number for its step")
+            raise ValueError("it is not an object with a whole number as its step")
     except ValueError as error:
         raise RunError(f"Line {number} of {path} is damaged: {error}. Remove the line to go on.") from error
     return row
@@ -212,8 +215,8 @@ def _refuse_foreign(path: Path) -> None:
     names = sorted(entry.name for entry in path.iterdir() if not entry.name.endswith(TEMPORARY))
     if "config.json" not in names and not ours.issuperset(names):
         raise RunError(
-            f"{path} is not empty (it holds {', '.join(names[:3])}{', …' if len(names) > 3 else ''}) and has no "
-            "config.json, so it is no run directory. Choose another one."
+            f"{path} is not a run directory: it has no config.json, but holds "
+            f"{', '.join(names[:3])}{(', …' if len(names) > 3 else '')}. Choose another directory."
         )
 
 
@@ -225,7 +228,7 @@ def _lock(path: Path) -> tuple[IO[str], bool]:
         if held is False:
             file.seek(0)
             holder = file.read().strip() or "unknown"
-            who = "this very process, which has not closed it" if holder == str(os.getpid()) else f"process {holder}"
+            who = "this process itself, which has not closed it" if holder == str(os.getpid()) else f"process {holder}"
             raise RunError(f"{path} is in use by {who}. Wait until it ends, stop it, or choose another directory.")
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
@@ -258,7 +261,7 @@ def _claim(path: Path, config: dict[str, Any], reading: dict[str, Any]) -> tuple
     config_path = path / "config.json"
     if config_path.exists():
         saved = read_config(path)
-        remedy = "Choose another directory, or delete this one to start anew."
+        remedy = "Choose another directory, or delete this one to start again."
         there, moved = followed(saved["config"], config)
         refuse_difference(there, config, f"{path} holds a run with another configuration", remedy)
         atomic_write(path / ".probe", lambda file: file.write(b"writable"))  # or it would fail at the first checkpoint

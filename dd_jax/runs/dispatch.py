@@ -38,8 +38,8 @@ def _loop(
     shapes = jax.eval_shape(step, key, state, arrays)[1]
     if not hasattr(shapes, "_asdict"):
         raise OptionError(
-            "A method's step should give (state, info), where info is a NamedTuple of scalars, one of them called "
-            f"loss; but its info is a {type(shapes).__name__}."
+            "The step of a method should return (state, info), where info is a NamedTuple of scalars with a "
+            f"field loss, but info is a {type(shapes).__name__}."
         )
     infos = jax.tree.map(lambda leaf: jnp.zeros((MAX_STEPS, *leaf.shape), leaf.dtype), shapes)
 

@@ -133,7 +133,9 @@ def run_experiment(experiment: Experiment, loaded: Loaded | None = None) -> Repo
         network_range(pretrained, method.protocol, "held_out")  # or it would fail at the end
     out = experiment.out or default_out(experiment)
     if out.endswith(f"-{hash_of_places(experiment)}"):
-        note(f"{out} has a hash of where its files lie: another run has the same names in another place.")
+        note(
+            f"{out} ends in a hash of the places of its files, because another run has the same names in another place."
+        )
     note(describe_start(method, dataset, out))
     run = distill(
         method,
@@ -280,10 +282,10 @@ def _options(experiment: Experiment, dataset: Dataset) -> MethodOptions:
     if total is None:
         return options
     if not hasattr(options, "images_per_class"):
-        raise OptionError(f"num_images is of images, which {name_of(options)} doesn't learn: leave it out.")
+        raise OptionError(f"num_images is for images, but {name_of(options)} learns something else. Leave it out.")
     num_batches = getattr(options, "num_batches", 1)
     if total % num_batches:
-        raise OptionError(f"num_images {total} can't be divided into {num_batches} batches: take a multiple of these.")
+        raise OptionError(f"num_images must be a multiple of the {num_batches} batches, but is {total}.")
     shares = share_images(total // num_batches, dataset, experiment.class_shares == "proportional")
     note(f"Images of each class{' in each batch' if num_batches > 1 else ''}: {', '.join(map(str, shares))}.")
     return dataclasses.replace(options, images_per_class=shares)
@@ -308,7 +310,9 @@ def load(
         make: whether to train networks that are missing.
     """
     if pretrained is not None and experts is not None:
-        raise OptionError("A set is for pretrained networks, or learnt from experts: give one of the two.")
+        raise OptionError(
+            "A set is either for pretrained networks or learnt from experts. Give pretrained or experts, not both."
+        )
     given = pretrained or experts
     path = None if given is None else networks_file(str(given), make)
     of_experts = experts is not None and path is not None and path.is_dir()

@@ -73,7 +73,8 @@ def claim(out: Path, index: Mapping[str, Any]) -> dict[int, Any]:
             others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
             if others:
                 raise RunError(
-                    f"{out} holds {others[0]!r} and no {INDEX}, so it is no folder of experts. Choose another."
+                    f"{out} is not a folder of experts: it has no {INDEX}, but holds {others[0]!r}. Choose "
+                    "another folder."
                 )
             write_index(out, {**index, "experts": []})
         elif not read_index(out)["experts"]:  # of a start that failed: nothing is lost
@@ -88,23 +89,25 @@ def claim(out: Path, index: Mapping[str, Any]) -> dict[int, Any]:
         path = out / row["file"]
         number = path.stem.removeprefix("expert-")
         if not number.isdigit() or path.name != file_of(int(number)):
-            raise DataError(f"{out / INDEX} is damaged: {path.name!r} is no file of an expert. Delete the folder.")
+            raise DataError(
+                f"{out / INDEX} is damaged: {path.name!r} is not a file of an expert. Delete the folder to start again."
+            )
         if path.is_file() and sha256_of(path) == row["sha256"]:
             rows[int(number)] = row
         else:
-            note(f"{path} is missing or damaged: making it anew.")
+            note(f"{path} is missing or damaged. Making it again.")
     return rows
 
 
 def check_disk(out: Path, plan: Plan, missing: int, num_experts: int) -> None:
     """Say what the networks take on the disk; RunError if there is no room for them."""
     need, free = missing * plan.num_bytes, shutil.disk_usage(out).free
-    rest = "" if missing == num_experts else f"; {num_experts - missing} of {num_experts} are there"
+    rest = "" if missing == num_experts else f"; {num_experts - missing} of {num_experts} are done"
     what = f"{missing} experts with {plan.snapshots} snapshots each take {_size(need)} in {out}"
     if need > free:
         raise RunError(
-            f"{what}, and its disk has {_size(free)} left. Take fewer num_experts, fewer epochs (max_start + "
-            "expert_epochs of them are used), fewer snapshots (every), dtype bfloat16 for half the size, or another "
+            f"{what}, but its disk has only {_size(free)} left. Lower num_experts or the epochs (max_start + "
+            "expert_epochs are used), raise every, use dtype bfloat16 for half the size, or choose another "
             "folder."
         )
     note(f"{what} ({_size(free)} left on the disk){rest}.")

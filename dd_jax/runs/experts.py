@@ -86,9 +86,12 @@ def pretrain_experts(
     Source: Cazenavette et al. 2022, *Dataset Distillation by Matching Training Trajectories*, section 3.1.
     """
     if jax.process_count() > 1:
-        raise OptionError("Experts are trained by one process; it uses all devices of its machine.")
+        raise OptionError(
+            "Experts are trained in one process, which uses all devices of its machine, but found several. Start "
+            "one process."
+        )
     if dataset.stream is not None:
-        raise OptionError("Experts are trained on images that are all in memory: leave out resident_images.")
+        raise OptionError("Experts are trained on images that are all in memory. Leave out resident_images.")
     training = in_epochs(training or EXPERT_TRAINING, len(dataset.train.labels))
     _check(model, dataset, num_experts, training, every, dtype)
     out = Path(out).expanduser().absolute()
@@ -97,7 +100,7 @@ def pretrain_experts(
     missing = [i for i in range(num_experts) if i not in rows]
     if not missing:
         shutil.rmtree(out / _WORK, ignore_errors=True)  # of a process that was killed at its very end
-        note(f"{out} has the experts already.")
+        note(f"{out} already has the experts.")
         return load_experts(out)
     check_disk(out, plan, len(missing), num_experts)
     with open_run(out / _WORK, {"experts": plan.about["training"]}), stop_requests() as stop:
@@ -176,8 +179,8 @@ def _keep(crew: _Crew, group: int, wanted: list[int], rows: dict[int, Any], out:
         write_index(out, {**crew.plan.about, "experts": [rows[i] for i in sorted(rows)]})
     if diverged:
         raise DivergedError(
-            f"The weights of expert {diverged[0]} are not finite: try a smaller learning_rate. The others are kept in "
-            f"{out}.",
+            f"The weights of expert {diverged[0]} are not finite. Try a smaller learning_rate. The others are "
+            f"kept in {out}.",
             0,
         )
 

@@ -51,14 +51,14 @@ def load_run(
     found = place or made_from.get("dataset") or made_from.get("name")
     if found is None:
         raise DataError(
-            f"The run in {path} was made from arrays in memory, which it doesn't hold: evaluate it in Python, by "
-            f'dd.evaluate(dd.load_distilled("{path}"), model, dataset), or, if a file has the same arrays, say so with '
-            "--dataset npz:FILE."
+            f"The run in {path} was made from arrays in memory, which it doesn't hold. Evaluate it in Python "
+            f'with dd.evaluate(dd.load_distilled("{path}"), model, dataset), or give the same arrays as a file '
+            "with --dataset npz:FILE."
         )
     if is_missing(found):
         raise DataError(
-            f"{path} was distilled from {found}, and nothing is there (looked from {Path.cwd()}). Say with --dataset "
-            "where the same data are now."
+            f"{path} was distilled from {found}, but nothing is there (seen from {Path.cwd()}). Give the place "
+            "of the same data with --dataset."
         )
     if model is None:
         _find_network(path, made_from)
@@ -67,13 +67,13 @@ def load_run(
     dataset = dataclasses.replace(dataset, name=name)  # as it was called, and not by its whole path
     if dataset.fingerprint != fingerprint:
         raise DataError(
-            f"The dataset {dataset.name!r} is no longer the one that {path} was distilled from "
-            f"(fingerprint {dataset.fingerprint}, then {fingerprint})."
+            f"The dataset {dataset.name!r} is not the one that {path} was distilled from: its fingerprint is "
+            f"{dataset.fingerprint}, and was {fingerprint}. Give the same data with --dataset."
         )
     if pretrained is not None and pretrained.fingerprint != distilled.protocol.pretrained:
         raise DataError(
-            f"The networks {pretrained.name} are no longer those that {path} was distilled for "
-            f"(fingerprint {pretrained.fingerprint}, then {distilled.protocol.pretrained})."
+            f"The networks {pretrained.name} are not those that {path} was distilled for: their fingerprint is "
+            f"{pretrained.fingerprint}, and was {distilled.protocol.pretrained}. Put back the same file."
         )
     return distilled, own, dataset, pretrained
 
@@ -104,13 +104,13 @@ def _load_of_python(
     in_python = f'in Python, by dd.evaluate(dd.load_distilled("{path}"), model, dataset)'
     if isinstance(config.get("method"), dict) and config["method"].get("pretrained"):
         raise DataError(
-            f"The set in {path} is for pretrained networks that were given in Python: evaluate it {in_python[:-1]}, "
-            "pretrained=networks)."
+            f"The set in {path} is for pretrained networks that were given in Python. Evaluate it "
+            f"{in_python[:-1]}, pretrained=networks)."
         )
     if model is None and name not in models.MODELS:
         raise DataError(
-            f"The run in {path} was made with the network {name!r}, which is none of dd_jax: evaluate it {in_python}, "
-            "or say with --model another network."
+            f"The run in {path} was made with the network {name!r}, which is not in dd_jax. Evaluate it "
+            f"{in_python}, or name another network with --model."
         )
     dataset = load_dataset(**{**reading, "name": found})
     if model is not None:
@@ -132,8 +132,8 @@ def _find_network(path: Path, made_from: dict[str, Any]) -> None:
     if not look_in(name, str(then["file"])):
         raise DataError(
             f"The run in {path} was made with the network {name}, which was in {then['file']} (sha256 "
-            f"{str(then['sha256'])[:16]}...) and is neither there nor in {Path.cwd()}, nor where Python looks besides. "
-            "Go to the directory that holds it, put that on PYTHONPATH, or say with --model another network."
+            f"{str(then['sha256'])[:16]}...) but is no longer there, nor in {Path.cwd()} or on Python's path. "
+            "Go to the directory that holds it, add that to PYTHONPATH, or name another network with --model."
         )
     load_own(name, "a network")
     if told := changed_source(name, then, source_of(name)):
@@ -162,7 +162,7 @@ def load_set(
     elif dataset is None:
         known = load_provenance(path).get("dataset", {}).get("name")
         hint = f", made from {known!r}" if known else ""
-        raise DataError(f"{path} is a distilled set{hint}, without its run: say with --dataset what to test on.")
+        raise DataError(f"{path} is a distilled set{hint} without its run. Name the dataset to test on with --dataset.")
     else:
         height, width, channels = distilled.images.shape[2:]
         form: dict[str, Any] = {"image_size": (height, width), "channels": channels if channels in (1, 3) else None}
@@ -183,10 +183,10 @@ def _network_of(path: Path, made_from: dict[str, Any], dataset: Dataset) -> Mode
     recorded = recorded if isinstance(recorded, dict) else {}
     name = recorded.get("name")
     if name not in models.MODELS:
-        known = "" if name is None else f", for the network {name!r}, which is none of dd_jax"
-        raise DataError(f"{path} is a distilled set{known}: say with --model which network to train.")
+        known = "" if name is None else f", for the network {name!r}, which is not in dd_jax"
+        raise DataError(f"{path} is a distilled set{known}. Name the network to train with --model.")
     own = _as_recorded(recorded, dataset)
-    note(f"The network is the {name} that the set was learnt for: --model names another one.")
+    note(f"The network is the {name} that the set was learnt for. Name another one with --model.")
     return own
 
 
@@ -247,6 +247,6 @@ def _recorded(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         or not isinstance(reading.get("name", ""), str)
     ):
         raise DataError(
-            f"{path / 'config.json'} is damaged: it doesn't say what the run was made from. Put back a copy."
+            f"{path / 'config.json'} is damaged: it doesn't say what the run was made from. Put back a copy of it."
         )
     return made_from or reading, dataset

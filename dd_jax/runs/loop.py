@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dd_jax.errors import DDJaxError, DivergedError, OptionError
+from dd_jax.errors import DDJaxError, DivergedError, values_at_least
 from dd_jax.evaluation import Evaluation, evaluate
 from dd_jax.inner import on_one, replicate
 from dd_jax.methods import Method
@@ -154,13 +154,8 @@ def distill(
         RunError: if `out` holds another configuration or can't be written.
         RunInterrupted: on Ctrl-C, after a checkpoint.
     """
-    if num_outer_steps < 0 or max_rollbacks < 0 or num_eval_nets < 1 or (eval_every is not None and eval_every < 1):
-        raise OptionError(
-            "num_outer_steps and max_rollbacks must be at least 0, num_eval_nets and eval_every at least 1; found "
-            f"{num_outer_steps}, {max_rollbacks}, {num_eval_nets} and {eval_every}."
-        )
-    if patience is not None and patience < 1:
-        raise OptionError(f"patience must be at least 1, or None; found {patience}.")
+    values_at_least(0, num_outer_steps=num_outer_steps, max_rollbacks=max_rollbacks)
+    values_at_least(1, num_eval_nets=num_eval_nets, eval_every=eval_every, patience=patience)
     seed = check_seed(seed)
     check_fits(method.model, dataset.train, dataset.num_classes)
     if tensorboard:
@@ -282,8 +277,8 @@ class _Loop:
             known = f"± {100 * known_to(0.5, images):.0f} points at worst"
             there = f"{images} image{'s' if images > 1 else ''}"
             note(
-                f"Note: The validation split has {there}, on which an accuracy is known to {known}: which set is kept "
-                "may be luck."
+                f"Note: The validation split has {there}, so an accuracy on it is only known to {known}. Which "
+                "set is kept may be chance."
             )
         labels = self.progress.best.arrays["labels"]
         if labels.ndim == 2 and self.dataset.stream is None:
@@ -359,7 +354,7 @@ class _Loop:
         """Whether the callback has ended the run, or no better set was found for as long as there is patience."""
         since_best = self.step - self._best_since()
         if self.patience is not None and since_best >= self.patience * self.eval_every:
-            note(f"Ended at outer step {self.step}: no better set in {self.patience} validations.")
+            note(f"Ended at outer step {self.step}: the last {self.patience} validations found no better set.")
             return True
         return self.ended
 

@@ -181,7 +181,7 @@ def pretraining(name: str) -> Pretraining:
     """The networks called `name`, or a few barely trained ones for NAME-smoke; OptionError for an unknown name."""
     known = name.removesuffix(_SMOKE)
     if known not in PRETRAININGS:
-        raise unknown_name("preset of networks", known, PRETRAININGS)
+        raise unknown_name("preset of networks", known, PRETRAININGS, "dd-jax info says what they are.")
     ending = "" if PRETRAININGS[known].snapshots else ".safetensors"
     wanted = dataclasses.replace(PRETRAININGS[known], out=str(FOLDER / f"{name}{ending}"))
     if known == name:
@@ -201,7 +201,7 @@ def run_pretraining(wanted: Pretraining) -> Pretrained | Experts:
     Raises what `load_dataset`, `pretrain` and `pretrain_experts` raise; OptionError for options of snapshots alone.
     """
     if not wanted.snapshots and (wanted.every, wanted.dtype) != (None, "float32"):
-        raise OptionError("--every and --dtype are for experts: say --snapshots, or leave them out.")
+        raise OptionError("--every and --dtype are for experts. Add --snapshots, or leave them out.")
     name = parse_model(wanted.model)[0]
     form: dict[str, Any] = {"image_size": wanted.image_size, "channels": wanted.channels, "zca": wanted.zca}
     data = load_dataset(wanted.dataset, skip_broken=wanted.skip_broken, **form)
@@ -247,10 +247,10 @@ def networks_file(networks: str, make: bool = True) -> Path:
     if made.is_file() or (made / INDEX).is_file():
         _refuse_others(made, wanted, make)
     elif make and jax.process_count() == 1:
-        note(f"The networks {networks} are not there yet: making them.")
+        note(f"The networks {networks} are not made yet. Making them.")
         run_pretraining(wanted)
     else:
-        raise DataError(f"{made} is missing. Make it first: dd-jax pretrain --preset {networks}")
+        raise DataError(f"{made} is missing. Make it first with dd-jax pretrain --preset {networks}")
     return made
 
 
@@ -268,7 +268,7 @@ def _refuse_others(file: Path, wanted: Pretraining, make: bool) -> None:
         make: whether experts that are missing, as their training was cut short, may be trained here.
     """
     if wanted.snapshots and make and len(read_index(file)["experts"]) < wanted.num_nets:
-        note(f"The experts {file.name} are not complete yet: training the others.")
+        note(f"The experts {file.name} are not complete yet. Training the others.")
         run_pretraining(wanted)
     found = load_networks(file)
     name, settings = parse_model(wanted.model)
@@ -286,6 +286,7 @@ def _refuse_others(file: Path, wanted: Pretraining, make: bool) -> None:
         has, needs = [len(a) for a in found.accuracies.values()], [wanted.num_nets, wanted.num_held_out]
     if any(there < wanted for there, wanted in zip(has, needs, strict=True)):
         raise RunError(
-            f"{file} has {' + '.join(map(str, has))} networks, the preset {' + '.join(map(str, needs))}. Train the "
-            f"others with dd-jax pretrain --preset {file.stem}, or name the file itself, to use what is in it."
+            f"The preset needs {' + '.join(map(str, needs))} networks, but {file} has "
+            f"{' + '.join(map(str, has))}. Train the others with dd-jax pretrain --preset {file.stem}, or name "
+            "the file itself to use what it has."
         )

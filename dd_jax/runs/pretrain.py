@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dd_jax import models
-from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError
+from dd_jax.errors import DataError, DDJaxError, DivergedError, OptionError, values_at_least
 from dd_jax.evaluation import evaluate_networks
 from dd_jax.inner import (
     TRAINING_NUMBERS,
@@ -72,12 +72,15 @@ def pretrain(
         KeyboardInterrupt: when asked to stop.
     """
     if jax.process_count() > 1:
-        raise OptionError("Networks are pretrained by one process; it uses all devices of its machine.")
+        raise OptionError(
+            "Networks are pretrained in one process, which uses all devices of its machine, but found several. "
+            "Start one process."
+        )
     if dataset.stream is not None:
-        raise OptionError("Networks are pretrained on images that are all in memory: leave out resident_images.")
+        raise OptionError("Networks are pretrained on images that are all in memory. Leave out resident_images.")
     training = in_epochs(training or Training(), len(dataset.train.labels))
-    if num_nets < 1 or num_held_out < 0:
-        raise OptionError(f"num_nets must be at least 1 and num_held_out at least 0; found {num_nets}, {num_held_out}.")
+    values_at_least(1, num_nets=num_nets)
+    values_at_least(0, num_held_out=num_held_out)
     seed = check_seed(seed)
     check_fits(model, dataset.train, dataset.num_classes)
     check_known(model)
@@ -96,7 +99,7 @@ def pretrain(
     if there is not None:
         had = {part: len(accuracies) for part, accuracies in there.accuracies.items()}
         if all(counts[part] <= had[part] for part in PARTS):
-            note(f"{out} has the networks already.")
+            note(f"{out} already has the networks.")
             return there
         counts = {part: max(counts[part], had[part]) for part in PARTS}
     wanted = [(part, i) for part in PARTS for i in range(counts[part])]
@@ -105,7 +108,7 @@ def pretrain(
         _split_up(there, folder)
         missing = [job for job in wanted if not _file(folder, *job).is_file()]
         if len(missing) < len(wanted):
-            note(f"{len(wanted) - len(missing)} of {len(wanted)} networks are there; training the others.")
+            note(f"{len(wanted) - len(missing)} of {len(wanted)} networks were trained before. Training the others.")
         crew = _Crew(model, dataset, training, seed, device_mesh(devices), len(missing))
         with progress(len(wanted), len(wanted) - len(missing), show_progress) as show:
             done = len(wanted) - len(missing)
@@ -120,8 +123,8 @@ def pretrain(
                 if diverged:
                     part, index = diverged[0]
                     raise DivergedError(
-                        f"The weights of network {index} of {part!r} are not finite: try a smaller learning_rate. "
-                        f"The others are kept in {folder}.",
+                        f"The weights of network {index} of {part!r} are not finite. Try a smaller "
+                        f"learning_rate. The others are kept in {folder}.",
                         0,
                     )
                 done += len(jobs)
@@ -207,10 +210,13 @@ def check_known(model: Model) -> None:
         built = models.make(model.name, model, **models.architecture(model))
     except DDJaxError as error:
         raise DataError(
-            f"Networks are kept by the name of their model, so it must be in dd_jax.models: {error}"
+            f"Networks are kept by the name of their model, so it must be in dd_jax.models. {error}"
         ) from error
     if not models.same_shapes(built, model):
-        raise DataError(f"The model {model.name!r} is not the one of that name in dd_jax.models.")
+        raise DataError(
+            f"The model {model.name!r} differs from the one of that name in dd_jax.models. Use that one, or give "
+            "yours another name."
+        )
 
 
 def training_record(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,17 +34,21 @@ def join_processes(
     """
     given = [value is not None for value in (coordinator, num_processes, process_id)]
     if any(given) and not all(given):
-        raise OptionError("coordinator, num_processes and process_id belong together: give all three, or none.")
+        raise OptionError("coordinator, num_processes and process_id belong together. Give all three, or none.")
     if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
-        raise OptionError(f"process_id must be from 0 to {num_processes - 1}; found {process_id}.")
+        raise OptionError(f"process_id must be from 0 to {num_processes - 1}, but is {process_id}.")
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     except (ValueError, KeyError) as error:
         raise OptionError(
-            f"No launcher says how many processes there are ({error}). Give coordinator, num_processes and process_id."
+            f"The number of processes is unknown, because no launcher gives it ({error}). Give coordinator, "
+            "num_processes and process_id."
         ) from error
     except RuntimeError as error:
-        raise RunError(f"The processes did not meet: {str(error).splitlines()[0]}") from error
+        raise RunError(
+            f"The processes did not find each other: {str(error).splitlines()[0]}. Check coordinator and the "
+            "network, and start all of them."
+        ) from error
     if not is_first():
         progress.mute()
 
@@ -80,7 +84,7 @@ def on_first(action: Callable[[], Result]) -> Result | None:
     if failure is not None:
         raise failure
     if failed:
-        raise RunError("The first process could not go on; it says why.")
+        raise RunError("The first process could not go on. Its output says why.")
     return result
 
 
@@ -93,6 +97,6 @@ def lost_processes() -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         raise RunError(
-            f"Another process is gone, or out of reach: {str(error).splitlines()[0][:200]}. The checkpoints are "
-            "intact: start all processes again with the same commands to go on."
+            f"Another process has ended or can't be reached: {str(error).splitlines()[0][:200]}. The "
+            "checkpoints are intact. Start all processes again with the same commands to go on."
         ) from error

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from dd_jax.errors import OptionError
+from dd_jax.errors import OptionError, install_command
 
 _DETERMINISTIC = ("--xla_gpu_exclude_nondeterministic_ops=true", "--xla_gpu_autotune_level=0")
 _MOST_CORES = 8  # each core as a device holds a copy of the real data
@@ -52,8 +52,8 @@ def check_settings() -> None:
     promotion = getattr(promotion, "value", promotion)
     if promotion != "standard":
         raise OptionError(
-            f"JAX's promotion of types is {promotion!r}; dd_jax and the networks of flax need 'standard'. Leave "
-            "JAX_NUMPY_DTYPE_PROMOTION unset."
+            f"dd_jax and flax need JAX's standard promotion of types, but it is {promotion!r}. Unset "
+            "JAX_NUMPY_DTYPE_PROMOTION."
         )
 
 
@@ -74,8 +74,8 @@ def platform_problem() -> str | None:
         jax.config.update("jax_platforms", asked)
     said = f" JAX says: {why:.100} ..." if why else ""
     return (
-        f"JAX can't use the platforms {asked!r} (JAX_PLATFORMS); there are: {there}. Take one or leave it unset. "
-        f'NVIDIA GPUs want pip install "dd-jax[cuda]", TPUs pip install "dd-jax[tpu]".{said}'
+        f"JAX can't use the platforms {asked!r} (JAX_PLATFORMS); there are: {there}. Set it to one of these, or "
+        f"leave it unset. For NVIDIA GPUs: {install_command('cuda')}. For TPUs: {install_command('tpu')}.{said}"
     )
 
 

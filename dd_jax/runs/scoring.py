@@ -96,7 +96,9 @@ def transfer(
     """
     has_run = (path / "config.json").is_file()
     if not models:
-        raise OptionError("Name at least one network with --models, such as mlp or convnet:width=32,depth=2.")
+        raise OptionError(
+            "No network is named. Name at least one with --models, such as mlp or convnet:width=32,depth=2."
+        )
     distilled, own, data, _ = load_set(path, dataset, None if has_run else models[0])
     networks = {**({_name(own): own} if has_run else {}), **{name: made(name, data) for name in models}}
     how = protocol_named(protocol or (distilled.protocol.name if epochs else None), epochs)

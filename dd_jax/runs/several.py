@@ -34,7 +34,7 @@ def distill_many(
     """
     seeds = [check_seed(seed) for seed in seeds]
     if len(set(seeds)) < len(seeds):
-        raise OptionError(f"The seeds should be different ones, but are {', '.join(map(str, seeds))}.")
+        raise OptionError(f"The seeds should differ, but are {', '.join(map(str, seeds))}.")
     folders = [None if out is None else Path(out) / f"seed{seed}" for seed in seeds]
     shared: dict[str, Any] = {"num_outer_steps": num_outer_steps, **options}
     return [distill(method, dataset, seed=seed, out=to, **shared) for seed, to in zip(seeds, folders, strict=True)]

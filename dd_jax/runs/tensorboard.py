@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dd_jax.errors import OptionError
+from dd_jax.errors import OptionError, install_command
 from dd_jax.figures.evolution import frame
 from dd_jax.storage.files import disk_errors
 from dd_jax.types import DistilledData
@@ -30,7 +30,9 @@ class TensorBoard(NamedTuple):
 def check_tensorboard() -> None:
     """Raise OptionError if TensorBoard can't be written for."""
     if importlib.util.find_spec("tensorboardX") is None:
-        raise OptionError("TensorBoard logs need tensorboardX: pip install 'dd-jax[tensorboard]'")
+        raise OptionError(
+            f"TensorBoard logs need tensorboardX, which is not installed: {install_command('tensorboard')}"
+        )
 
 
 @contextlib.contextmanager

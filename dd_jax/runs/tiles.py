@@ -33,14 +33,16 @@ def save_tiles(path: str | Path, out: str | Path | None = None, *, repeat: int =
     kind = distilled.parameterisation.kind.name
     if kind != "canvas":
         raise DataError(
-            f"Only canvases are without edges, and the set at {path} has {kind}: learn one with canvas_size=2."
+            f"Tiles need canvases, whose edges join, but the set at {path} has {kind}. Learn one with canvas_size=2."
         )
     shown = canvases_of(distilled)
     assert distilled.transform is not None
     pixels = np.asarray(to_pixels(distilled.transform, shown.images))
     steps, batch, *_, channels = pixels.shape
     if channels not in PICTURE_CHANNELS:
-        raise DataError(f"Pictures are grey or RGB, and the images at {path} have {channels} channels.")
+        raise DataError(
+            f"Pictures are grey or RGB, but the images at {path} have {channels} channels. Export them as npz."
+        )
     whole = np.round(np.clip(pixels, 0, 1) * WHITE).astype(np.uint8)
     labels = np.asarray(shown.labels)
     classes = labels.argmax(-1) if labels.ndim == 3 else labels

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dd_jax.data.archive import read_archive
+from dd_jax.data.missing import not_there
 from dd_jax.data.transforms import KINDS
 from dd_jax.data.zca import problem as zca_problem
 from dd_jax.errors import DataError, RunError
@@ -72,12 +73,15 @@ def save_distilled(folder: str | Path, distilled: DistilledData, provenance: Map
     """
     folder = Path(folder)
     if distilled.transform is None:
-        raise DataError("The distilled set has no transform, so it has no pixels: give it its dataset's transform.")
+        raise DataError(
+            "A distilled set needs a transform, so that its pixels are known, but has none. Give it the transform "
+            "of its dataset."
+        )
     form = distilled.parameterisation
     if PARAMETERISATIONS.get(form.kind.name) != form.kind:
         raise DataError(
-            f"The parameterisation {form.kind.name!r} could not be found when the set is loaded: put its kind into "
-            f"dd_jax.synthetic.PARAMETERISATIONS[{form.kind.name!r}] first."
+            f"The parameterisation {form.kind.name!r} would not be found when the set is loaded. Put its kind "
+            f"into dd_jax.synthetic.PARAMETERISATIONS[{form.kind.name!r}] first."
         )
     arrays = _arrays(distilled)
     meta = {
@@ -202,38 +206,55 @@ def _meta(path: str | Path) -> tuple[Path, dict[str, Any]]:
     places = [path] if path.suffix == ".json" else [path / _JSON, path / "distilled" / _JSON]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        raise DataError(f"There is no distilled set at {path}: expected {' or '.join(map(str, places))}.")
+        if not path.exists():
+            raise not_there(
+                "file" if path.suffix == ".json" else "folder",
+                path,
+                "Expected a run directory, or a distilled set: its folder or json file.",
+            )
+        raise DataError(
+            f"There is no distilled set at {path}: expected {' or '.join(map(str, places))}. A run that was stopped "
+            "has one when its `dd-jax distill` command has finished."
+        )
     try:
         meta = read_json(file)
     except RunError as error:
         raise DataError(str(error)) from error
     version = meta.get("schema_version") if isinstance(meta, dict) else None
     if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
-        raise DataError(f"{file} has schema version {version!r}; this version of dd_jax reads 1 to {SCHEMA_VERSION}.")
+        raise DataError(
+            f"{file} has schema version {version!r}, but this version of dd_jax reads 1 to {SCHEMA_VERSION}. Update "
+            "dd_jax."
+        )
     fields = {"arrays": str, "sha256": str, "class_names": list, "transform": str, "protocol": dict, "provenance": dict}
     fields |= {"parameterisation": dict} if version > 1 else {}
     for name, kind in fields.items():
         if not isinstance(meta.get(name), kind):
-            raise DataError(f"{file}: {name!r} should be a {kind.__name__}, found {meta.get(name)!r:.200}.")
+            raise DataError(f"{file} is damaged: {name!r} should be a {kind.__name__}, but is {meta.get(name)!r:.200}.")
     if not re.fullmatch(r"[\w.-]{1,200}", meta["arrays"], re.ASCII):
-        raise DataError(f"{file}: 'arrays' should name a file beside it, found {meta['arrays']!r:.200}.")
+        raise DataError(f"{file} is damaged: 'arrays' should name a file beside it, but is {meta['arrays']!r:.200}.")
     if not all(isinstance(name, str) for name in meta["class_names"]):
-        raise DataError(f"{file}: 'class_names' should be a list of names, found {meta['class_names']!r:.200}.")
+        raise DataError(
+            f"{file} is damaged: 'class_names' should be a list of names, but is {meta['class_names']!r:.200}."
+        )
     if _SEAL in meta and sealed(meta) != meta:
-        raise DataError(f"{file} is damaged: it is not as it was written. Without {_SEAL!r} it is taken as it stands.")
+        raise DataError(
+            f"{file} is damaged: it was changed after it was written. Put back a copy. Without the field {_SEAL!r} "
+            "it is read as it is."
+        )
     return file, {**meta, "provenance": with_new_names(meta["provenance"])}
 
 
 def _read_arrays(file: Path, sha256: str) -> dict[str, np.ndarray]:
     """The arrays in `file`. Its hash tells damage from what was saved; it says nothing about who made both files."""
     if file.exists() and not file.is_file():  # reading a pipe would never end
-        raise DataError(f"{file} can't be read: it is no file.")
+        raise DataError(f"{file} can't be read: it is not a file.")
     try:
         data = file.read_bytes()
     except OSError as error:
         raise DataError(f"{file} can't be read: {error.strerror}.") from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise DataError(f"{file} is damaged: its SHA-256 is not the one in {_JSON}.")
+        raise DataError(f"{file} is damaged: its SHA-256 is not the one in {_JSON}. Put back a copy.")
     return read_archive(io.BytesIO(data), str(file))
 
 
@@ -246,7 +267,7 @@ def _from_schema_1(
     images = arrays.get("images", np.zeros(0))
     if images.ndim != 5 or images.shape[0] != 1 or images.shape[2:4] != (1, 1):
         raise DataError(
-            f"{where}: the nodes of a graph should be images (1, nodes, 1, 1, features), found {images.shape}."
+            f"{where}: the nodes of a graph should be images (1, nodes, 1, 1, features), but are {images.shape}."
         )
     others = {name: array for name, array in arrays.items() if name != "images"}
     return {"features": images[0, :, 0, 0], **others}, {**meta, "parameterisation": {"name": "graph", "settings": {}}}
@@ -256,14 +277,14 @@ def _parameterisation(found: Mapping[str, Any], where: str) -> Parameterisation:
     """The parameterisation of a name and settings that were read."""
     name, settings = found.get("name"), found.get("settings")
     if not isinstance(name, str) or not isinstance(settings, dict):
-        raise DataError(f"{where}: the parameterisation should have a name and settings, found {dict(found)!r:.200}.")
+        raise DataError(f"{where}: the parameterisation should have a name and settings, but is {dict(found)!r:.200}.")
     if name not in PARAMETERISATIONS:
         raise DataError(
-            f"{where}: there is no parameterisation {name!r:.80}; there are {', '.join(PARAMETERISATIONS)}. If it is "
-            "your own, import what adds it to dd_jax.synthetic.PARAMETERISATIONS first."
+            f"{where}: there is no parameterisation {name!r:.80}; there are {', '.join(PARAMETERISATIONS)}. If "
+            "it is your own, first import the code that adds it to dd_jax.synthetic.PARAMETERISATIONS."
         )
     if not all(isinstance(value, _PLAIN_VALUES) for value in settings.values()):
-        raise DataError(f"{where}: settings should be plain values, found {settings!r:.200}.")
+        raise DataError(f"{where}: settings should be plain values, but are {settings!r:.200}.")
     return Parameterisation.of(PARAMETERISATIONS[name], **settings)
 
 
@@ -272,11 +293,13 @@ def _protocol(fields: Mapping[str, Any], file: Path) -> Protocol:
     try:
         protocol = Protocol(**values)
     except TypeError as error:
-        raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {error}.") from error
+        raise DataError(f"{file}: this version of dd_jax doesn't know the protocol: {error}. Update dd_jax.") from error
     named = protocol.name == AS_DISTILLED or (isinstance(protocol.name, str) and protocol.name in PROTOCOLS)
     known = named and protocol.order in ORDERS and protocol.init in INITS and protocol.rule in RULES
     if not known or not isinstance(protocol.pretrained, str) or not _are_integers((protocol.init_seed,), 1, _SEEDS):
-        raise DataError(f"{file}: the protocol is not one of this version of dd_jax: {dict(fields)!r:.200}.")
+        raise DataError(
+            f"{file}: this version of dd_jax doesn't know the protocol: {dict(fields)!r:.200}. Update dd_jax."
+        )
     if problem := problem_of(protocol):
         raise DataError(f"{file}: {problem}.")
     return protocol

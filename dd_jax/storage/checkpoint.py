@@ -106,8 +106,8 @@ def restore_latest(folder: str | Path, template: Any) -> Restored | None:
     if damages:
         listing = "; ".join(f"{_name(bad)}: {why}" for bad, why in damages)
         raise RunError(
-            f"None of the checkpoints in {folder} is intact ({listing}). "
-            f"Delete {folder} to start anew, or put back a copy of it."
+            f"None of the checkpoints in {folder} is intact ({listing}). Delete {folder} to start again, or put "
+            "back a copy of it."
         )
     return None
 
@@ -178,7 +178,10 @@ def _verified(checkpoint: Path, step: int) -> dict[str, Any]:
     if not intact or content["step"] != step:
         raise _DamagedError("manifest.json is garbled")
     if content["format"] != FORMAT:
-        raise RunError(f"{checkpoint} has format {content['format']}; this version of dd_jax reads format {FORMAT}.")
+        raise RunError(
+            f"{checkpoint} has format {content['format']}, but this version of dd_jax reads format {FORMAT}. Use "
+            "the version that wrote it."
+        )
     for name, expected in content["files"].items():
         try:
             with open(checkpoint / name, "rb") as file:
@@ -188,7 +191,7 @@ def _verified(checkpoint: Path, step: int) -> dict[str, Any]:
         except OSError as error:
             raise _DamagedError(f"{name} can't be read: {error.strerror}") from error
         if found != expected:
-            raise _DamagedError(f"{name} is not as it was written")
+            raise _DamagedError(f"{name} was changed after it was written")
     return content
 
 
@@ -236,8 +239,8 @@ def _into(template: Any, checkpoint: Path, content: dict[str, Any]) -> Any:
     expected, slots = _described(template)
     if content["leaves"] != expected:
         raise RunError(
-            f"{checkpoint} does not fit this run: {_difference(content['leaves'], expected)}. It was saved with other "
-            "options or by another version: use the ones that it was saved with, or another directory."
+            f"{checkpoint} does not fit this run: {_difference(content['leaves'], expected)}. It was saved with "
+            "other options or by another version. Use the options that it was saved with, or another directory."
         )
     arrays, keys = _read_arrays(checkpoint / "arrays"), content["keys"]
     restored = [_placed(arrays.get(_slot(index)), slot, keys.get(_slot(index), "")) for index, slot in enumerate(slots)]

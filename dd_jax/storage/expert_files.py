@@ -58,11 +58,11 @@ def load_experts(folder: str | Path, *, verify: bool = False) -> Experts:
     index = read_index(folder)
     rows, shapes = index["experts"], _template(folder, index)
     if not rows:
-        raise DataError(f"{folder} has no experts yet: the same dd-jax pretrain --snapshots goes on with them.")
+        raise DataError(f"{folder} has no experts yet. Train them with the same dd-jax pretrain --snapshots command.")
     for row in rows:
         _check_file(folder / row["file"], row, index, shapes)
         if verify and sha256_of(folder / row["file"]) != row["sha256"]:
-            raise DataError(f"{folder / row['file']} is damaged: its checksum is another one. {_REMEDY}")
+            raise DataError(f"{folder / row['file']} is damaged: its checksum differs. {_REMEDY}")
 
     def read(expert: int, snapshots: Sequence[int]) -> Networks:
         return _read(folder / rows[expert]["file"], shapes, snapshots)
@@ -99,7 +99,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     """What the index of a folder of experts says; DataError if there is none, or if it is damaged."""
     if not (folder / INDEX).is_file():
         raise DataError(
-            f"There are no expert trajectories in {folder}: it has no {INDEX}. Make them with dd-jax pretrain "
+            f"There are no expert trajectories in {folder}: it has no {INDEX}. Make some with dd-jax pretrain "
             "--snapshots --out FOLDER."
         )
     try:
@@ -108,7 +108,9 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise DataError(f"{error} {_REMEDY}") from error
     _check_fields(folder, index, _FIELDS)
     if index["format"] != FORMAT:
-        raise DataError(f"{folder} has format {index['format']}; this version of dd_jax reads {FORMAT}.")
+        raise DataError(
+            f"{folder} has format {index['format']}, but this version of dd_jax reads {FORMAT}. Update dd_jax."
+        )
     sizes = (*index["image_shape"], index["num_classes"])
     numbers = [type(number) in (int, float) for number in index["epochs"]]
     dataset = index["training"].get("dataset")
@@ -186,7 +188,7 @@ def _check_file(path: Path, row: Mapping[str, Any], index: Mapping[str, Any], sh
     if not path.is_file():
         raise DataError(f"{path} is missing. {_REMEDY}")
     if path.stat().st_size != row["bytes"]:
-        raise DataError(f"{path} should have {row['bytes']:,} bytes, found {path.stat().st_size:,}. {_REMEDY}")
+        raise DataError(f"{path} should have {row['bytes']:,} bytes, but has {path.stat().st_size:,}. {_REMEDY}")
     count, dtype = len(index["epochs"]), DTYPES[index["dtype"]]
     expected = {name: ([count, *leaf.shape], dtype) for name, leaf in named(shapes).items()}
     try:
@@ -211,7 +213,7 @@ def _read(path: Path, shapes: Params, snapshots: Sequence[int]) -> Networks:
                 part = file.get_slice(name)
                 count = part.get_shape()[0]
                 if not all(0 <= s < count for s in snapshots):
-                    raise OptionError(f"snapshots should be from 0 to {count - 1}, found {list(snapshots)}.")
+                    raise OptionError(f"snapshots should be from 0 to {count - 1}, but are {list(snapshots)}.")
                 return np.concatenate([np.asarray(part[s : s + 1], np.float32) for s in snapshots])
 
             leaves = [rows(name) for name in named(shapes)]

@@ -101,7 +101,7 @@ def import_distilled(
     chosen = ImportOptions(**options)
     paths = [Path(file).expanduser() for file in ([files] if isinstance(files, str | os.PathLike) else files)]
     if not paths:
-        raise DataError(f"Name the files: of the format {format!r} they are {FORMATS[format].files}.")
+        raise DataError(f"No file is named. The files of the format {format!r} are {FORMATS[format].files}.")
     protocol = _protocol(chosen, format, paths)
     found = FORMATS[format].read(paths, chosen.index)
     for note in found.notes:
@@ -125,11 +125,11 @@ def _protocol(options: ImportOptions, format: str, paths: Sequence[Path]) -> str
         name = AS_DISTILLED
     if name is None:
         raise OptionError(
-            f"{paths[0].name} doesn't say how networks are trained on the set: say protocol, such as 'dc', 'dsa', or "
-            "'dsa-digits' for digits, which aren't mirrored."
+            f"The file name {paths[0].name} doesn't tell how networks are trained on the set. Give protocol, "
+            "such as 'dc', 'dsa', or 'dsa-digits' for digits, which must not be mirrored."
         )
     if by_name is not None:
-        tell(f"{paths[0].name}: the protocol is {name!r}, by the name of the file; protocol= says another.")
+        tell(f"{paths[0].name}: the protocol is {name!r}, judging by the file name. Give protocol to change it.")
     return name
 
 
@@ -148,7 +148,8 @@ def _graph(
         raise DataError(f"{path}: {problem}.")
     if dataset is not None and dataset.image_shape != (1, 1, features.shape[1]):
         raise DataError(
-            f"The nodes have {features.shape[1]} features each, but those of {dataset.name} are {dataset.image_shape}."
+            f"The nodes should have as many features as those of {dataset.name}, {dataset.image_shape}, but "
+            f"have {features.shape[1]}."
         )
     count = len(features)
     labels = _given_labels(options, count, "node")
@@ -172,9 +173,9 @@ def _labels_of_gcond(count: int, dataset: Dataset | None, path: Path) -> np.ndar
     That is, among the training labels, where these are equally many of each class; else the code has another rule,
     which needs the ratio that it was run with.
     """
-    asks = f"{path.name} has no labels: say labels=, the class of each of the {count} nodes"
+    asks = f"{path.name} has no labels. Give labels, the class of each of the {count} nodes"
     if dataset is None:
-        raise OptionError(f"{asks}, or dataset=, what the graph was distilled from.")
+        raise OptionError(f"{asks}, or dataset, the graph that the set was distilled from.")
     train = np.asarray(dataset.train.labels)
     counts = np.bincount(train, minlength=dataset.num_classes)
     if len(set(counts.tolist())) > 1 or count % dataset.num_classes:
@@ -200,11 +201,17 @@ def _images(
     images = as_images(values, f"images in {path.name}", any_range=True)
     transform = _transform(options.preprocessing, dataset, images.shape[-1])
     if dataset is not None and dataset.image_shape != images.shape[1:]:
-        raise DataError(f"The images are {images.shape[1:]} each, but those of {dataset.name} {dataset.image_shape}.")
+        raise DataError(
+            f"The images should have the shape of those of {dataset.name}, {dataset.image_shape}, but have "
+            f"{images.shape[1:]}."
+        )
     if transform.kind.startswith("zca") and transform.arrays["mean"].size != images[0].size:
-        raise DataError(f"The preprocessing whitens images {dataset and dataset.image_shape}, not {images.shape[1:]}.")
+        raise DataError(
+            f"The preprocessing whitens images {dataset and dataset.image_shape}, but the images are "
+            f"{images.shape[1:]}."
+        )
     if images.dtype == np.uint8:
-        tell(f"{path.name}: bytes, taken as pixels, 255 for 1.")
+        tell(f"{path.name}: the values are bytes and are read as pixels, with 255 as white.")
         images = np.divide(images, np.float32(WHITE))
     if found.images.dtype == np.uint8 or FORMATS[format].pixels:
         _check_pixels(images, path)
@@ -216,7 +223,7 @@ def _images(
     if format == "idc":
         form, parameterisation, labels = _formed(images, labels, options, path)
     elif options.factor is not None:
-        raise OptionError(f"factor is of the format 'idc' only, but the format is {format!r}.")
+        raise OptionError(f"factor is only for the format 'idc', but the format is {format!r}. Leave it out.")
     sizes = _step_sizes(found, protocol, options, path)
     _check_classes(labels, names)
     decoded = parameterisation.decode(form)
@@ -235,7 +242,7 @@ def _images(
 
 def _channels_last(images: np.ndarray, path: Path) -> np.ndarray:
     if images.ndim != 4:
-        raise DataError(f"{path} should hold images (N, C, H, W), found {images.shape}.")
+        raise DataError(f"{path} should hold images (N, C, H, W), but holds {images.shape}.")
     return np.moveaxis(images, 1, -1)
 
 
@@ -245,22 +252,24 @@ def _transform(preprocessing: str | Transform | None, dataset: Dataset | None, c
         return preprocessing
     if preprocessing is None:
         raise OptionError(
-            "The files don't say what was done to the images: say preprocessing, one of "
-            f"{', '.join(map(repr, PREPROCESSINGS))}. With another one than the set was distilled with, networks do "
-            "much worse. 'dataset' with a dataset that was loaded with zca=True is for whitened images."
+            "The files don't tell how the images were preprocessed. Give preprocessing, one of "
+            f"{', '.join(map(repr, PREPROCESSINGS))}. With another one than the set was distilled with, "
+            "networks do much worse. For whitened images use 'dataset', with a dataset that was loaded with "
+            "zca=True."
         )
     if preprocessing == "identity":
         return Transform("identity", {})
     if preprocessing == "dataset":
         if dataset is None:
-            raise OptionError("preprocessing='dataset' needs dataset=, whose transform is meant.")
+            raise OptionError("preprocessing='dataset' uses the transform of the dataset. Give dataset too.")
         return dataset.transform
     if preprocessing not in NORMALISATIONS:
         raise unknown_name("preprocessing", preprocessing, PREPROCESSINGS)
     mean, std = NORMALISATIONS[preprocessing]
     if len(mean) != channels:
         raise OptionError(
-            f"preprocessing={preprocessing!r} is for images of {len(mean)} channels, but these have {channels}."
+            f"preprocessing={preprocessing!r} is for images of {len(mean)} channels, but these have {channels}. "
+            "Give another one."
         )
     return Transform("standardise", {"mean": jnp.asarray(mean, jnp.float32), "std": jnp.asarray(std, jnp.float32)})
 
@@ -280,8 +289,9 @@ def _doubt(transform: Transform, images: np.ndarray, path: Path) -> None:
     share = float(np.mean(np.abs(np.nan_to_num(pixels) - 0.5) > 0.5 + _SLACK))
     if share > _ODD:
         tell(
-            f"{path.name}: by this preprocessing {100 * share:.0f} % of the pixels are below {-_SLACK} or above "
-            f"{1 + _SLACK}, where 0 is black and 1 is white: the images may have had another one."
+            f"{path.name}: with this preprocessing {100 * share:.0f} % of the pixels are below {-_SLACK} or "
+            f"above {1 + _SLACK}, where 0 is black and 1 is white. The images may have been preprocessed in "
+            "another way."
         )
 
 
@@ -295,7 +305,9 @@ def _labels(found: Found, format: str, count: int, path: Path, options: ImportOp
     if labels.ndim != 2 or labels.shape[1] == 1:
         return as_labels(labels, count, f"labels in {path.name}")
     if len(labels) != count:
-        raise DataError(f"{path}: {count} images have labels {labels.shape}; expected ({count},) or ({count}, K).")
+        raise DataError(
+            f"{path}: {count} images should have labels ({count},) or ({count}, K), but have {labels.shape}."
+        )
     soft = _floats(labels, "labels")
     kind = options.soft_labels or ("targets" if format == "frepo" else "shares")
     if kind not in get_args(SoftLabels):
@@ -305,8 +317,9 @@ def _labels(found: Found, format: str, count: int, path: Path, options: ImportOp
         return (soft / soft.sum(1, keepdims=True)).astype(np.float32)
     if kind == "shares" and not ((soft >= 0).all() and (np.abs(soft.sum(1) - 1) <= _SUM_SLACK).all()):
         raise OptionError(
-            f"{path}: soft labels should be shares that sum to 1, but go from {soft.min():.3g} to {soft.max():.3g} and "
-            f"sum to {soft.sum(1).min():.3g} to {soft.sum(1).max():.3g}: say soft_labels='logits' or 'targets'."
+            f"{path}: soft labels should be shares that sum to 1, but go from {soft.min():.3g} to "
+            f"{soft.max():.3g} and sum to {soft.sum(1).min():.3g} to {soft.sum(1).max():.3g}. Give "
+            "soft_labels='logits' or 'targets'."
         )
     return soft
 
@@ -315,14 +328,17 @@ def _given_labels(options: ImportOptions, count: int, unit: str) -> np.ndarray |
     if options.labels is None:
         return None
     if len(options.labels) != count:
-        raise OptionError(f"labels has {len(options.labels)} classes for {count} {unit}s.")
+        raise OptionError(f"labels should have a class for each of the {count} {unit}s, but has {len(options.labels)}.")
     return as_labels(np.asarray(options.labels), count, "labels")
 
 
 def _check_classes(labels: np.ndarray, names: tuple[str, ...]) -> None:
     highest = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
     if names and (highest > len(names) or (labels.ndim == 2 and highest != len(names))):
-        raise DataError(f"There are {len(names)} classes, but the labels are of {highest}.")
+        raise DataError(
+            f"There should be a class name for each class, but there are {len(names)} and the labels have {highest} "
+            "classes."
+        )
 
 
 def _step_sizes(found: Found, protocol: str, options: ImportOptions, path: Path) -> np.ndarray | None:
@@ -331,13 +347,16 @@ def _step_sizes(found: Found, protocol: str, options: ImportOptions, path: Path)
     if stated is not None:
         sizes = _floats(np.atleast_1d(stated), "step sizes")
         if sizes.ndim != 1 or not (sizes > 0).all():
-            raise DataError(f"{path}: step sizes should be positive, (T,), found {sizes.ravel()[:4]} {sizes.shape}.")
+            raise DataError(
+                f"{path}: step sizes should be positive, of shape (T,), but are {sizes.ravel()[:4]} of shape "
+                f"{sizes.shape}."
+            )
         return sizes
     training = PROTOCOLS.get(protocol)
     if protocol == AS_DISTILLED or getattr(training, "learning_rate", 0.0) is None:
         raise OptionError(
-            f"The protocol {protocol!r} needs the step size that was learnt with the set, and no file has it: say "
-            "step_size, or another protocol."
+            f"The protocol {protocol!r} needs the learnt step size, but no file has it. Give step_size, or "
+            "another protocol."
         )
     return None
 
@@ -347,7 +366,9 @@ def _formed(
 ) -> tuple[dict[str, np.ndarray], Parameterisation, np.ndarray]:
     """Stored images, of each of which several are made, and the labels of these."""
     if options.factor is None:
-        raise OptionError(f"{path.name} doesn't say into how many images each stored one is decoded: say factor.")
+        raise OptionError(
+            f"The file name {path.name} doesn't tell into how many images each stored one is decoded. Give factor."
+        )
     kind, settings = PARAMETERISATIONS["multi_formation"], {"factor": options.factor, "formation": options.formation}
     if problem := kind.check({"stored": images}, **settings):
         raise OptionError(f"{path}: {problem}.")

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from dd_jax import models
+from dd_jax.data.missing import not_there
 from dd_jax.errors import DataError, DDJaxError
 from dd_jax.models import Model, Shapes
 from dd_jax.storage.files import disk_errors, parse_json, plain, write_bytes
@@ -91,13 +92,16 @@ def load_pretrained(path: str | Path, model: Model | None = None) -> Pretrained:
     template = _template(path, about, len(found))
     _check_tensors(path, template, accuracies, found)
     if not 0 <= about["num_selection"] < max(len(accuracies["train"]), 1):
-        raise DataError(f"{path}: num_selection is {about['num_selection']} of {len(accuracies['train'])} networks.")
+        raise DataError(
+            f"{path} is damaged: num_selection should be at most {len(accuracies['train'])}, the number of "
+            f"networks, but is {about['num_selection']}."
+        )
 
     def read(part: str, first: int, last: int) -> Networks:
         first, last = (min(end, len(accuracies[part])) for end in (first, last))
         leaves = [_tensor(path, f"{part}/{name}", first, last) for name in named(template)]
         if not all(np.isfinite(leaf).all() for leaf in leaves):
-            raise DataError(f"{path} holds weights that are not finite. Make it anew with dd-jax pretrain.")
+            raise DataError(f"{path} holds weights that are not finite. Make it again with dd-jax pretrain.")
         return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
     shape = tuple(about["image_shape"])
@@ -124,9 +128,11 @@ def read_about(path: Path) -> dict[str, Any] | None:
     if path.is_dir():
         raise DataError(f"{path} is a folder; expected a file of pretrained networks.")
     if not path.is_file():
-        raise DataError(
-            f"There is no file of pretrained networks at {path}: make one with dd-jax pretrain. (ImageNet weights of "
-            "AlexNet: https://download.pytorch.org/models/alexnet-owt-7be5be79.pth.)"
+        raise not_there(
+            "file",
+            path,
+            "Expected pretrained networks: make some with dd-jax pretrain. (ImageNet weights of AlexNet: "
+            "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth.)",
         )
     metadata = _metadata(path)
     if metadata is None or _KEY not in metadata:
@@ -137,9 +143,13 @@ def read_about(path: Path) -> dict[str, Any] | None:
         raise DataError(f"{path} is damaged: its description is not JSON ({error}).") from error
     for field, kind in _FIELDS.items():
         if not isinstance(about, dict) or not isinstance(about.get(field), kind):
-            raise DataError(f"{path}: its description should have {field!r}, a {kind.__name__}; found {about!r:.400}.")
+            raise DataError(
+                f"{path} is damaged: its description should have {field!r}, a {kind.__name__}, but is {about!r:.400}."
+            )
     if about["format"] != FORMAT:
-        raise DataError(f"{path} has format {about['format']}; this version of dd_jax reads {FORMAT}.")
+        raise DataError(
+            f"{path} has format {about['format']}, but this version of dd_jax reads {FORMAT}. Update dd_jax."
+        )
     sizes = (*about["image_shape"], about["num_classes"])
     if len(sizes) != 4 or not all(type(size) is int and size > 0 for size in sizes):
         raise DataError(
@@ -240,7 +250,7 @@ def _from_torchvision(path: Path, model: Model | None) -> Pretrained:
 
     state = read_state_dict(path)
     if model is None:
-        raise DataError(f"{path} holds weights without a description: say which model they are for (alexnet).")
+        raise DataError(f"{path} holds weights without a description of their network. Name the model (alexnet).")
     params = models.alexnet_from_torchvision(state, model)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     train = jax.tree.map(lambda leaf: np.asarray(leaf)[None], params)

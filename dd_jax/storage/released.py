@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from dd_jax.data.missing import not_there
 from dd_jax.data.npz import read_arrays
 from dd_jax.errors import DataError, OptionError
 from dd_jax.storage.unpickling import RefusedError, Tensor
@@ -68,15 +69,17 @@ def read_gcond(files: Sequence[Path], index: int | None) -> Found:
     found = [(path, _one_tensor(path)) for path in files]
     for path, array in found:
         if array.ndim != 2:
-            raise DataError(f"{path} should hold features (N, F) or an adjacency (N, N), found {array.shape}.")
+            raise DataError(f"{path} should hold features (N, F) or an adjacency (N, N), but holds {array.shape}.")
     if len(found) == 1:
         return Found(found[0][1], notes=("There is no file of edges, so the nodes have none (GCond-X).",))
     if len(found) != 2:
-        raise DataError(f"A graph is one file of features and one of edges, found {len(found)} files.")
+        raise DataError(f"A graph is one file of features and one of edges, but {len(found)} files were named.")
     square = [number for number, (_, array) in enumerate(found) if array.shape[0] == array.shape[1]]
     if len(square) != 1 or len(found[0][1]) != len(found[1][1]):
         shapes = ", ".join(f"{path.name} {array.shape}" for path, array in found)
-        raise DataError(f"A graph is features (N, F) and an adjacency (N, N) of the same N nodes, found {shapes}.")
+        raise DataError(
+            f"A graph is features (N, F) and an adjacency (N, N) of the same N nodes, but these are {shapes}."
+        )
     return Found(found[1 - square[0]][1], adjacency=found[square[0]][1])
 
 
@@ -124,12 +127,12 @@ def read_mtt(files: Sequence[Path], index: int | None) -> Found:
         array = _one_tensor(path)
         role = "images" if array.ndim == 4 else "step size" if array.size == 1 else "labels"
         if role in there:
-            raise DataError(f"{path} {array.shape} would be the {role} a second time: give one file of each.")
+            raise DataError(f"{path} {array.shape} would be a second file of {role}. Name one file of each.")
         there[role] = array
     if not {"images", "labels"} <= set(there):
         raise DataError(
-            f"Expected a file of images (N, C, H, W) and one of labels, such as images_best.pt and labels_best.pt; "
-            f"found {', '.join(there) or 'nothing'}."
+            "Expected a file of images (N, C, H, W) and one of labels, such as images_best.pt and "
+            f"labels_best.pt, but found {', '.join(there) or 'nothing'}."
         )
     sizes = there.get("step size")
     return Found(there["images"], there["labels"], None if sizes is None else sizes.reshape(1))
@@ -184,13 +187,13 @@ FORMATS: Mapping[str, Format] = {
 
 def _single(files: Sequence[Path], name: str) -> Path:
     if len(files) != 1:
-        raise DataError(f"A set of the format {name!r} is {FORMATS[name].files}, found {len(files)} files.")
+        raise DataError(f"A set of the format {name!r} is {FORMATS[name].files}, but {len(files)} files were named.")
     return files[0]
 
 
 def _no_index(index: int | None, name: str) -> None:
     if index is not None:
-        raise OptionError(f"Files of the format {name!r} hold one set: leave out index.")
+        raise OptionError(f"Files of the format {name!r} hold one set only. Leave out index.")
 
 
 def _chosen(index: int | None, count: int, path: Path) -> int:
@@ -198,7 +201,7 @@ def _chosen(index: int | None, count: int, path: Path) -> int:
     if index is None:
         return count - 1
     if not 0 <= index < count:
-        raise OptionError(f"{path} holds {count} sets, 0 to {count - 1}, but index is {index}.")
+        raise OptionError(f"{path} holds sets 0 to {count - 1}, but index is {index}.")
     return index
 
 
@@ -214,7 +217,7 @@ def _one_tensor(path: Path) -> np.ndarray:
 
     arrays = _read(path, named)
     if len(arrays) != 1:  # of safetensors
-        raise DataError(f"{path} should hold one tensor, found {_listed(arrays)}.")
+        raise DataError(f"{path} should hold one tensor, but holds {_listed(arrays)}.")
     return next(iter(arrays.values()))
 
 
@@ -234,7 +237,7 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(8)
     except FileNotFoundError:
-        raise DataError(f"There is no file {path}.") from None
+        raise not_there("file", path, "Expected a file of a released set.") from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
 
@@ -255,14 +258,17 @@ def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
 
     try:
         if path.stat().st_size > _MAX_MSGPACK:
-            raise DataError(f"{path} is larger than any set: expected less than {_MAX_MSGPACK:,} bytes.")
+            raise DataError(
+                f"{path} should be smaller than {_MAX_MSGPACK:,} bytes, but is larger. It is probably not a "
+                "distilled set."
+            )
         content = msgpack.unpackb(path.read_bytes(), ext_hook=_array, raw=False, strict_map_key=False)
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
     except (ValueError, TypeError, RecursionError, OverflowError, MemoryError, msgpack.UnpackException) as error:
         raise DataError(
-            f"{path} is not whole, or neither an npz file nor a checkpoint of Flax's ({error!s:.80}). Download it, or "
-            "copy it, again."
+            f"{path} is cut off, or is neither an npz file nor a Flax checkpoint ({error!s:.80}). Download or "
+            "copy it again."
         ) from error
     params = content.get("params") if isinstance(content, dict) else None
     if not isinstance(params, dict):

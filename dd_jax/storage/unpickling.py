@@ -125,7 +125,7 @@ class _Unpickler(pickle.Unpickler):
         if module in ("torch", "torch.cuda") and name in STORAGES:
             return name
         needless = "no set needs" if self.logs else "no weights need"
-        raise RefusedError(f"asks for {f'{module}.{name}'!r:.80}, which {needless}; it was not run")
+        raise RefusedError(f"asks for {f'{module}.{name}'!r:.80}, which {needless}. It was not run")
 
     def persistent_load(self, pid: Any) -> Storage:
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
@@ -164,10 +164,10 @@ def state_dict(content: Any) -> dict[str, Tensor]:
     if isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
         content = content.get("state_dict", content)
     if not isinstance(content, dict):
-        raise RefusedError(f"holds a {type(content).__name__}, and not a dictionary of named tensors")
+        raise RefusedError(f"should hold a dictionary of named tensors, but holds a {type(content).__name__}")
     for key, value in content.items():
         if not isinstance(key, str):
-            raise RefusedError(f"holds a dictionary with a {type(key).__name__} for a name")
+            raise RefusedError(f"should have text for names, but has a {type(key).__name__} for one")
         if not isinstance(value, Tensor):
             raise RefusedError(f"should hold named tensors, but {key!r:.80} is a {type(value).__name__}")
     if not content:

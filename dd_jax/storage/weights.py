@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from dd_jax.data.missing import not_there
 from dd_jax.errors import DataError, DDJaxError
 from dd_jax.storage.unpickling import (
     BFLOAT16,
@@ -79,13 +80,13 @@ def read_tensors(path: str | Path, pick: Pick) -> dict[str, np.ndarray]:
     """
     path = Path(path).expanduser()
     if path.exists() and not path.is_file():
-        raise DataError(f"{path} is a {'directory' if path.is_dir() else 'device'}: give the {pick.file} itself.")
+        raise DataError(f"{path} is a {('directory' if path.is_dir() else 'device')}. Give the {pick.file} itself.")
     try:
         with path.open("rb") as file:
             head = file.read(64)
         return _reader(head)(path, pick)
     except FileNotFoundError:
-        raise DataError(f"There is no file {path}: expected a .safetensors, .pth or .pt file.") from None
+        raise not_there("file", path, "Expected a .safetensors, .pth or .pt file.") from None
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
     except DamagedError as error:
@@ -105,8 +106,8 @@ def _reader(head: bytes) -> Callable[[Path, Pick], dict[str, np.ndarray]]:
     if head.startswith(b"\x80"):
         return _read_pickles
     if head.lstrip().startswith(b"<"):
-        raise DamagedError("is a web page, probably what a server said instead of sending the file")
-    raise DamagedError(f"is neither safetensors nor what torch.save writes: it starts {head[:20]!r}")
+        raise DamagedError("is a web page, probably an error page of the server in place of the file")
+    raise DamagedError(f"is neither a safetensors file nor a file of torch.save: it starts with {head[:20]!r}")
 
 
 def _read_safetensors(path: Path, pick: Pick) -> dict[str, np.ndarray]:
@@ -117,11 +118,11 @@ def _read_safetensors(path: Path, pick: Pick) -> dict[str, np.ndarray]:
     try:
         arrays = safetensors.numpy.load_file(path)
     except safetensors.SafetensorError as error:
-        raise DamagedError(f"is not whole, or not safetensors ({error})") from error
+        raise DamagedError(f"is cut off, or not a safetensors file ({error})") from error
     except (ValueError, OverflowError) as error:
         raise DamagedError(f"describes a tensor in an impossible shape ({error})") from error
     except (AttributeError, KeyError, TypeError) as error:
-        raise RefusedError(f"holds numbers of a type that NumPy hasn't ({error})") from error
+        raise RefusedError(f"holds numbers of a type that NumPy doesn't have ({error})") from error
     if not arrays:
         raise RefusedError("holds no tensors")
     return {key: a.astype(np.float32) if a.dtype.name == "bfloat16" else a for key, a in arrays.items()}
@@ -134,7 +135,7 @@ def _read_zip(path: Path, pick: Pick) -> dict[str, np.ndarray]:
             names = set(archive.namelist())
             pickles = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
             if len(pickles) != 1:
-                raise DamagedError("is a zip archive, but not one of torch.save's: no folder in it has a data.pkl")
+                raise DamagedError("is a zip archive, but not one of torch.save: no folder in it has a data.pkl")
             folder = pickles[0].removesuffix("data.pkl")
             order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in names else b"little"
             if order not in (b"little", b"big"):
@@ -144,14 +145,14 @@ def _read_zip(path: Path, pick: Pick) -> dict[str, np.ndarray]:
             def read(key: str) -> np.ndarray:
                 name = f"{folder}data/{key}"
                 if name not in names:
-                    raise DamagedError(f"is not whole: {name} is missing")
+                    raise DamagedError(f"is cut off: {name} is missing")
                 return _numbers(archive.read(name), storages[key], order == b"big")
 
             return _arrays(pick.named(content), read)
     except DDJaxError:  # what was asked for is not in the file
         raise
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-        raise DamagedError(f"is a zip archive that is not whole ({error})") from error
+        raise DamagedError(f"is a zip archive that is cut off ({error})") from error
 
 
 def _check_zip(archive: zipfile.ZipFile, size: int) -> None:
@@ -163,7 +164,7 @@ def _check_zip(archive: zipfile.ZipFile, size: int) -> None:
             raise DamagedError(f"is a zip archive with {info.filename} compressed, which torch.save never does")
         total += info.file_size
     if total > size:
-        raise DamagedError(f"is a zip archive that is not whole: its {size} bytes should hold {total}")
+        raise DamagedError(f"is a zip archive that is cut off: its {size} bytes should hold {total}")
 
 
 def _read_pickles(path: Path, pick: Pick) -> dict[str, np.ndarray]:
@@ -184,7 +185,7 @@ def _read_pickles(path: Path, pick: Pick) -> dict[str, np.ndarray]:
         storage = storages[key]
         end = start + 8 + storage.size * np.dtype(STORAGES[storage.kind]).itemsize
         if len(data) < end or int.from_bytes(data[start : start + 8], "little") != storage.size:
-            raise DamagedError(f"is not whole: a storage of {storage.size} numbers is missing or shorter")
+            raise DamagedError(f"is cut off: a storage of {storage.size} numbers is missing or shorter")
         parts[key] = memoryview(data)[start + 8 : end]
         start = end
     if start != len(data):

@@ -83,7 +83,9 @@ def bases(
         num_shared = 0 if shared is None else len(shared)
         num_bases = bases_within(num_classes, image_shape, images_per_class, made_per_class, downscale, num_shared)
     if shared is not None and shared.shape[1:] != (rows, columns, channels):
-        raise OptionError(f"Shared bases should be {(rows, columns, channels)} as these are, found {shared.shape[1:]}.")
+        raise OptionError(
+            f"Shared bases should have the shape of these, {(rows, columns, channels)}, but have {shared.shape[1:]}."
+        )
     for name, value in (("num_bases", num_bases), ("made_per_class", made_per_class)):
         if value < 1:
             raise OptionError(f"{name} must be at least 1, but is {value}.")
@@ -145,10 +147,10 @@ def bases_within(
     room = images_per_class * num_classes * math.prod(image_shape) - num_shared * num_classes * made_per_class
     if room < each:
         raise OptionError(
-            f"The bases should fit into {max(room, 0)} numbers, {images_per_class} images of each class"
-            f"{' without the coefficients of shared bases' if num_shared else ''}, but a single one has "
-            f"{each}, with its coefficients for {num_classes * made_per_class} images: make fewer images of each "
-            "class, or smaller bases."
+            f"The bases should fit into {max(room, 0)} numbers ({images_per_class} images of each "
+            f"class{(', less the coefficients of shared bases' if num_shared else '')}), but a single one takes "
+            f"{each}, with its coefficients for {num_classes * made_per_class} images. Make fewer images of "
+            "each class, or smaller bases."
         )
     return room // each
 
@@ -167,21 +169,25 @@ def some_of(
         OptionError: for a class that the set doesn't have, or more images than it has of one.
     """
     if distilled.parameterisation.kind != BASES:
-        raise DataError(f"The set should be one of bases, but is one of {distilled.parameterisation.kind.name}.")
+        raise DataError(
+            f"The set should be made of bases, but its parameterisation is {distilled.parameterisation.kind.name!r}."
+        )
     if distilled.labels.ndim != 2:
-        raise DataError("The images of a set with learnt labels have no class to ask for them by.")
+        raise DataError(
+            "Images are asked for by class, but learnt labels have no single class. Use a set with hard labels."
+        )
     labels = np.asarray(distilled.labels[0])
     rows = []
     for wanted in np.unique(labels) if classes is None else classes:
         mine = np.flatnonzero(labels == wanted)
         if not mine.size or (made_per_class is not None and not 1 <= made_per_class <= len(mine)):
             raise OptionError(
-                f"The set has {len(mine)} images of class {wanted}, and can't give {made_per_class or 'some'} of them."
+                f"The set has {len(mine)} images of class {wanted}, but {made_per_class or 'some'} were asked for."
             )
         rows.append(mine[:made_per_class])
     chosen = np.concatenate(rows) if rows else np.empty(0, int)
     if not chosen.size:
-        raise OptionError("Ask for at least one class.")
+        raise OptionError("No class was asked for. Ask for at least one.")
     learnt = {**distilled.learnt, "coefficients": jnp.asarray(distilled.learnt["coefficients"])[chosen]}
     return dataclasses.replace(distilled, learnt=learnt, labels=jnp.asarray(labels[chosen])[None])
 

@@ -46,8 +46,8 @@ def on_canvas(synthetic: Synthetic, image_shape: tuple[int, int, int], size: int
     def init(key: jax.Array, dataset: Dataset) -> Learnable:
         if dataset.transform.kind.startswith("zca"):
             raise DataError(
-                f"{dataset.name} is whitened (ZCA), which makes each pixel of an image by a filter of its own place: a "
-                "crop of a whitened canvas is no whitened image. Use the dataset without zca."
+                f"{dataset.name} is whitened (ZCA). Whitening filters each pixel by its place, so a crop of a "
+                "whitened canvas is not a whitened image. Load the dataset without zca."
             )
         parts = [synthetic.init(jax.random.fold_in(key, i) if i else key, dataset) for i in range(size**2)]
         rows = [[part.images for part in parts[i : i + size]] for i in range(0, size**2, size)]

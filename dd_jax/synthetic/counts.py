@@ -19,7 +19,7 @@ def class_counts(images_per_class: int | Sequence[int], num_classes: int) -> Int
     counts = np.asarray(images_per_class)
     if counts.shape != (num_classes,):
         raise OptionError(
-            f"images_per_class should be one number, or one for each of the {num_classes} classes, but there are "
+            f"images_per_class should be one number, or one for each of the {num_classes} classes, but has "
             f"{counts.size}: {', '.join(map(str, counts.ravel()))}."
         )
     if not np.issubdtype(counts.dtype, np.integer) or counts.min() < 1:
@@ -44,9 +44,9 @@ def same_count(images_per_class: Counts) -> int:
     if is_equal(images_per_class):
         return int(np.max(images_per_class))
     raise OptionError(
-        "This method takes as many images of each class at a time, but images_per_class is "
-        f"{', '.join(map(str, np.ravel(images_per_class)))}. Give one number, or use unrolled, distribution_matching, "
-        "gradient_matching, trajectory_matching, frepo or kernel_inducing_points, which take one for each class."
+        "This method needs the same number of images of each class, but images_per_class is "
+        f"{', '.join(map(str, np.ravel(images_per_class)))}. Give one number, or use unrolled, "
+        "distribution_matching, gradient_matching, trajectory_matching, frepo or kernel_inducing_points."
     )
 
 
@@ -73,7 +73,7 @@ def share_images(total: int, dataset: Dataset, proportional: bool = False) -> tu
     count = dataset.num_classes
     if total < count:
         raise OptionError(
-            f"There should be at least one image of each of the {count} classes, but only {total} in all."
+            f"There should be at least one image of each of the {count} classes, but there are only {total} in all."
         )
     real = np.bincount(np.asarray(dataset.train.labels), minlength=count)
     exact = total * real / max(real.sum(), 1) if proportional else np.full(count, total / count)

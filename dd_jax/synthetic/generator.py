@@ -139,7 +139,7 @@ def generator(form: Generator, learn_labels: bool = False) -> Synthetic:
         if getattr(form, name) < 1:
             raise OptionError(f"{name} must be at least 1, but is {getattr(form, name)}.")
     if learn_labels and form.latents == "noise":
-        raise OptionError("Images that are drawn anew have no labels of their own to learn: leave out learn_labels.")
+        raise OptionError("Images that are drawn anew at each step have no labels to learn. Leave out learn_labels.")
     kind = FRESH if form.latents == "noise" else GENERATOR
     parameterisation = Parameterisation.of(kind, **form.settings)
     order = "random" if form.latents == "shuffled" else "fixed"
@@ -147,7 +147,9 @@ def generator(form: Generator, learn_labels: bool = False) -> Synthetic:
 
     def init(key: jax.Array, dataset: Dataset) -> Generated:
         if see_each_other(dataset.train.images):
-            raise DataError(f"{dataset.name} is a graph, and a generator makes images: take graph_condensation.")
+            raise DataError(
+                f"A generator makes images, but {dataset.name} is a graph. Use the method graph_condensation."
+            )
         logits = own * jax.nn.one_hot(form.classes, form.num_classes, dtype=jnp.float32) if learn_labels else ()
         return Generated(_initial(key, form, dataset), logits)
 
@@ -213,12 +215,14 @@ def draw_images(
     """
     form = distilled.parameterisation
     if form.kind not in (GENERATOR, FRESH):
-        raise DataError(f"New images are drawn by a generator, but this set is one of {form.kind.name}.")
+        raise DataError(
+            f"New images are drawn by a generator, but the parameterisation of this set is {form.kind.name!r}."
+        )
     setting, classes = dict(form.settings), np.asarray(labels)
     if classes.ndim != 1 or not classes.size or classes.min() < 0 or classes.max() >= setting["num_classes"]:
         raise DataError(
-            f"labels should be a list of classes from 0 to {setting['num_classes'] - 1}, found {classes.shape} "
-            f"{classes.ravel()[:5].tolist()}."
+            f"labels should be a list of classes from 0 to {setting['num_classes'] - 1}, but are "
+            f"{classes.ravel()[:5].tolist()} of shape {classes.shape}."
         )
     drawn = jax.random.normal(key, (classes.size, setting["latent_size"]))
     if "latents" in distilled.learnt:

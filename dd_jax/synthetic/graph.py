@@ -51,12 +51,15 @@ def graph_set(num_classes: int, nodes_per_class: int = 5, structure: bool = True
             raise OptionError(f"{name} must be at least 1, but is {count}.")
     labels = class_labels(num_classes, nodes_per_class)
     if len(labels) > MAX_NODES:
-        raise OptionError(f"A distilled graph has at most {MAX_NODES} nodes, but {len(labels)} were asked for.")
+        raise OptionError(
+            f"A distilled graph has at most {MAX_NODES} nodes, but {len(labels)} were asked for. Lower nodes_per_class."
+        )
 
     def init(key: jax.Array, dataset: Dataset) -> GraphSet:
         if not isinstance(dataset.train.images, Nodes):
             raise DataError(
-                f"{dataset.name} has no graph: take one such as 'cora', or make one with dd_jax.graph_from_arrays."
+                f"A distilled graph is learnt from a graph, but {dataset.name} is a set of images. Use one such "
+                "as 'cora', or make one with dd_jax.graph_from_arrays."
             )
         node_key, edge_key = jax.random.split(key)
         chosen = sample_per_class(node_key, dataset.train.labels, labels)

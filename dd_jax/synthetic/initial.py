@@ -34,7 +34,7 @@ def initial_images(
     """
     check_init_images(kind)
     if see_each_other(dataset.train.images):
-        raise DataError(f"{dataset.name} is a graph, and this method learns images: take graph_condensation.")
+        raise DataError(f"This method learns images, but {dataset.name} is a graph. Use the method graph_condensation.")
     shape = (num_batches, len(labels), *dataset.image_shape)
     counts = np.bincount(labels, minlength=dataset.num_classes)  # in each batch
     if kind == "kmeans":

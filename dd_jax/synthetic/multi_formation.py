@@ -61,7 +61,9 @@ def multi_formation(
 
     def init(key: jax.Array, dataset: Dataset) -> MultiFormation:
         if factor > min(dataset.image_shape[:2]):
-            raise DataError(f"Images {dataset.image_shape} can't be split into {factor} x {factor} tiles.")
+            raise DataError(
+                f"Images {dataset.image_shape} can't be split into {factor} x {factor} tiles. Use a smaller factor."
+            )
         if init_images == "noise":
             stored = initial_images(key, dataset, class_labels(num_classes, images_per_class), 1, "noise")
             return MultiFormation(stored[0])

@@ -65,7 +65,9 @@ def projection(clamp: bool) -> ProjectFn:
 
     def clamped(learnable: Learnable, transform: Transform | None = None) -> Learnable:
         if transform is None:
-            raise OptionError("Images are kept in the range of pixels only where the transform to them is given.")
+            raise OptionError(
+                "Images can only be clamped to the range of pixels with the transform to them. Give the transform."
+            )
         return jax.tree.map(lambda leaf: clip_to_pixels(transform, leaf), learnable)
 
     return clamped if clamp else unbounded

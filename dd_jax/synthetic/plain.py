@@ -44,30 +44,32 @@ def distilled_from_arrays(
     if images.ndim == 4:
         images, labels = images[None], labels[None]
     if images.ndim != 5:
-        raise DataError(f"images should be (N, H, W, C) or (S, B, H, W, C), found {images.shape}.")
+        raise DataError(f"images should be (N, H, W, C) or (S, B, H, W, C), but are {images.shape}.")
     if not np.issubdtype(images.dtype, np.floating):
         raise DataError(
-            f"images should be floating point, in model space, found {images.dtype}: of bytes take "
+            f"images should be floating point, in model space, but are {images.dtype}. Convert bytes with "
             "dd_jax.to_model(transform, images / 255)."
         )
     classes = np.issubdtype(labels.dtype, np.integer)
     if labels.shape[:2] != images.shape[:2] or labels.ndim != (2 if classes else 3):
         raise DataError(
-            f"labels should be integers {images.shape[:2]}, or soft labels {(*images.shape[:2], 'K')}, found "
+            f"labels should be integers {images.shape[:2]}, or soft labels {(*images.shape[:2], 'K')}, but are "
             f"{labels.dtype} {labels.shape}."
         )
     highest = int(labels.max()) + 1 if classes else labels.shape[2]
     if (classes and labels.min() < 0) or (class_names and highest > len(class_names)):
         raise DataError(
-            f"labels should be from 0 to {len(class_names) - 1 if class_names else 'the number of classes'}, found "
-            f"{labels.min() if classes else 0} to {highest - 1}."
+            f"labels should be from 0 to {(len(class_names) - 1 if class_names else 'the number of classes')}, "
+            f"but are from {(labels.min() if classes else 0)} to {highest - 1}."
         )
     if protocol is None:
         protocol = Protocol("dc", order="random") if step_sizes is None else Protocol()
     sizes = np.asarray(_STEP_SIZE if step_sizes is None else step_sizes, np.float32)
     sizes = np.broadcast_to(sizes, (len(images),)) if sizes.ndim == 0 else sizes
     if sizes.ndim != 1 or not sizes.size or sizes.size % len(images) or not (sizes > 0).all():
-        raise DataError(f"step_sizes should be positive, (T,) with T a multiple of {len(images)}, found {sizes}.")
+        raise DataError(
+            f"step_sizes should be positive, of shape (T,) with T a multiple of {len(images)}, but are {sizes}."
+        )
     return DistilledData(
         {"images": jnp.asarray(images, jnp.float32)},
         jnp.asarray(labels, jnp.int32 if classes else jnp.float32),

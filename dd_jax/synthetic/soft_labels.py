@@ -39,7 +39,7 @@ def soft_labels(synthetic: Synthetic, num_classes: int, certainty: float = 0.9) 
     Distillation* (labels learnt together with images).
     """
     if synthetic.num_inner_steps != 1:
-        raise OptionError(f"Labels are learnt of sets of one batch, not of {synthetic.num_inner_steps}.")
+        raise OptionError(f"Labels are learnt for sets of one batch, but this set has {synthetic.num_inner_steps}.")
     certain_logits(np.zeros(0, np.int32), num_classes, certainty)  # raises what is wrong with the certainty
 
     def init(key: jax.Array, dataset: Dataset) -> SoftLabelled:

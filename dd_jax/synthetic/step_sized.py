@@ -41,7 +41,9 @@ def step_sized(synthetic: Synthetic, init_step_size: Number = 0.01) -> Synthetic
     Source: Cazenavette et al. 2022, section 3.3 (one learnable step size; there it may become negative).
     """
     if synthetic.num_inner_steps != 1:
-        raise OptionError(f"One step size is learnt of sets of one batch, not of {synthetic.num_inner_steps}.")
+        raise OptionError(
+            f"One step size is learnt for sets of one batch, but this set has {synthetic.num_inner_steps}."
+        )
     if not is_traced(init_step_size) and not 0 < init_step_size < float("inf"):
         raise OptionError(f"init_step_size must be positive and finite, but is {init_step_size}.")
 

@@ -88,7 +88,7 @@ def test_a_search_that_was_cut_short_gives_the_same_bits(whole, digits, means, t
     assert len(kept) == 1
     again = search_architectures(means, digits, OPTIONS, out=tmp_path / "nas", show_progress=False)
     assert same(search, again)
-    assert "1 of 3 candidates are there" in capsys.readouterr().err
+    assert "1 of 3 candidates were trained before" in capsys.readouterr().err
 
     # A damaged record is told, and made again; a whole one is not.
     kept[0].write_text(kept[0].read_text().replace("0.", "0.9", 1))
@@ -210,11 +210,11 @@ def test_what_makes_no_sense_is_refused(digits, means):
         with pytest.raises(error, match=words):
             search_architectures(sets, digits, dataclasses.replace(OPTIONS, **changes))
 
-    refused("three candidates", num_candidates=2)
-    refused("three candidates", num_sample=2)
+    refused("at least 3 candidates", num_candidates=2)
+    refused("at least 3 candidates", num_sample=2)
     refused("num_nets must be at least 1", num_nets=0)
-    refused("no distilled set", sets={})
-    refused("rename it", sets={RANDOM: means})
+    refused("sets is empty", sets={})
+    refused("Give the set another name", sets={RANDOM: means})
     refused("trained from scratch", protocol="as-distilled")
     small = dataclasses.replace(means, learnt={"images": means.images[:, :, :4]})
-    refused("load the dataset in that size", DataError, sets=small)
+    refused("Load the dataset with the image_size", DataError, sets=small)

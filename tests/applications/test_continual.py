@@ -292,7 +292,7 @@ def test_shared_bases_are_one_memory_that_grows(digits, tmp_path):
                  (first, second))  # fmt: skip
     assert found.course(DISTILLED).num_bytes == [once + beside]
     assert same(found, learn_continually(digits, experiment, options=options))
-    with pytest.raises(OptionError, match="Only bases are shared"):
+    with pytest.raises(OptionError, match="Only bases can be shared"):
         learn_continually(digits, Experiment(method=DistributionMatchingOptions()), options=options)
 
 
@@ -305,6 +305,6 @@ def test_what_makes_no_sense_is_refused(digits, monkeypatch):
     refused("Unknown scenario", scenario="domain")
     refused("Unknown memory 'herdin'", memories=("herdin",))
     refused("in minibatches", protocol="as-distilled")
-    refused("other classes than a task", distil=Experiment(pretrained="nets/x.safetensors"))
+    refused("know all classes, but each task has only some", distil=Experiment(pretrained="nets/x.safetensors"))
     monkeypatch.setattr("jax.process_count", lambda: 2)
     refused("one process")

@@ -43,7 +43,7 @@ def test_every_candidate_is_a_member_in_one_world_of_each_pair():
     for worlds in (4, 7):
         with pytest.raises(OptionError, match="even and at least 6"):
             halves(labels, worlds, 0)
-    with pytest.raises(OptionError, match="halves need an even number"):
+    with pytest.raises(OptionError, match="needs an even number of candidates"):
         halves(labels[:-1], 6, 0)
 
 
@@ -216,6 +216,6 @@ def test_what_makes_no_sense_is_refused(digits):
 
     refused("even and at least 6", num_worlds=5)
     refused("needs 2000 training images of each class", num_members=1000)
-    refused("num_subset should be from 1 to 8", num_subset=9)
+    refused("num_subset must be from 1 to 8", num_subset=9)
     refused("num_nets must be at least 1", num_nets=0)
     refused("in minibatches", protocol="as-distilled")

@@ -53,5 +53,5 @@ def test_a_ranking_is_no_better_than_itself():
 
 
 def test_two_candidates_are_no_ranking():
-    with pytest.raises(OptionError, match="at least three"):
+    with pytest.raises(OptionError, match="at least 3 candidates"):
         resampled(2)

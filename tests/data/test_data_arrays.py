@@ -148,17 +148,20 @@ def test_empty_validation_on_request(images, labels):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda y: np.where(y == 2, -1, y), r"must be integers from 0; found -1 at index 2 \(20 such"),
-        (lambda y: y + 0.5, r"found 0.5 at index 0"),
-        (lambda y: np.where(y == 1, np.nan, y), "found nan at index 1"),
-        (lambda y: y[:-1], r"have shape \(59,\); expected \(60,\)"),
+        (lambda y: np.where(y == 2, -1, y), r"must be integers from 0, but 20 are not, such as -1 at index 2"),
+        (lambda y: y + 0.5, r"such as 0.5 at index 0"),
+        (lambda y: np.where(y == 1, np.nan, y), "such as nan at index 1"),
+        (lambda y: y[:-1], r"shape \(60,\), one for each image, but have \(59,\)"),
         (lambda y: np.eye(3)[y], r"one-hot.*argmax\(axis=1\)"),
         (lambda y: np.array(["cat", "dog", "cow"])[y], "numpy.unique"),
-        (lambda y: np.where(y == 1, 2, y), r"class '1' \(label 1\)"),
-        (lambda y: np.zeros_like(y), "at least 2 classes; found 1"),
+        (lambda y: np.where(y == 1, 2, y), r"these have none: '1' \(label 1\)"),
+        (lambda y: np.zeros_like(y), "at least 2 classes, but has 1"),
         (lambda y: np.where(y == 1, 10**6, y), "go up to 1000000, but there are only 60 images"),
-        (lambda y: np.where(y == 1, 2**33, y), "found 8589934592 at index 1"),
-        (lambda y: np.where(y == 1, 50, y), r"class '1' \(label 1\), .*'6' \(label 6\), \.\.\.: there are 51"),
+        (lambda y: np.where(y == 1, 2**33, y), "such as 8589934592 at index 1"),
+        (
+            lambda y: np.where(y == 1, 50, y),
+            r"these have none: '1' \(label 1\), .*'6' \(label 6\), \.\.\.\. There are 51",
+        ),
         (lambda y: y[:0], "train labels are empty"),
     ],
 )
@@ -176,7 +179,7 @@ def with_nan(images):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (with_nan, "2 of the 60 train images .* not finite, the first at index 7"),
+        (with_nan, "2 of the 60 train images .* not finite .*, the first at index 7"),
         (lambda x: x.astype(np.float32), r"are in \[0, 255\]: divide by 255"),
         (lambda x: x / 127.5 - 1, r"are in \[-1, 1\]: use \(images \+ 1\) / 2.*transform='identity'"),
         (lambda x: x / 50.0 - 2, "undo the standardisation"),
@@ -185,7 +188,7 @@ def with_nan(images):
         (lambda x: np.zeros((NUM, 1, 28, 28), np.uint8), "channel-first"),
         (lambda x: x[:0], "train images are empty"),
         (lambda x: x[:, :0], "train images are empty"),
-        (lambda x: x[:, 0, 0], r"expected \(N, H, W\) or \(N, H, W, C\)"),
+        (lambda x: x[:, 0, 0], r"expected \(N, H, W\) for grey images or \(N, H, W, C\)"),
         (lambda x: [*x[:-1], x[-1][:2]], "ragged"),
         (lambda x: x.astype(object), "object array"),
     ],
@@ -197,20 +200,20 @@ def test_bad_images(images, labels, change, message):
 
 @pytest.mark.parametrize("part", ["test", "validation"])
 def test_further_splits_must_match_train(images, labels, part):
-    with pytest.raises(DataError, match=rf"{part} images are \(3, 5, 3\) each, but the train images \(4, 5, 3\)"):
+    with pytest.raises(DataError, match=rf"{part} images are \(3, 5, 3\) and the train images \(4, 5, 3\)"):
         dataset_from_arrays(images, labels, **{part: (images[:, :3], labels)})
     with pytest.raises(DataError, match=f"{part} labels go up to 3"):
         dataset_from_arrays(images, labels, **{part: (images, labels + 1)})
-    with pytest.raises(DataError, match=rf"{part} labels have shape \(59,\)"):
+    with pytest.raises(DataError, match=rf"{part} labels should have shape .*, but have \(59,\)"):
         dataset_from_arrays(images, labels, **{part: (images, labels[1:])})
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a", "b"], "2 class names, but the train labels go up to 2"),
-        (["a", "b", "c", "truck"], r"class 'truck' \(label 3\)"),
-        (["a", "b", "a"], "'a' comes more than once"),
+        (["a", "b"], "2 names and the train labels go up to 2"),
+        (["a", "b", "c", "truck"], r"these have none: 'truck' \(label 3\)"),
+        (["a", "b", "a"], "'a' is there more than once"),
     ],
 )
 def test_bad_class_names(images, labels, names, message):

@@ -165,7 +165,7 @@ def test_bytes_among_16_bits_mean_the_same_grey(tmp_path):
 
 def test_floats_without_a_known_white_are_refused(tmp_path):
     save(tmp_path / "0.tif", np.linspace(0, 7, 64, dtype=np.float32).reshape(8, 8))
-    with pytest.raises(DataError, match=r"values are 0 to 7; expected 0 to 1\. Divide them by what white is"):
+    with pytest.raises(DataError, match=r"values are 0 to 7; expected 0 to 1\. Divide them by the value of white"):
         decode_image(tmp_path / "0.tif", "0.tif", None, None)
 
 
@@ -204,7 +204,7 @@ def test_a_class_that_is_broken_throughout_is_missed(tmp_path):
     (tmp_path / "cow" / "0.png").write_bytes(b"no image")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
-        with pytest.raises(DataError, match="No training image belongs to class 'cow'"):
+        with pytest.raises(DataError, match="these have none: 'cow'"):
             load_dataset(f"folder:{tmp_path}", skip_broken=True)
 
 
@@ -226,7 +226,7 @@ def test_deep_images_do_not_go_to_the_disk(tmp_path):
     fill(tmp_path / "photos")
     save(tmp_path / "photos" / "dog" / "deep.png", np.full((8, 8), 40000, np.uint16))
     with pytest.raises(
-        DataError, match=r"deep\.png has 16 bits or floats; images that are kept on disk must have 8 bits"
+        DataError, match=r"deep\.png has 16 bits or floats, but images that are kept on disk must have 8 bits"
     ):
         load_dataset(f"folder:{tmp_path / 'photos'}", resident_images=6, cache_dir=tmp_path / "c")
 

@@ -114,7 +114,7 @@ def test_missing_folders_and_classes(tmp_path):
 def test_strange_test_class(tmp_path):
     fill(tmp_path / "train")
     fill(tmp_path / "test", classes=("ant", "dog"))
-    with pytest.raises(DataError, match="class 'dog', which is not among the training classes"):
+    with pytest.raises(DataError, match="class 'dog', but there is no such class among the training images"):
         read_folder(tmp_path)
 
 

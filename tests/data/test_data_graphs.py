@@ -40,7 +40,7 @@ def matrix(nodes):
 
 def test_edges_go_both_ways_once_and_loops_count_nothing():
     mixed = np.concatenate([RING["edges"], [[1], [0]]], axis=1)
-    with pytest.warns(DataWarning, match="5 of 7 edges are given in one direction, and others in both"):
+    with pytest.warns(DataWarning, match="5 of 7 edges are given in one direction only"):
         nodes = dd.graph_from_arrays(**{**RING, "edges": mixed}).train.images
     ring = np.roll(np.eye(6), 1, 0) + np.roll(np.eye(6), -1, 0)
     np.testing.assert_array_equal(matrix(nodes), ring)
@@ -88,29 +88,32 @@ def test_masks_are_as_good_as_numbers():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"features": np.zeros(6)}, r"features should be numbers \(N, F\)"),
-        ({"features": np.full((6, 3), np.nan)}, "features of node 0 are not finite"),
+        ({"features": np.zeros(6)}, r"features should be numbers of shape \(N, F\)"),
+        ({"features": np.full((6, 3), np.nan)}, "features must be finite, but those of node 0 are not"),
         ({"edges": np.zeros((3, 4), int)}, r"node numbers \(2, E\)"),
         ({"edges": np.array([[0], [6]])}, "join nodes 0 to 6; expected 0 to 5"),
         ({"labels": np.zeros(6)}, "labels should be 6 integers"),
-        ({"train": [0, 1, 4]}, "Train node 4 has no label"),
+        ({"train": [0, 1, 4]}, "Every train node needs a label, but 1 of them have none, such as node 4"),
         ({"train": [0, 1, 2]}, "Node 2 is listed more than once"),
         ({"test": [9]}, "test nodes are 9 to 9; expected 0 to 5"),
-        ({"test": []}, "There are no test nodes"),
+        ({"test": []}, "The test split has no nodes"),
         ({"train": np.ones(5, bool)}, r"train mask should be \(6,\)"),
         ({"labels": np.eye(6)[RING["labels"]]}, r"one-hot. Convert with labels.argmax"),
-        ({"features": -RING["features"]}, "features of 6 nodes, such as 0, have negative values"),
+        ({"features": -RING["features"]}, "6 nodes, such as 0, have negative ones"),
         ({"features": np.ma.masked_equal(RING["features"], 4)}, "1 values of the features are masked"),
         ({"features": RING["features"] * 1j}, "complex"),
         ({"train": np.ma.masked_equal([0, 1], 1)}, "1 values of the train nodes are masked"),
         ({"test": [3, [5]]}, "test nodes are ragged"),
         ({"weights": [1, [2]]}, "weights are ragged"),
-        ({"train": np.array([0, 1, 0, 0, 0, 0])}, "zeros and ones; give a mask as bool"),
+        (
+            {"train": np.array([0, 1, 0, 0, 0, 0])},
+            "zeros and ones, which could be numbers or a mask. Give a mask as bool",
+        ),
         ({"weights": np.ones(6)}, r"weights should be numbers \(7,\)"),
-        ({"weights": np.arange(7)}, "positive and finite, found 0 to 6"),
+        ({"weights": np.arange(7)}, "positive and finite, but are from 0 to 6"),
         ({"edges": np.triu(np.ones((6, 6))) + 1}, "between nodes 0 and 1 has two weights"),
-        ({"edges": np.eye(6), "weights": np.ones(6)}, "whose values are the weights; leave weights out"),
-        ({"labels": np.array([0, 1, 0, 2, -1, 1])}, "label 2, but the training nodes have the 2 classes"),
+        ({"edges": np.eye(6), "weights": np.ones(6)}, "whose values are the weights already. Leave out weights"),
+        ({"labels": np.array([0, 1, 0, 2, -1, 1])}, "label 2, but the training nodes have only the 2 classes"),
     ],
 )
 def test_bad_graphs_say_what_was_expected(changes, words):
@@ -125,7 +128,7 @@ def test_only_counts_are_divided_by_their_sum_unless_the_user_says_so(negative, 
     features[2, 1] *= -1 if negative else 1
     given = {**RING, "features": features, "normalise_rows": None}
     why = "negative values" if negative else "fractions, such as 0.5"
-    told = f"have {why}, so they are no counts" if negative or fraction else "are counts: .* divided by their sum"
+    told = f"have {why}, so they are not counts" if negative or fraction else "are counts: .* divided by their sum"
     with pytest.warns(DataWarning, match=f"The features {told}"):
         found = dd.graph_from_arrays(**given)
     expected = dd.graph_from_arrays(**{**given, "normalise_rows": not (negative or fraction)})
@@ -218,13 +221,13 @@ def test_a_graph_in_a_file_lacks_nothing_and_has_nothing_twice(tmp_path):
     with pytest.warns(DataWarning) as told:
         dd.load_dataset(f"graph:{path}")
     assert str(told[0].message) == f"{path}: left out 'extra'."
-    with pytest.raises(DataError, match="say graph:PATH in place of npz:PATH"):
+    with pytest.raises(DataError, match="For a graph use graph:PATH"):
         dd.load_dataset(f"npz:{path}")
     np.savez(path, **{**OWN, "x": np.ones(3)})
     with pytest.raises(DataError, match="has the features under two names, 'features' and 'x'"):
         dd.load_dataset(f"graph:{path}")
     np.savez(path, **{name: value for name, value in OWN.items() if name not in ("validation", "edges")})
-    with pytest.raises(DataError, match="has no edges, validation; expected features"):
+    with pytest.raises(DataError, match=r"has no edges, validation\. Expected features"):
         dd.load_dataset(f"graph:{path}")
     with pytest.raises(DataError, match="There is no file"):
         dd.load_dataset(f"graph:{tmp_path / 'no.npz'}")

@@ -103,9 +103,9 @@ def test_a_prepared_set_and_a_folder_are_mapped_from_disk(arrays, tmp_path):
 
 def test_what_can_not_be_streamed_says_so(arrays):
     images, labels = arrays
-    with pytest.raises(DataError, match="must be uint8; found float32"):
+    with pytest.raises(DataError, match="must be uint8, but are float32"):
         dd.dataset_from_arrays(images / np.float32(255), labels, resident_images=50)
-    with pytest.raises(OptionError, match="at least 3, one for each class; found 2"):
+    with pytest.raises(OptionError, match="at least 3, one for each class, but is 2"):
         dd.dataset_from_arrays(images, labels, resident_images=2)
     with pytest.raises(OptionError, match="is a graph"):
         dd.load_dataset("digits-graph", resident_images=50)

@@ -2,6 +2,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -182,7 +183,7 @@ def test_the_declared_label_wins_and_ambiguity_is_explained(folders):
     np.testing.assert_array_equal(read_tfds("tiny").train[1], [0, 1])
     prepare(folders / "sets" / "twice" / "1.0.0", {"train": examples(2, coarse=1)}, features, keys=None)
     with pytest.raises(
-        DataError, match=r"one ClassLabel feature; found 2 among coarse: ClassLabel, image: Image, label"
+        DataError, match=r"one ClassLabel feature, but has 2 among coarse: ClassLabel, image: Image, label"
     ):
         read_tfds("twice")
 
@@ -204,9 +205,9 @@ def test_kinds_of_sets_that_can_not_be_read(folders):
     prepare(sets / "records" / "1.0.0", {"train": examples(2)}, file_format="tfrecord")
     prepare(sets / "untrained" / "1.0.0", {"test": examples(2)})
     for name, message in [
-        ("deep", "expected 8-bit"),
+        ("deep", "should be 8-bit"),
         ("records", "not in array_record format.*\n.*file_format='array_record'"),
-        ("untrained", "no train split; found test"),
+        ("untrained", "should have a train split, but has test"),
     ]:
         with pytest.raises(DataError, match=message):
             read_tfds(name)
@@ -295,7 +296,7 @@ def test_unprepared_sets_say_how_to_prepare_them(folders):
         load_dataset("fashion_mnist")
     for part in (
         str(folders / "sets" / "fashion_mnist"),
-        'pip install "dd-jax[prepare]"',
+        f'pip install -e "{Path(__file__).parents[2]}[prepare]"',
         "tfds.builder('fashion_mnist', file_format='array_record').download_and_prepare()",
         "TFDS_DATA_DIR",
     ):

@@ -153,7 +153,7 @@ def test_an_unannotated_test_split_leaves_validation_to_be_the_test_split(sets):
     raw = read_tfds("voc2007", image_size=4)
     assert (len(raw.train[1]), raw.test[1].tolist(), raw.validation) == (4, [2], None)
     write_set(sets / "bare" / "1.0.0", voc_features(), {"train": [voc_example([])]})
-    with pytest.raises(DataError, match="bare: no image of the train split has a label"):
+    with pytest.raises(DataError, match="train split of bare should have labels, but no image has one"):
         read_tfds("bare", image_size=4)
 
 

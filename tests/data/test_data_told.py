@@ -35,7 +35,7 @@ def test_masked_values_are_never_taken_for_values(given):
 
 @pytest.mark.parametrize("pair", [IMAGES, (IMAGES,), {"images": IMAGES}, 1])
 def test_further_splits_are_pairs(pair):
-    with pytest.raises(DataError, match=r"test should be a pair \(images, labels\), found "):
+    with pytest.raises(DataError, match=r"test should be a pair \(images, labels\), but is a "):
         dd.dataset_from_arrays(IMAGES, LABELS, test=pair)
 
 
@@ -87,9 +87,9 @@ SEVERAL = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 0]] * 20)
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (SEVERAL, r"have shape \(60, 3\): 40 images have several classes, or none"),
-        (SEVERAL.astype(bool), "40 images have several classes, or none"),
-        (LABELS[None], r"shape \(1, 60\), one row: take labels\[0\]"),
+        (SEVERAL, r"have shape \(60, 3\): 40 images have several classes or none"),
+        (SEVERAL.astype(bool), "40 images have several classes or none"),
+        (LABELS[None], r"shape \(1, 60\), a single row. Use labels\[0\]"),
         (np.full((NUM, 4), 0.25), "shares of classes"),
         (np.stack([LABELS, LABELS + 4], 1), r"2 labels for each image\. Choose a column, such as labels\[:, 0\]"),
         (np.zeros((NUM - 1, 3), int), "there are 60 images"),
@@ -119,11 +119,11 @@ def test_class_names_are_text_in_the_order_of_the_classes(names):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([b"\xff", b"dog", b"frog"], r"b'\\xff' is no UTF-8"),
-        (b"abc", "class_names is one name"),
-        (5, "class_names is one name, 5"),
-        ({"cat": [1]}, "between names and the classes 0 to 0"),
-        ({0: "cat", 2: "dog", 3: "frog"}, "between names and the classes 0 to 2, without gaps"),
+        ([b"\xff", b"dog", b"frog"], r"b'\\xff' is not UTF-8"),
+        (b"abc", "class_names should be a sequence of names"),
+        (5, "class_names should be a sequence of names.* a single name: 5"),
+        ({"cat": [1]}, "map names to the classes 0 to 0"),
+        ({0: "cat", 2: "dog", 3: "frog"}, "map names to the classes 0 to 2 without gaps"),
     ],
 )
 def test_class_names_that_are_unclear_are_refused(names, message):

@@ -55,7 +55,7 @@ def test_rounding_is_clipped_but_other_values_are_refused(home):
     assert (images.min(), images.max()) == (0, 1)
     for strange in (1.5, np.nan):
         values[3] = strange
-        with pytest.raises(DataError, match=r"usps\.bz2 has the value (1\.5|nan); expected values in \[-1, 1\]"):
+        with pytest.raises(DataError, match=r"usps\.bz2 should have values in \[-1, 1\], but has (1\.5|nan)"):
             read_usps(write(home / "here", [(1, values)]))
 
 
@@ -108,11 +108,11 @@ def test_damaged_files(home):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ((1, np.zeros(257)), "has 257 values an image; expected 256"),
-        ((1, np.zeros(64)), "has 64 values an image"),
-        ((0, np.zeros(256)), "has the label 0; expected 1 to 10"),
-        ((11, np.zeros(256)), "has the label 11"),
-        ((2.5, np.zeros(256)), r"has the label 2\.5"),
+        ((1, np.zeros(257)), "should have 256 values for each image .*, but has 257"),
+        ((1, np.zeros(64)), "should have 256 values for each image .*, but has 64"),
+        ((0, np.zeros(256)), "should have labels 1 to 10 .*, but has 0"),
+        ((11, np.zeros(256)), "labels 1 to 10 .*, but has 11"),
+        ((2.5, np.zeros(256)), r"labels 1 to 10 .*, but has 2\.5"),
     ],
 )
 def test_files_of_another_set(home, row, message):

@@ -181,7 +181,7 @@ def test_two_transforms_are_refused():
 
 
 def test_what_is_too_large_or_too_little_is_refused():
-    with pytest.raises(DataError, match=r"\(128, 128, 1\) needs a matrix of 16384 x 16384.*image_size"):
+    with pytest.raises(DataError, match=r"\(128, 128, 1\) and need a matrix of 16384 x 16384.*image_size"):
         fit_transform("zca", np.zeros((2, 128, 128, 1), np.uint8))
     with pytest.raises(DataError, match="at least two"):
         fit_transform("zca", np.zeros((1, 2, 2, 1), np.uint8))

@@ -117,7 +117,7 @@ def test_a_network_without_features_is_refused(digits, distilled):
         return jax.random.normal(key, (64, 10)) / 8
 
     model = dd.models.from_functions(init, lambda params, images: images.reshape(len(images), -1) @ params, digits)
-    with pytest.raises(OptionError, match="its features are needed"):
+    with pytest.raises(OptionError, match="method needs features"):
         dd.baselines(distilled, model, digits, names=["herding features"], num_nets=1)
 
 

@@ -106,10 +106,10 @@ def test_dropout_is_drawn_in_training(distilled, model, data):
 
 
 def test_graphs_take_no_augmentation_and_no_learnt_steps(distilled, model, data):
-    with pytest.raises(OptionError, match="augment must be \"none\", found 'dsa'"):
+    with pytest.raises(OptionError, match=r"augment is 'dsa'\. Use \"none\""):
         dd.train_on(distilled, model, jax.random.key(0), protocol=dataclasses.replace(QUICK, augment="dsa"))
     with (
-        pytest.raises(OptionError, match='A distilled graph has no learnt steps: take the protocol "gcond"'),
+        pytest.raises(OptionError, match=r'a distilled graph has none\. Use the protocol "gcond"'),
         pytest.warns(dd.ProtocolWarning),
     ):
         dd.evaluate(distilled, model, data, num_nets=1, protocol="as-distilled")

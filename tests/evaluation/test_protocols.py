@@ -162,7 +162,9 @@ def test_a_set_that_names_a_protocol_is_used_by_it(monkeypatch, distilled, digit
 def test_a_set_without_learnt_steps_says_so(distilled, digits, digits_mlp):
     named = with_protocol(distilled, name="dc", order="random")
     assert not misuse(named)
-    with pytest.warns(dd.ProtocolWarning, match="no learnt steps: it was made for training from scratch by the .*'dc'"):
+    with pytest.warns(
+        dd.ProtocolWarning, match="no learnt steps, because it was made for training from scratch by the .*'dc'"
+    ):
         found = dd.evaluate(named, digits_mlp, digits, num_nets=2, protocol="as-distilled")
     same = dd.evaluate(with_protocol(distilled, order="random"), digits_mlp, digits, num_nets=2)
     np.testing.assert_array_equal(found.accuracies, same.accuracies)

@@ -143,7 +143,7 @@ def test_rates_are_chosen_on_validation(means, digits, digits_mlp, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rates": ()}, "a learning rate, a network"),
+        ({"rates": ()}, "one learning rate, one network"),
         ({"num_sets": 0}, "num_sets=0"),
         ({"augment": "dsaa"}, "Did you mean 'dsa'"),
         ({"label_weight": 50.0}, "fractions"),

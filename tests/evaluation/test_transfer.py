@@ -150,7 +150,7 @@ def test_storage_counts_images_labels_and_step_sizes(means, labels):
     [
         (lambda *a: dd.dc_bench(*a, augments=()), "augments is empty"),
         (lambda *a: dd.dc_bench(*a, augments=("none", "dssa")), "Did you mean 'dsa'"),
-        (lambda d, m, data: dd.cross_architecture(d, {}, data), "models holds no network"),
+        (lambda d, m, data: dd.cross_architecture(d, {}, data), "models is empty. Give at least one network"),
         (lambda d, m, data: dd.cross_architecture(d, {"a": m}, data, protocol="dcc"), "Unknown protocol 'dcc'"),
     ],
 )

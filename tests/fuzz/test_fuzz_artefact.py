@@ -168,7 +168,7 @@ def test_a_pipe_in_place_of_the_arrays_is_no_file(folder):
     (folder / "pipe.npz").unlink(missing_ok=True)
     os.mkfifo(folder / "pipe.npz")
     write(folder, sealed(DATA, arrays="pipe.npz"), DATA)
-    with pytest.raises(DataError, match=r"pipe\.npz can't be read: it is no file"):
+    with pytest.raises(DataError, match=r"pipe\.npz can't be read: it is not a file"):
         load_distilled(folder)
 
 
@@ -178,13 +178,13 @@ def test_a_pipe_in_place_of_the_arrays_is_no_file(folder):
         ({"arrays": "a\0b"}, "should name a file beside it"),
         ({"arrays": "\ud800"}, "should name a file beside it"),
         ({"arrays": "x" * 5000}, "should name a file beside it"),
-        ({"arrays": ".."}, "it is no file"),
+        ({"arrays": ".."}, "it is not a file"),
         ({"class_names": ["a", "b", 3]}, "should be a list of names"),
         ({"transform": "whiten"}, "'whiten' is not one of this version"),
-        ({"protocol": {"init": "best"}}, "the protocol is not one of this version"),
-        ({"protocol": {"init_seed": "a"}}, "the protocol is not one of this version"),
-        ({"protocol": {"init_seed": 2**63}}, "the protocol is not one of this version"),
-        ({"protocol": {"pretrained": 3}}, "the protocol is not one of this version"),
+        ({"protocol": {"init": "best"}}, "this version of dd_jax doesn't know the protocol"),
+        ({"protocol": {"init_seed": "a"}}, "this version of dd_jax doesn't know the protocol"),
+        ({"protocol": {"init_seed": 2**63}}, "this version of dd_jax doesn't know the protocol"),
+        ({"protocol": {"pretrained": 3}}, "this version of dd_jax doesn't know the protocol"),
         ({"protocol": {"attack": [float("inf"), 1]}}, "an attack should be two classes"),
         ({"protocol": {"attack": [1, 2, 3]}}, "an attack should be two classes"),
         ({"protocol": {"attack": "12"}}, "an attack should be two classes"),

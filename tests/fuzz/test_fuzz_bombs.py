@@ -167,9 +167,9 @@ ARCHIVES = {
     "one piece for many": "is damaged: its .* bytes should hold",
 }
 WEIGHTS = {
-    "terabytes after the header": "not whole, or not safetensors",
-    "a header of terabytes": "not whole, or not safetensors",
-    "numbers beyond the end": "not whole, or not safetensors",
+    "terabytes after the header": "cut off, or not a safetensors file",
+    "a header of terabytes": "cut off, or not a safetensors file",
+    "numbers beyond the end": "cut off, or not a safetensors file",
     "gigabytes in the directory": "which torch.save never does",
     "gigabytes of zeros": "which torch.save never does",
     "a memo of gigabytes": "a memo larger than the pickle",

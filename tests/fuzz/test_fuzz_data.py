@@ -95,7 +95,7 @@ def test_arrays_that_broke_it_once(place, entry, content, options, words):
 
 
 def test_an_image_size_of_half_a_pixel_is_an_option_that_makes_no_sense(place):
-    with pytest.raises(OptionError, match=r"positive integer or \(height, width\); found 2\.5"):
+    with pytest.raises(OptionError, match=r"positive integer or \(height, width\), but is 2\.5"):
         load_dataset("digits", image_size=2.5)  # type: ignore[arg-type]
 
 

@@ -282,7 +282,7 @@ def test_relative_rates_are_stable_up_to_one(real):
     for momentum in (0.0, 0.5):
         assert float(error_after(0.95, momentum)) < start
         assert not float(error_after(1.05, momentum)) < 10 * start  # nor is what isn't a number
-    with pytest.raises(OptionError, match="relative learning rates"):
+    with pytest.raises(OptionError, match="Relative learning rates"):
         trainer(linear.apply, Training(relative=True))
 
 

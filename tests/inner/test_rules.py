@@ -316,7 +316,7 @@ def test_what_does_not_fit_is_refused():
         with pytest.raises(OptionError, match=f"within the {T} steps"):
             unroll(MODEL.apply, params, batches(images), rule, window=window)
     for every in (0, 4):
-        with pytest.raises(OptionError, match=f"every so many of {T} steps, a divisor, not {every}"):
+        with pytest.raises(OptionError, match=f"every so many steps, which must divide the {T} steps, but is {every}"):
             unroll_with_losses(
                 MODEL.apply, params, batches(images), rule, IntermediateLoss(lambda _: jnp.float32(0), every)
             )

@@ -202,21 +202,21 @@ def test_norms_are_clipped_to_a_multiple_of_their_running_mean():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window": 5}, "window should be from 1 to the 4 inner steps, but is 5"),
-        ({"first_window": 2}, "first_window is what grows"),
-        ({"window": 2, "first_window": 3}, "first_window should be from 1 to the window, 2"),
-        ({"window": 2, "first_horizon": 1}, "first_horizon should be from the window, 2, to the 4 inner steps"),
-        ({"classes_per_step": 4}, "classes_per_step should be from 1 to 3"),
-        ({"batch_size": 2}, "as many real images of each of 3 classes"),
-        ({"inner_per_class": 3}, "inner_per_class should be from 1 to 2, the images of each class"),
-        ({"images": "bases", "factor": 2}, "neither tiled, nor cropped"),
-        ({"downscale": 3}, 'downscale is for images="bases"'),
+        ({"window": 5}, "window must be from 1 to the 4 inner steps, but is 5"),
+        ({"first_window": 2}, "first_window makes a window grow"),
+        ({"window": 2, "first_window": 3}, "first_window must be from 1 to the window, 2"),
+        ({"window": 2, "first_horizon": 1}, "first_horizon must be from the window, 2, to the 4 inner steps"),
+        ({"classes_per_step": 4}, "classes_per_step must be from 1 to 3"),
+        ({"batch_size": 2}, "draws real images of each of 3 classes"),
+        ({"inner_per_class": 3}, "inner_per_class must be from 1 to 2, the number of images of each class"),
+        ({"images": "bases", "factor": 2}, "not tiled, cropped or clamped"),
+        ({"downscale": 3}, 'downscale needs images="bases"'),
         ({"inner_momentum": 1.0}, "inner_momentum must be at least 0 and below 1"),
         ({"inner_learning_rate": 0.0}, "inner_learning_rate must be positive"),
         ({"coefficient_l1": -1.0}, "coefficient_l1 must be at least 0"),
         ({"clip_factor": 0.0}, "clip_factor must be positive"),
-        ({"images": "bases", "made_per_class": 200}, "but a single one has"),
-        ({"made_per_class": 2}, 'is for images="bases".*found 2. Where a preset has it, give its default, 4'),
+        ({"images": "bases", "made_per_class": 200}, "but a single one takes"),
+        ({"made_per_class": 2}, 'needs images="bases".* is 2.* If a preset sets it, give its default, 4'),
     ],
 )
 def test_options_that_are_wrong_are_refused(model, options, message):
@@ -267,7 +267,7 @@ def test_shared_bases_stay_to_the_last_bit_while_own_ones_are_learnt(model, tiny
     assert not np.array_equal(after.learnable.own.bases, first.learnable.own.bases)
     assert not np.array_equal(after.learnable.own.coefficients[:, :2], first.learnable.own.coefficients[:, :2])
     np.testing.assert_array_equal(method.distilled(after).learnt["bases"][:2], shared)
-    with pytest.raises(OptionError, match='Shared bases are for images="bases"'):
+    with pytest.raises(OptionError, match='Shared bases need images="bases"'):
         bptt(model, OPTIONS, shared=shared)
 
 

@@ -125,7 +125,7 @@ def test_learners_of_ones_own_are_recorded_and_must_fit(model, tiny, digits):
         generative_teaching(model, learners=(dd.models.mlp(digits),), **SMALL)
     with pytest.raises(OptionError, match="at least one network"):
         generative_teaching(model, learners=(), **SMALL)
-    with pytest.raises(OptionError, match="leave out widths"):
+    with pytest.raises(OptionError, match="Leave out widths"):
         generative_teaching(model, learners=others, widths=(3,), **SMALL)
 
 
@@ -139,9 +139,9 @@ def test_variants_change_width_and_depth_and_nothing_else(digits):
     assert [one.settings["hidden"] for one in variants(mlp, depths=(1, 3))] == [[6], [6, 6, 6]]
     assert [one.settings["hidden"] for one in variants(mlp, widths=(7,))] == [[7, 7]]
     for network, sizes, words in (
-        (dd.models.mlp(shapes, hidden=(6, 7)), {"depths": (2,)}, "give widths beside depths"),
+        (dd.models.mlp(shapes, hidden=(6, 7)), {"depths": (2,)}, "Give widths with depths"),
         (dd.models.lenet(dd.models.Shapes((28, 28, 1), 10)), {"widths": (2,)}, "no setting 'width'"),
-        (mlp._replace(name="my own"), {"widths": (2,)}, "my own is none of them"),
+        (mlp._replace(name="my own"), {"widths": (2,)}, "my own is another one"),
     ):
         with pytest.raises(OptionError, match=words):
             variants(network, **sizes)
@@ -183,11 +183,11 @@ def test_it_teaches_better_than_real_images_under_learnt_steps(digits, digits_ml
     [
         ({"num_inner_steps": 0}, "num_inner_steps must be at least 1"),
         ({"images_per_step": 0}, "images_per_step must be at least 1"),
-        ({"loss_every": 3}, "a divisor of the 4 inner steps"),
+        ({"loss_every": 3}, "must divide the 4 inner steps"),
         ({"loss_every": -1}, "loss_every must be at least 0"),
         ({"teacher": "pixel"}, "Did you mean 'pixels'"),
         ({"rule": "adams"}, "Did you mean 'adam'"),
-        ({"learn_labels": True, "teacher": "noise"}, "Labels are learnt of generated images"),
+        ({"learn_labels": True, "teacher": "noise"}, "learn_labels needs generated images"),
         ({"init_step_size": 0.0}, "init_step_size must be positive"),
         ({"init_momentum": 1.0}, "init_momentum must be above 0"),
         ({"latent_size": 0}, "latent_size must be at least 1"),

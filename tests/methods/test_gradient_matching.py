@@ -241,7 +241,7 @@ def test_networks_may_be_drawn_from_a_pool(model, tiny, tmp_path):
     method = gradient_matching(model, images_per_class=1, batch_size=8, num_inits=2, experts=pool)
     assert method.hyperparameters["experts"] == pool.fingerprint
     assert method.pretrained is None, "the set is for networks from scratch"
-    with pytest.raises(OptionError, match="say experts in place of pretrained"):
+    with pytest.raises(OptionError, match="Give them as experts in place of pretrained"):
         gradient_matching(model, pretrained=pool)
     found, _ = states(method, tiny, 4)
     known = np.asarray(jax.tree.leaves(networks_of(pool, Protocol(), "train"))[-1])
@@ -367,12 +367,12 @@ def test_a_run_resumes_with_its_networks_and_names_its_protocol(model, tiny, tmp
         ({"train_on": "reel"}, "train_on 'reel'. Did you mean 'real'"),
         ({"layers": "convolution"}, "Did you mean 'convolutions'"),
         ({"image_steps": "per_clas"}, "Did you mean 'per_class'"),
-        ({"image_steps": "per_class", "collective": True}, "one gradient of all classes"),
+        ({"image_steps": "per_class", "collective": True}, "one gradient for all classes"),
         ({"match_images": 0}, "match_images must be at least 1, or None"),
         ({"early_epochs": -1}, "early_epochs must be at least 0, but is -1"),
         ({"label_learning_rate": 0.0}, "label_learning_rate must be positive"),
         ({"formation": "multy"}, "Did you mean 'multi'"),
-        ({"layers": "convolutions"}, "mlp has no convolutions to compare"),
+        ({"layers": "convolutions"}, "compares convolutions, but the mlp has none"),
         ({"augment": "dsb"}, "augment 'dsb'. Did you mean 'dsa'"),
         ({"num_match": 2}, "Did you mean 'num_matches'"),
     ],

@@ -286,10 +286,14 @@ def test_images_are_no_graph_and_graphs_no_images(model, data, digits):
     pixels = dd.dataset_from_arrays(
         np.random.default_rng(0).uniform(size=(30, 1, 1, 6)), np.arange(30) % 3, name="dots"
     )
-    with pytest.raises(DataError, match="dots has no graph: take one such as 'cora'"):
+    with pytest.raises(
+        DataError, match=r"is learnt from a graph, but dots is a set of images\. Use one such as 'cora'"
+    ):
         dd.distill(graph_condensation(model, **SMALL), pixels, num_outer_steps=1, show_progress=False)
     method = dd.methods.unrolled(dd.models.mlp(data), num_batches=1, num_epochs=1)
-    with pytest.raises(DataError, match="graph is a graph, and this method learns images: take graph_condensation"):
+    with pytest.raises(
+        DataError, match=r"This method learns images, but graph is a graph\. Use the method graph_condensation"
+    ):
         dd.distill(method, data, num_outer_steps=1, show_progress=False)
 
 

@@ -175,13 +175,13 @@ def test_baselines_are_under_the_same_kernel(digits, wide):
 def test_what_goes_with_what_is_said(digits, digits_mlp, wide):
     method = kernel_inducing_points(wide)
     distilled = method.distilled(method.init(jax.random.key(0), digits, 1))
-    with pytest.raises(OptionError, match="kernel regression is for infinitely wide networks"):
+    with pytest.raises(OptionError, match="Kernel regression is for infinitely wide networks"):
         dd.evaluate(distilled, digits_mlp, digits)
-    with pytest.raises(OptionError, match="has no weights to take steps with"):
+    with pytest.raises(OptionError, match="has no weights to train in steps"):
         dd.evaluate(distilled, wide, digits, protocol="dc")
     with pytest.raises(OptionError, match="has no epochs, but num_epochs is 3"):
         dd.evaluate(distilled, wide, digits, num_epochs=3)
-    with pytest.raises(OptionError, match="has no weights to take steps with"):
+    with pytest.raises(OptionError, match="has no weights to train in steps"):
         dd.distill(dd.methods.unrolled(wide, num_batches=1), digits, num_outer_steps=1, show_progress=False)
     with pytest.raises(DataError, match="images"):
         dd.evaluate(distilled, dd.models.infinite_mlp(dd.models.Shapes((4, 4, 1), 10)), digits)
@@ -220,7 +220,7 @@ def test_bad_options_say_what_is_known(wide, options, words, monkeypatch):
 
 
 def test_a_finite_network_is_refused(digits_mlp):
-    with pytest.raises(OptionError, match=r"but the mlp has weights: use dd_jax\.models\.infinite_mlp"):
+    with pytest.raises(OptionError, match=r"but the mlp has weights. Use dd_jax\.models\.infinite_mlp"):
         kernel_inducing_points(digits_mlp)
 
 

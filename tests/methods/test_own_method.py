@@ -126,5 +126,5 @@ def test_networks_from_elsewhere_are_not_for_it_and_none_are_trained(capsys, tmp
     monkeypatch.chdir(tmp_path)
     for command in ("distill", "estimate", "baselines"):
         assert main([command, "--method", "pull", "--pretrained", "digits-mlp", "--smoke"]) == 2
-        assert "pull starts from networks drawn at random: leave out --pretrained, or" in capsys.readouterr().err
+        assert "pull starts from randomly drawn networks. Leave out --pretrained, or" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -174,7 +174,7 @@ def test_no_steps_are_the_networks_as_they_are(nets, digits, digits_mlp):
 
 def test_a_set_for_pretrained_networks_asks_for_them(nets, digits, digits_mlp):
     distilled = as_distilled(mean_images(digits, 1), SetShape(1, 1, 1), 0.1, Protocol(pretrained=nets.fingerprint))
-    with pytest.raises(DataError, match="give them as pretrained"):
+    with pytest.raises(DataError, match="Give them as pretrained"):
         dd.evaluate(distilled, digits_mlp, digits)
     with pytest.raises(DataError, match="as params"):
         dd.train_on(distilled, digits_mlp, jax.random.key(0))

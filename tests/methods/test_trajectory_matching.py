@@ -340,8 +340,8 @@ def test_trained_experts_help_and_untrained_ones_do_not(digits, digits_mlp):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"max_start": 5}, "The experts arrays-mlp have snapshots 0 to 4"),
-        ({"min_start": 3}, r"min_start \(3\) should be below max_start \(3\)"),
+        ({"max_start": 5}, "the experts arrays-mlp have snapshots 0 to 4"),
+        ({"min_start": 3}, r"min_start \(3\) must be below max_start \(3\)"),
         ({"first_max_start": 4}, "first_max_start"),
         ({"batch_size": 4}, "from 1 to the 3 images"),
         ({"num_inner_steps": 0}, "num_inner_steps"),

@@ -165,7 +165,7 @@ def test_trajectories_take_counts(three, tmp_path):
 def test_a_method_that_cannot_says_which_can(three, network):
     with pytest.raises(OptionError, match=r"3, 1, 2. Give one number, or use unrolled, distribution_matching"):
         dd.methods.bptt(network, images_per_class=COUNTS)
-    with pytest.raises(OptionError, match="match_images are as many of each class"):
+    with pytest.raises(OptionError, match="match_images is one number for all classes"):
         dd.methods.gradient_matching(network, images_per_class=COUNTS, match_images=1)
     assert dd.methods.gradient_matching(network, images_per_class=[2, 2, 2]).summary.startswith("6 images")
 

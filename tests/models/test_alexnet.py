@@ -197,7 +197,7 @@ def test_another_state_dict_is_refused(hollow, change, words):
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: models.alexcifarnet(Shapes((32, 32, 3), 10)), ["this model is alexcifarnet", "models.alexnet"]),
+        (lambda: models.alexcifarnet(Shapes((32, 32, 3), 10)), ["the model is alexcifarnet", "models.alexnet"]),
         (lambda: models.alexnet(Shapes((224, 224, 1), 7)), ["(64, 1, 11, 11), found (64, 3, 11, 11)", "file of 3"]),
     ],
 )

@@ -309,7 +309,7 @@ def test_outputs_of_other_shapes_are_refused(out, words):
 
 def test_features_that_are_missing_are_asked_for():
     model = from_flax(Net(), SPEC)
-    with pytest.raises(dd.OptionError, match=r"Net gives logits alone.*\(logits, features\)"):
+    with pytest.raises(dd.OptionError, match=r"Net returns logits only.*\(logits, features\)"):
         model.features(jax.jit(model.init)(jax.random.key(0)), jnp.zeros((2, 8, 8, 1)))
 
 
@@ -317,5 +317,5 @@ def test_other_data_and_pretraining_are_refused(digits, tmp_path):
     model = from_flax(Net(), SPEC)
     with pytest.raises(dd.DataError, match=r"Net was built for .* Build the model from the same data\.$"):
         dd.models.check_fits(model, jnp.zeros((2, 9, 9, 1)), 10)
-    with pytest.raises(dd.DataError, match=r"must be in dd_jax\.models: Unknown model 'Net'"):
+    with pytest.raises(dd.DataError, match=r"must be in dd_jax\.models\. Unknown model 'Net'"):
         dd.pretrain(model, digits, out=tmp_path / "nets.safetensors")

@@ -171,7 +171,7 @@ def test_precision_leaves_the_numbers_of_nodes_alone():
     [
         ("gcn", {"hidden": 0}, OptionError, "gcn's hidden must be at least 1, but is 0"),
         ("sgc", {"steps": -1}, OptionError, "sgc's steps must be at least 0"),
-        ("appnp", {"teleport": 2.0}, OptionError, "teleport must be from 0 to 1, but is 2.0"),
+        ("appnp", {"teleport": 2.0}, OptionError, "teleport of appnp must be from 0 to 1, but is 2.0"),
         ("gcn", {"initialiser": "kaimin"}, OptionError, "Did you mean 'kaiming'"),
     ],
 )
@@ -182,6 +182,7 @@ def test_bad_settings(name, settings, error, words):
 
 def test_images_have_no_graph():
     with pytest.raises(
-        DataError, match=r"gcn is for the nodes of a graph, images \(1, 1, F\); these are \(28, 28, 1\)"
+        DataError,
+        match=r"gcn is for the nodes of a graph, whose shape is \(1, 1, F\), but the images are \(28, 28, 1\)",
     ):
         models.gcn(Shapes((28, 28, 1), 10))

@@ -206,11 +206,11 @@ def test_names_and_settings_are_those_of_the_command_line():
 @pytest.mark.parametrize(
     ("build", "error", "words"),
     [
-        (lambda: models.vgg11(Shapes((16, 16, 3), 10)), DataError, "five times, and these are 16 x 16.*image_size=32"),
-        (lambda: models.resnet18(Shapes((7, 9, 3), 10)), DataError, "from 16 x 16 pixels, and these are 7 x 9"),
-        (lambda: models.resnet18(Shapes((8, 8, 3), 10)), DataError, "norm='instance' .* from 16 x 16"),
-        (lambda: models.resnet18(Shapes((7, 9, 3), 10), norm="group"), DataError, "from 8 x 8"),
-        (lambda: models.alexnet_small(Shapes((4, 4, 1), 10)), DataError, "three times, and these are 4 x 4"),
+        (lambda: models.vgg11(Shapes((16, 16, 3), 10)), DataError, "five times, but these are 16 x 16.*image_size=32"),
+        (lambda: models.resnet18(Shapes((7, 9, 3), 10)), DataError, "at least 16 x 16 pixels, but these are 7 x 9"),
+        (lambda: models.resnet18(Shapes((8, 8, 3), 10)), DataError, "norm='instance' .* at least 16 x 16"),
+        (lambda: models.resnet18(Shapes((7, 9, 3), 10), norm="group"), DataError, "at least 8 x 8"),
+        (lambda: models.alexnet_small(Shapes((4, 4, 1), 10)), DataError, "three times, but these are 4 x 4"),
         (lambda: models.vgg11(CIFAR, norm="bach"), OptionError, "Unknown norm 'bach'"),
         (lambda: models.resnet18(CIFAR, norm="group", width=6), OptionError, "a multiple of 4 .* width=6"),
         (lambda: models.resnet18(CIFAR, downsampling="max"), OptionError, "Unknown downsampling 'max'"),

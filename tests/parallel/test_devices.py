@@ -64,7 +64,7 @@ def test_a_run_on_several_devices_resumes_to_the_same_bits(found):
 
 
 def test_more_devices_than_there_are(found):
-    assert "between 1 and 8" in found["refused"]
+    assert "from 1 to 8" in found["refused"]
 
 
 def test_cores_can_be_made_devices_only_before_anything_is_computed(found, monkeypatch):

@@ -83,7 +83,7 @@ def test_a_killed_process_ends_the_run_and_it_resumes(start, tmp_path, victim):
     started[victim].send_signal(signal.SIGKILL)
     said = end(started[1 - victim], 100)
     assert started[1 - victim].returncode != 0
-    assert "start all processes again" in said or "another task died" in said
+    assert "Start all processes again" in said or "another task died" in said
     end(started[victim])
     resumed = finish(*start_two(start, tmp_path / "run", *options))
     assert "Resuming" in resumed[0]

@@ -55,11 +55,11 @@ def test_runs_that_differ_in_their_seed_are_one_set_and_audits_count(sets):
 
 
 def test_what_is_no_set_is_said(sets, tmp_path, capsys):
-    with pytest.raises(DataError, match="nor a set that was audited: run dd-jax audit"):
+    with pytest.raises(DataError, match="use dd-jax audit"):
         entries([sets / "best" / "distilled"])
     shutil.copytree(sets / "theirs", tmp_path / "theirs")
     (tmp_path / "theirs" / AUDIT).write_text('{"rows": []}')
-    with pytest.raises(DataError, match="is damaged: it is no audit of a set"):
+    with pytest.raises(DataError, match="is damaged: it is not an audit of a set"):
         entries([tmp_path / "theirs"])
     (tmp_path / "theirs" / AUDIT).write_text("[")
     with pytest.raises(DataError):

@@ -78,12 +78,12 @@ def test_other_numbers_of_networks_and_of_distillations():
     assert not one.over_distillations
     assert "one distillation of each" in one.sentence()
     assert "another distillation may give another one" in one.sentence()
-    with pytest.raises(OptionError, match="as many distillations of both, found 4 and 3"):
+    with pytest.raises(OptionError, match="as many distillations each, but have 4 and 3"):
         compare_values(ours, theirs[:3], paired=True)
     for bad in ([], [[]], [[np.nan]]):
         with pytest.raises(OptionError, match="a sequence of accuracies for each"):
             compare_values(ours, bad)
-    with pytest.raises(OptionError, match="confidence should be between 0 and 1"):
+    with pytest.raises(OptionError, match="confidence must be between 0 and 1"):
         compare_values(ours, theirs, confidence=95.0)
 
 
@@ -107,9 +107,9 @@ def test_runs_of_one_method_differ_in_their_seed_alone(runs):
     assert found.ours.result.n == 3
     good, other = groups_of([runs])[::-1]
     assert {good.name, other.name} == {"good", "bad"}
-    with pytest.raises(OptionError, match="differ in their seed alone, but these differ in more"):
+    with pytest.raises(OptionError, match="differ in their seed only, but these differ in more"):
         dd.compare(runs, bad)
-    with pytest.raises(DataError, match="there is none in it"):
+    with pytest.raises(DataError, match="There are no runs in"):
         dd.compare(runs / "good" / "seed0" / "distilled", bad)
     make_run(runs / "good" / "again", {"distilled": row(0.9)}, seed=0)
     with pytest.raises(OptionError, match="the same seed and configuration"):
@@ -136,4 +136,4 @@ def test_the_command_says_which_methods_differ(tmp_path, capsys):
     assert set(kept["methods"]) == {"a", "b", "c"}
     assert kept["comparisons"][0]["real"] is True
     assert main(["compare", *(str(tmp_path / f"a-seed{seed}") for seed in range(3))]) == 2
-    assert "there is only one: a" in capsys.readouterr().err
+    assert "but these are of one: a" in capsys.readouterr().err

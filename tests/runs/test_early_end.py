@@ -35,7 +35,7 @@ class Untold(Still):
 
 def test_an_info_is_a_named_tuple(method, digits):
     untold = method._replace(step=Untold(method.step))
-    with pytest.raises(OptionError, match=r"info is a NamedTuple of scalars.*its info is a dict"):
+    with pytest.raises(OptionError, match=r"info is a NamedTuple of scalars.*but info is a dict"):
         dd.distill(untold, digits, **STEPS)
 
 
@@ -66,11 +66,11 @@ def test_patience_ends_a_run_for_good(method, digits, tmp_path, capsys):
     for _ in range(2):
         run = dd.distill(still, digits, **STEPS, out=tmp_path / "run", patience=2)
         assert run.history[-1]["step"] == 4
-    assert "Ended at outer step 4: no better set in 2 validations." in capsys.readouterr().err
+    assert "Ended at outer step 4: the last 2 validations found no better set." in capsys.readouterr().err
     assert dd.distill(still, digits, **STEPS).history[-1]["step"] == 12
     with pytest.raises(dd.RunError, match="patience"):
         dd.distill(still, digits, **STEPS, out=tmp_path / "run", patience=3)
-    with pytest.raises(OptionError, match="patience must be at least 1, or None; found 0"):
+    with pytest.raises(OptionError, match="patience must be at least 1, but is 0"):
         dd.distill(still, digits, **STEPS, patience=0)
 
 
@@ -84,7 +84,7 @@ def test_among_sets_that_are_as_good_the_last_one_is_kept(method, digits, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("images", "told"), [(10, "has 10 images, on which an accuracy is known to ± 32 points"), (100, "")]
+    ("images", "told"), [(10, "has 10 images, so an accuracy on it is only known to ± 32 points"), (100, "")]
 )
 def test_a_validation_split_that_is_too_small_to_choose_by_is_told(method, digits, images, told, capsys):
     few = Batch(digits.validation.images[:images], digits.validation.labels[:images])

@@ -59,27 +59,27 @@ def test_several_distillations_in_one_file_of_dc(save, zipped):
         found = dd.import_distilled(path, "dc", preprocessing="cifar10")
     said = " ".join(str(warning.message) for warning in told)
     assert "3 sets, one for each distillation; taken: number 2" in said
-    assert "protocol is 'dsa', by the name of the file" in said
+    assert "protocol is 'dsa', judging by the file name" in said
     np.testing.assert_array_equal(found.images[0], channels_last(IMAGES + 2))
     np.testing.assert_array_equal(found.labels[0], LABELS)
     assert (found.protocol.name, found.protocol.order) == ("dsa", "random")
     np.testing.assert_allclose(found.transform.arrays["mean"], NORMALISATIONS["cifar10"][0])
     first = quietly(path, "dc", preprocessing="cifar10", index=0, protocol="dc")
     np.testing.assert_array_equal(first.images[0], channels_last(IMAGES))
-    with pytest.raises(OptionError, match="holds 3 sets, 0 to 2, but index is 3"):
+    with pytest.raises(OptionError, match="holds sets 0 to 2, but index is 3"):
         quietly(path, "dc", preprocessing="cifar10", index=3)
 
 
 def test_trajectory_matching_has_a_file_each_and_a_step_size(save):
     files = [save(torch.tensor(LABELS), "labels_best.pt"), save(torch.tensor(IMAGES), "images_best.pt")]
-    with pytest.raises(OptionError, match="'mtt' needs the step size that was learnt"):
+    with pytest.raises(OptionError, match="'mtt' needs the learnt step size"):
         quietly(files, "mtt", preprocessing="cifar10")
     stated = quietly(files, "mtt", preprocessing="cifar10", step_size=0.02)
     read = quietly([*files, save(torch.tensor(0.02), "lr_best.pt")], "mtt", preprocessing="cifar10")
     for found in (stated, read):
         assert found.step_sizes.tolist() == pytest.approx([0.02])
         assert found.protocol.name == "mtt"
-    with pytest.raises(DataError, match="would be the images a second time"):
+    with pytest.raises(DataError, match="would be a second file of images"):
         quietly([files[1], files[1]], "mtt", preprocessing="cifar10", step_size=0.02)
     with pytest.raises(DataError, match="Expected a file of images"):
         quietly(files[:1], "mtt", preprocessing="cifar10", step_size=0.02)
@@ -90,7 +90,7 @@ def test_soft_labels_are_shares_or_what_is_said(save):
     images = save(torch.nn.Parameter(torch.tensor(IMAGES)), "images_best.pt")
     files = [images, save(torch.tensor(logits), "labels_best.pt")]
     given = {"preprocessing": "identity", "step_size": 0.1}
-    with pytest.raises(OptionError, match="say soft_labels='logits' or 'targets'"):
+    with pytest.raises(OptionError, match="Give soft_labels='logits' or 'targets'"):
         quietly(files, "mtt", **given)
     found = quietly(files, "mtt", **given, soft_labels="logits").labels[0]
     np.testing.assert_allclose(found, torch.softmax(torch.tensor(logits), -1), rtol=1e-5)
@@ -102,7 +102,7 @@ def test_soft_labels_are_shares_or_what_is_said(save):
 def test_images_of_idc_are_pixels_that_are_decoded_and_then_normalised(save):
     pixels = np.random.default_rng(2).uniform(size=(COUNT, 3, SIDE, SIDE)).astype(np.float32)
     path = save([torch.tensor(pixels), torch.tensor(LABELS)], "data.pt")
-    with pytest.raises(OptionError, match="say factor"):
+    with pytest.raises(OptionError, match="Give factor"):
         quietly(path, "idc", preprocessing="cifar10")
     found = quietly(path, "idc", preprocessing="cifar10", factor=2)
     assert found.images.shape == (1, 4 * COUNT, SIDE, SIDE, 3)
@@ -152,7 +152,7 @@ def test_arrays_of_any_origin(tmp_path, digits):
     assert found.class_names == digits.class_names
     first = np.moveaxis(images, -1, 1)
     np.savez(tmp_path / "first.npz", images_nchw=first, labels=digits.train.labels[:20])
-    with pytest.raises(OptionError, match="say step_size, or another protocol"):
+    with pytest.raises(OptionError, match="Give step_size, or another protocol"):
         quietly(tmp_path / "first.npz", "npz", digits, preprocessing="dataset")
     other = quietly(tmp_path / "first.npz", "npz", digits, preprocessing="dataset", protocol="dc")
     np.testing.assert_array_equal(other.images, found.images)
@@ -160,7 +160,7 @@ def test_arrays_of_any_origin(tmp_path, digits):
     assert not given.labels.any()
     raw = np.round(255 * np.asarray(dd.to_pixels(digits.transform, images))).astype(np.uint8)
     np.savez(tmp_path / "bytes.npz", images=raw, labels=digits.train.labels[:20])
-    with pytest.warns(DataWarning, match="bytes, taken as pixels"):
+    with pytest.warns(DataWarning, match="bytes and are read as pixels"):
         seen = dd.import_distilled(tmp_path / "bytes.npz", "npz", digits, preprocessing="dataset", protocol="dc")
     np.testing.assert_allclose(seen.images[0], images, atol=0.02)
 
@@ -175,18 +175,18 @@ def test_what_is_missing_or_odd_is_said(save, digits):
 
     refused(OptionError, "Unknown format 'mt'. Did you mean 'mtt'", files, "mt")
     refused(OptionError, "Unknown option 'facto'. Did you mean 'factor'", files, "mtt", facto=2)
-    refused(OptionError, "don't say what was done to the images", files, "mtt", step_size=0.1)
-    refused(OptionError, "needs dataset=", files, "mtt", step_size=0.1, preprocessing="dataset")
+    refused(OptionError, "don't tell how the images were preprocessed", files, "mtt", step_size=0.1)
+    refused(OptionError, "Give dataset too", files, "mtt", step_size=0.1, preprocessing="dataset")
     refused(OptionError, "Unknown preprocessing 'cifar'", files, "mtt", step_size=0.1, preprocessing="cifar")
     refused(OptionError, "is for images of 1 channels", files, "mtt", step_size=0.1, preprocessing="mnist")
-    refused(OptionError, "doesn't say how networks are trained", path, "dc")
+    refused(OptionError, "doesn't tell how networks are trained", path, "dc")
     refused(DataError, "should hold a dictionary whose 'data'", path, "dc", protocol="dc", preprocessing="identity")
-    refused(DataError, "is one file, such as data.pt, found 2", files, "idc", preprocessing="identity")
+    refused(DataError, "is one file, such as data.pt, but 2 files were named", files, "idc", preprocessing="identity")
     refused(DataError, "There is no file", "none.pt", "idc", preprocessing="identity")
-    refused(OptionError, "hold one set: leave out index", path, "idc", index=0)
-    refused(DataError, r"are \(8, 8, 3\) each, but those of digits", files, "mtt", digits, step_size=0.1,
+    refused(OptionError, "hold one set only. Leave out index", path, "idc", index=0)
+    refused(DataError, r"of digits, \(8, 8, 1\), but have \(8, 8, 3\)", files, "mtt", digits, step_size=0.1,
             preprocessing="identity")  # fmt: skip
-    with pytest.warns(DataWarning, match="the images may have had another one"):
+    with pytest.warns(DataWarning, match="The images may have been preprocessed in another way"):
         dd.import_distilled(files, "mtt", preprocessing="identity", step_size=0.1)
     broken = IMAGES.copy()
     broken[2, 0, 0, 0] = np.nan
@@ -229,8 +229,8 @@ def test_a_graph_has_its_labels_in_the_order_of_the_training_nodes(save, graph):
     given = quietly(files, "gcond", labels=tuple(range(3)) * 4)
     assert given.labels[0].tolist() == [0, 1, 2] * 4
     for words, options in (
-        ("say labels=, .* or dataset=", {}),
-        ("labels has 2 classes for 12 nodes", {"labels": (0, 1)}),
+        ("Give labels, .* or dataset,", {}),
+        ("for each of the 12 nodes, but has 2", {"labels": (0, 1)}),
     ):
         with pytest.raises(OptionError, match=words):
             quietly(files, "gcond", **options)
@@ -269,7 +269,7 @@ def test_from_files_to_an_artefact(save, tmp_path, capsys):
     assert main(words) == 0
     printed = capsys.readouterr()
     assert "6 images with labels" in printed.out
-    assert "by the name of the file" in printed.err
+    assert "judging by the file name" in printed.err
     kept = dd.load_distilled(tmp_path / "set")
     np.testing.assert_array_equal(kept.images[0], channels_last(IMAGES[:, :1]))
     about = json.loads((tmp_path / "set" / "distilled.json").read_text())["provenance"]["imported"]
@@ -278,9 +278,9 @@ def test_from_files_to_an_artefact(save, tmp_path, capsys):
     shutil.rmtree(tmp_path / "set")
     path.write_bytes(path.read_bytes()[:-100])
     assert main(words) == 2
-    assert "is a zip archive that is not whole" in capsys.readouterr().err
+    assert "is a zip archive that is cut off" in capsys.readouterr().err
     assert main(["import", str(path), "--format", "dc"]) == 2
-    assert "where the set is to go" in capsys.readouterr().err
+    assert "a folder for the set" in capsys.readouterr().err
 
 
 def test_an_imported_set_trains_networks_as_the_same_arrays_do(tmp_path, digits, digits_mlp):

@@ -333,7 +333,7 @@ def test_the_command_says_where_the_page_is(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [([], "Name one run directory"), (["nowhere"], "nowhere is not a run directory")]
+    ("words", "said"), [([], "Name at least one run directory"), (["nowhere"], "There is no folder nowhere")]
 )
 def test_the_command_says_what_is_wrong(words, said, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

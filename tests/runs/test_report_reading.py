@@ -103,7 +103,7 @@ def test_a_line_that_a_kill_cut_short_does_no_harm(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("nowhere", "does not exist"), ("file", "is a file"), ("folder", "has no config")]
+    ("name", "said"), [("nowhere", "There is no folder"), ("file", "is a file"), ("folder", "has no config")]
 )
 def test_what_is_no_run_is_refused(tmp_path, name, said):
     (tmp_path / "file").write_text("")
@@ -119,5 +119,5 @@ def test_a_place_that_can_not_be_written_is_named(tmp_path):
 
 
 def test_nothing_to_report_on():
-    with pytest.raises(OptionError, match="name one run directory"):
+    with pytest.raises(OptionError, match="Name at least one run directory"):
         write_report([])

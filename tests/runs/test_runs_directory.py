@@ -148,7 +148,7 @@ def test_what_was_kept_stays_when_a_run_fails(tmp_path):
 
 def test_a_directory_of_someone_else_is_refused_and_untouched(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(RunError, match=r"is not empty \(it holds thesis\.tex\)"):
+    with pytest.raises(RunError, match=r"has no config\.json, but holds thesis\.tex"):
         open_run(tmp_path, CONFIG)
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
@@ -222,7 +222,7 @@ def test_a_second_process_is_refused_until_the_first_dies(tmp_path):
 
 def test_the_same_process_is_refused_until_it_closes(tmp_path):
     run = open_run(tmp_path, {})
-    with pytest.raises(RunError, match="this very process"):
+    with pytest.raises(RunError, match="this process itself"):
         open_run(tmp_path, {})
     close(run)
     close(run)
@@ -237,7 +237,7 @@ def test_a_file_system_without_locks_is_noted(tmp_path, monkeypatch, number):
     monkeypatch.setattr("fcntl.flock", refuse)
     with open_run(tmp_path, CONFIG) as run:
         assert len(run.notes) == 1
-        assert "knows no locks: nothing keeps a second process out" in run.notes[0]
+        assert "has no locks, so a second process could write there too" in run.notes[0]
 
 
 def test_a_garbled_lock_still_refuses(tmp_path):

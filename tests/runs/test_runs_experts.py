@@ -87,7 +87,7 @@ def test_snapshots_may_be_taken_within_an_epoch(folder, make, tmp_path):
         a, b = often.read(i, [0, 2, 4]), whole.read(i, [0, 1, 2])
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), a, b)
         assert np.abs(often.read(i, [1])["Dense_0"]["kernel"] - a["Dense_0"]["kernel"][1:2]).max() > 0
-    with pytest.raises(OptionError, match="take one of 1, 2"):
+    with pytest.raises(OptionError, match="Use one of 1, 2"):
         make(tmp_path / "never", every=3)
 
 
@@ -172,7 +172,7 @@ def test_damaged_files_are_found_and_made_anew(folder, make, tmp_path, capsys):
     with pytest.raises(DataError, match=r"expert-000001\.safetensors is damaged: its checksum"):
         dd.load_experts(path, verify=True)
     make(path)
-    assert "making it anew" in capsys.readouterr().err
+    assert "Making it again" in capsys.readouterr().err
     assert weights(path) == weights(folder)
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(DataError, match="bytes"):

@@ -243,7 +243,7 @@ def test_what_is_neither_grey_nor_rgb_is_shown_channel_by_channel(tmp_path, chan
     image = cell(read_contents(tmp_path), "true", 1, 2)
     assert image.shape[1] == channels * image.shape[0] * 6 // 5
     assert len(places(sheet, image)) == 1
-    with pytest.raises(DataError, match=f"these have {channels} channels: export them as npz"):
+    with pytest.raises(DataError, match=f"these have {channels} channels. Export them as npz"):
         dd.export(tmp_path, formats=["npz", "folder"])
 
 

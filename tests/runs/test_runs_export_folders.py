@@ -68,10 +68,10 @@ def test_others_may_read_what_the_umask_lets_them(run, tmp_path):
         (lambda out: (out / "images" / "mine.txt").write_text("x"), r"changed since: images/mine\.txt"),
         (lambda out: (out / "images" / "index.csv").write_text("x"), r"changed since: images/index\.csv"),
         (lambda out: (out / "images" / "link").symlink_to(out.parent), "changed since: images/link"),
-        (lambda out: (out / MANIFEST).unlink(), rf"not empty \(it holds images/.*, …\) and has no {MANIFEST}"),
+        (lambda out: (out / MANIFEST).unlink(), rf"it has no {MANIFEST}, but holds images/.*, …"),
         (lambda out: (out / MANIFEST).write_text("[]"), "added or changed since: images/"),
         (lambda out: (out / MANIFEST).write_text("{"), "damaged"),
-        (lambda out: (shutil.rmtree(out), out.write_text("x")), "there is a file of this name"),
+        (lambda out: (shutil.rmtree(out), out.write_text("x")), "it is a file, but must be a folder"),
     ],
 )
 def test_what_no_export_has_left_is_not_replaced(run, tmp_path, spoil, words):
@@ -148,7 +148,7 @@ def test_a_mount_point_is_refused_in_words(tmp_path, monkeypatch):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
     monkeypatch.setattr(os, "rename", busy)
-    with pytest.raises(RunError, match=r"can't be replaced as a whole\. Choose a folder in it"):
+    with pytest.raises(RunError, match=r"can't be replaced as a whole\. Choose a folder inside it"):
         write(tmp_path / "out", "a")
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 

@@ -349,7 +349,7 @@ def test_networks_of_the_script_start_as_those_of_the_library(tmp_path, initiali
 
 def test_a_network_that_the_script_has_not_is_told(tmp_path):
     script, _ = exported(tmp_path, random_set((1, 2, 3, 3, 1), 2), model={"name": "Net", "width": 3})
-    with pytest.raises(ValueError, match=r"for the network 'Net', and this file has mlp, convnet, lenet alone"):
+    with pytest.raises(ValueError, match=r"for the network 'Net', but this file only has mlp, convnet, lenet"):
         script.network()
 
 
@@ -376,12 +376,12 @@ def test_the_test_split_is_shipped_where_it_is_asked_for(tmp_path, digits):
 
 def test_a_test_file_goes_with_the_format_torch_and_needs_the_data(tmp_path):
     dd.save_distilled(tmp_path, random_set((1, 2, 3, 3, 1), 2), {})
-    with pytest.raises(dd.OptionError, match="test_file goes with the format torch, but formats are npz"):
+    with pytest.raises(dd.OptionError, match="test_file needs the format torch, but the formats are npz"):
         dd.export(tmp_path, formats=["npz"], test_file=True)
     with pytest.raises(dd.DataError, match="not a run directory"):
         dd.export(tmp_path, formats=["torch"], test_file=True)
     assert not (tmp_path / "export").exists()
-    with pytest.raises(dd.OptionError, match="A dataset is for the test file alone"):
+    with pytest.raises(dd.OptionError, match="dataset is only needed for the test file"):
         dd.export(tmp_path, formats=["torch"], dataset="digits")
 
 
@@ -393,7 +393,7 @@ def test_the_test_split_of_data_that_moved_or_of_a_set_without_its_run(tmp_path,
     method = dd.methods.unrolled(dd.models.mlp(data, hidden=(4,)), num_batches=1, num_epochs=1, batch_size=8)
     dd.distill(method, data, num_outer_steps=0, num_eval_nets=1, show_progress=False, out="run")
     Path("mine.npz").rename("other.npz")
-    with pytest.raises(dd.DataError, match="Say with --dataset where the same data are now"):
+    with pytest.raises(dd.DataError, match="Give the place of the same data with --dataset"):
         dd.export("run", formats=["torch"], test_file=True)
     for path in ("run", "run/distilled"):
         (written,) = dd.export(path, "out", formats=["torch"], test_file=True, dataset="npz:other.npz")

@@ -152,7 +152,7 @@ def test_a_run_on_a_graph_is_reported_exported_and_judged_again(tmp_path, monkey
         assert image.width == image.height == 6 * (256 // 6)
     exported = {one.format: one for one in dd.export(out)}
     assert [name for name, one in exported.items() if one.path is not None] == ["npz"]
-    assert "is a graph, and has no pictures" in exported["images"].what
+    assert "A graph has no pictures" in exported["images"].what
     meta = json.loads((exported["npz"].path / "distilled.json").read_text())
     assert meta["bytes"]["adjacency"] == 4 * 6 * 6
     again = dd.load_distilled(exported["npz"].path)

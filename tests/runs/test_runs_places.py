@@ -65,8 +65,8 @@ def test_a_run_is_judged_from_anywhere_and_where_its_data_are_now(place, monkeyp
     shutil.move(place / "mine.npz", place / "elsewhere" / "other.npz")
     assert main(["evaluate", "../run", "--num-nets", "2"]) == 2
     said = capsys.readouterr().err
-    assert f"was distilled from npz:{place}/mine.npz, and nothing is there" in said
-    assert "Say with --dataset where the same data are now" in said
+    assert f"was distilled from npz:{place}/mine.npz, but nothing is there" in said
+    assert "Give the place of the same data with --dataset" in said
     assert main(["evaluate", "../run", "--num-nets", "2", "--dataset", "npz:other.npz"]) == 0
     with np.load("other.npz") as arrays:
         np.savez("changed.npz", images=255 - arrays["images"], labels=arrays["labels"])
@@ -155,7 +155,7 @@ def test_a_run_made_in_python_is_judged_by_the_command(place, monkeypatch, capsy
     assert main(["train", "../run", "--num-nets", "1", "--num-epochs", "1"]) == 0
     shutil.move(place / "mine.npz", place / "elsewhere" / "other.npz")
     assert main(["evaluate", "../run", "--num-nets", "2"]) == 2
-    assert f"was distilled from npz:{place}/mine.npz, and nothing is there" in capsys.readouterr().err
+    assert f"was distilled from npz:{place}/mine.npz, but nothing is there" in capsys.readouterr().err
     assert main(["evaluate", "../run", "--num-nets", "2", "--dataset", "npz:other.npz"]) == 0
 
 
@@ -165,7 +165,7 @@ def test_a_run_made_of_arrays_says_how_it_is_judged(place, capsys):
     in_python(data, "run")
     assert main(["evaluate", "run", "--num-nets", "2"]) == 2
     said = capsys.readouterr().err
-    assert 'evaluate it in Python, by dd.evaluate(dd.load_distilled("run"), model, dataset)' in said
+    assert 'Evaluate it in Python with dd.evaluate(dd.load_distilled("run"), model, dataset)' in said
     assert "--dataset npz:FILE" in said
     assert main(["evaluate", "run", "--num-nets", "2", "--dataset", "npz:mine.npz"]) == 0
     assert "accuracy on npz:mine.npz" in capsys.readouterr().out
@@ -221,5 +221,7 @@ def test_a_set_says_which_network_it_is_for_wherever_it_is(place, monkeypatch, c
     about["provenance"]["model"]["name"] = "mine"
     about.pop("content_sha256")  # or it would be told from what was written
     (place / "sent" / "distilled.json").write_text(json.dumps(about))
-    with pytest.raises(DataError, match="for the network 'mine', which is none of dd_jax: say with --model"):
+    with pytest.raises(
+        DataError, match=r"for the network 'mine', which is not in dd_jax\. Name the network to train with --model"
+    ):
         load_set("sent", "npz:other.npz")

@@ -134,7 +134,7 @@ def test_networks_that_diverge_are_named_and_the_others_kept(digits, digits_mlp,
 def test_models_of_other_names_are_refused_at_once(digits, digits_mlp, tmp_path):
     for model, words in (
         (digits_mlp._replace(name="mine"), "Unknown model 'mine'"),
-        (digits_mlp._replace(settings={"hidden": [3]}), "not the one of that name"),
+        (digits_mlp._replace(settings={"hidden": [3]}), "differs from the one of that name"),
     ):
         with pytest.raises(DataError, match=words):
             pretrain(model, digits, out=tmp_path / "x.safetensors")

@@ -10,7 +10,7 @@ from dd_jax.runs import loop
 from dd_jax.runs.loop import RunInterrupted
 
 board_written = pytest.mark.skipif(
-    importlib.util.find_spec("tensorboardX") is None, reason="needs pip install 'dd-jax[tensorboard]'"
+    importlib.util.find_spec("tensorboardX") is None, reason="needs pip install -e '.[tensorboard]'"
 )
 
 
@@ -70,6 +70,6 @@ def test_a_resumed_run_has_each_of_them_once(method, digits, tmp_path, monkeypat
 def test_without_the_package_it_says_so_at_once(method, digits, tmp_path, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorboardX" else found(name))
-    with pytest.raises(dd.OptionError, match=r"pip install 'dd-jax\[tensorboard\]'"):
+    with pytest.raises(dd.OptionError, match=r'not installed: pip install -e ".*\[tensorboard\]"'):
         run(method, digits, tmp_path / "run")
     assert not (tmp_path / "run").exists()

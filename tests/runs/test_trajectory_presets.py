@@ -102,7 +102,7 @@ def test_experts_are_made_described_and_learnt_from(folder, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "at each snapshot: " in printed.out
     assert "n=2 networks" in printed.out
-    assert "has the experts already" in printed.err
+    assert "already has the experts" in printed.err
     assert main(["info", str(folder)]) == 0
     assert "mean accuracy on validation after" in capsys.readouterr().out
     argv = [
@@ -132,7 +132,7 @@ def test_experts_are_made_described_and_learnt_from(folder, tmp_path, capsys):
         (["distill", "--method", "trajectory-matching", "--experts", "FOLDER"], "snapshots 0 to 2"),
         (["distill", "--method", "gradient-matching", "--experts", "FOLDER"], "use trajectory_matching"),
         (["distill", "--pretrained", "FOLDER"], "is a folder; expected a file"),
-        (["pretrain", "--dtype", "bfloat16", "--out", "x.safetensors"], "say --snapshots"),
+        (["pretrain", "--dtype", "bfloat16", "--out", "x.safetensors"], "Add --snapshots"),
     ],
 )
 def test_what_does_not_fit_is_refused(argv, words, folder, capsys, monkeypatch, tmp_path):
@@ -153,7 +153,7 @@ def test_experts_of_a_preset_are_made_where_they_are_missing_and_completed(monke
     argv += ["--expert-epochs", "1", "--num-outer-steps", "2", "--num-eval-nets", "1", "--num-nets", "1"]
     argv += ["--protocol", "dc"]
     assert main([*argv, "--out", "one"]) == 0
-    assert "not there yet: making them" in capsys.readouterr().err
+    assert "not made yet. Making them" in capsys.readouterr().err
     first = (tmp_path / "nets" / "digits-experts" / "expert-000000.safetensors").read_bytes()
     monkeypatch.setitem(networks.PRETRAININGS, "digits-experts", dataclasses.replace(tiny, num_nets=2))
     assert main([*argv, "--out", "two"]) == 0

@@ -205,7 +205,7 @@ def test_networks_see_other_crops_every_epoch(digits, digits_mlp):
 def test_a_whitened_dataset_is_refused(digits, digits_mlp):
     whitened = dd.load_dataset("digits", zca=True)
     method = distribution_matching(digits_mlp, canvas_size=2)
-    with pytest.raises(DataError, match="a crop of a whitened canvas is no whitened image"):
+    with pytest.raises(DataError, match="a crop of a whitened canvas is not a whitened image"):
         method.init(jax.random.key(0), whitened, 1)
 
 
@@ -213,9 +213,9 @@ def test_a_whitened_dataset_is_refused(digits, digits_mlp):
     ("options", "words"),
     [
         ({"canvas_size": 0}, "canvas_size must be at least 1"),
-        ({"canvas_samples": 2}, "set canvas_size to 2 or more"),
+        ({"canvas_samples": 2}, "Set canvas_size to 2 or more"),
         ({"canvas_size": 2, "canvas_samples": 0}, "canvas_samples must be at least 1"),
-        ({"canvas_size": 2, "factor": 2}, "cropped, and not tiled"),
+        ({"canvas_size": 2, "factor": 2}, "A canvas can't be tiled"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(digits_mlp, options, words):
@@ -243,7 +243,7 @@ def test_arrays_from_a_disk_are_checked(shape, settings, words):
 def test_tiles_of_other_sets_are_refused(digits, digits_mlp, tmp_path):
     run = dd.distill(unrolled(digits_mlp, num_batches=1, num_epochs=1, num_inits=1), digits, num_outer_steps=1,
                      out=tmp_path, num_eval_nets=1, show_progress=False)  # fmt: skip
-    with pytest.raises(DataError, match="has images: learn one with canvas_size=2"):
+    with pytest.raises(DataError, match=r"has images\. Learn one with canvas_size=2"):
         dd.save_tiles(run.out)
     with pytest.raises(OptionError, match="scale must be at least 1"):
         dd.save_tiles(run.out, scale=0)

@@ -175,14 +175,14 @@ def test_bad_options_and_bad_classes_are_told(digits, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(OptionError, match="hidden must be at least 1"):
         generator(dataclasses.replace(FORM, hidden=0))
-    with pytest.raises(OptionError, match="have no labels of their own"):
+    with pytest.raises(OptionError, match="have no labels to learn"):
         generator(dataclasses.replace(FORM, latents="noise"), learn_labels=True)
     with pytest.raises(OptionError, match="Did you mean 'shuffled'"):
         generator(dataclasses.replace(FORM, latents="shufled"))
     _, _, whole = made(digits)
     with pytest.raises(DataError, match="classes from 0 to 9"):
         draw_images(whole, KEY, np.array([3, 10]))
-    with pytest.raises(DataError, match="one of images"):
+    with pytest.raises(DataError, match="parameterisation of this set is 'images'"):
         draw_images(dd.synthetic.as_plain(whole), KEY, np.array([3]))
 
 

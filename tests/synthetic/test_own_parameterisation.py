@@ -188,7 +188,7 @@ def test_one_that_nobody_could_load_again_is_not_saved_and_not_loaded(made, tmp_
     monkeypatch.delitem(PARAMETERISATIONS, "windows")
     with pytest.raises(DataError, match="there is no parameterisation 'windows'; there are images, multi_f"):
         dd.load_distilled(tmp_path)
-    with pytest.raises(DataError, match=r"put its kind into dd_jax.synthetic.PARAMETERISATIONS\['windows'\] first"):
+    with pytest.raises(DataError, match=r"Put its kind into dd_jax.synthetic.PARAMETERISATIONS\['windows'\] first"):
         dd.save_distilled(tmp_path / "other", made, {})
     assert not (tmp_path / "other").exists()
 

@@ -211,7 +211,7 @@ def test_soft_labels_leave_bounds_to_the_images(digits):
     [
         (lambda: soft_labels(pixels(10), 10, certainty=0.05), "certainty must be above 1 / 10"),
         (lambda: soft_labels(pixels(10), 10, certainty=1.0), "certainty must be above 1 / 10"),
-        (lambda: soft_labels(step_batches(10, 3), 10), "sets of one batch, not of 9"),
+        (lambda: soft_labels(step_batches(10, 3), 10), "sets of one batch, but this set has 9"),
         (lambda: multi_formation(10, 1, 2, formation="multy"), "formation 'multy'. Did you mean 'multi'"),
     ],
 )

@@ -42,13 +42,13 @@ def test_it_is_saved_trained_on_and_measured(tmp_path, digits, digits_mlp):
 @pytest.mark.parametrize(
     ("images", "labels", "options", "words"),
     [
-        (IMAGES[0], LABELS, {}, r"images should be \(N, H, W, C\) or \(S, B, H, W, C\), found \(4, 4, 1\)"),
+        (IMAGES[0], LABELS, {}, r"images should be \(N, H, W, C\) or \(S, B, H, W, C\), but are \(4, 4, 1\)"),
         (IMAGES[:0], LABELS[:0], {}, "images are empty"),
-        (np.uint8(IMAGES), LABELS, {}, "found uint8: of bytes take dd_jax.to_model"),
-        (IMAGES, LABELS[:5], {}, r"labels should be integers \(1, 6\), or soft labels .* found int64 \(1, 5\)"),
-        (IMAGES, LABELS * 0.5, {}, r"found float64 \(1, 6\)"),
-        (IMAGES, LABELS - 1, {}, "found -1 to 1"),
-        (IMAGES, LABELS, {"class_names": ("a", "b")}, "labels should be from 0 to 1, found 0 to 2"),
+        (np.uint8(IMAGES), LABELS, {}, "but are uint8. Convert bytes with dd_jax.to_model"),
+        (IMAGES, LABELS[:5], {}, r"labels should be integers \(1, 6\), or soft labels .* but are int64 \(1, 5\)"),
+        (IMAGES, LABELS * 0.5, {}, r"but are float64 \(1, 6\)"),
+        (IMAGES, LABELS - 1, {}, "but are from -1 to 1"),
+        (IMAGES, LABELS, {"class_names": ("a", "b")}, "labels should be from 0 to 1, but are from 0 to 2"),
         (IMAGES, LABELS, {"step_sizes": [0.1, -0.1]}, "step_sizes should be positive"),
         (IMAGES.reshape(2, 3, 4, 4, 1), LABELS.reshape(2, 3), {"step_sizes": [0.1] * 3}, "T a multiple of 2"),
     ],
@@ -65,7 +65,7 @@ def test_one_array_in_place_of_learnt_ones_is_explained():
 
 def test_what_images_have_become_is_said(digits_mlp):
     made = dd.distilled_from_arrays(IMAGES, LABELS)
-    with pytest.raises(TypeError, match=r'say learnt=\{"images": \.\.\.\}'):
+    with pytest.raises(TypeError, match=r'by name: learnt=\{"images": \.\.\.\}'):
         dataclasses.replace(made, images=made.images)
     again = pickle.loads(pickle.dumps(made))
     np.testing.assert_array_equal(again.images, made.images)

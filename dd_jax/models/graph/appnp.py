@@ -28,7 +28,7 @@ def appnp(
     """
     check_graph(data, "appnp", {"hidden": (hidden, 1), "steps": (steps, 0)})
     if not 0 <= teleport <= 1:
-        raise OptionError(f"appnp's teleport must be from 0 to 1, but is {teleport}.")
+        raise OptionError(f"The teleport of appnp must be from 0 to 1, but is {teleport}.")
     sizes = [(data.image_shape[-1], hidden), (hidden, data.num_classes)]
 
     settings = {"hidden": hidden, "steps": steps, "teleport": teleport}

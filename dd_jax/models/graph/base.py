@@ -101,8 +101,9 @@ def check_graph(data: ImageSpec, name: str, least: Mapping[str, tuple[int, int]]
     """DataError unless the data are nodes; OptionError for a setting (value, lowest) that is too low."""
     if tuple(data.image_shape[:2]) != (1, 1):
         raise DataError(
-            f"{name} is for the nodes of a graph, images (1, 1, F); these are {tuple(data.image_shape)}. "
-            'Load a graph ("cora", dd_jax.graph_from_arrays), or take a network for images.'
+            f"{name} is for the nodes of a graph, whose shape is (1, 1, F), but the images are "
+            f'{tuple(data.image_shape)}. Load a graph ("cora", dd_jax.graph_from_arrays), or use '
+            "a network for images."
         )
     for setting, (value, lowest) in least.items():
         if value < lowest:

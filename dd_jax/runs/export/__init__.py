@@ -73,16 +73,18 @@ def export(
         if name not in FORMATS:
             raise unknown_name("format", name, FORMATS)
     if not wanted:
-        raise OptionError(f"formats is empty: give some of {', '.join(FORMATS)}, or None for all.")
+        raise OptionError(f"formats is empty. Give some of {', '.join(FORMATS)}, or None for all.")
     if test_file and "torch" not in wanted:
-        raise OptionError(f"test_file goes with the format torch, but formats are {', '.join(wanted)}: add it.")
+        raise OptionError(f"test_file needs the format torch, but the formats are {', '.join(wanted)}. Add torch.")
     if dataset is not None and not test_file:
-        raise OptionError("A dataset is for the test file alone: ask for that too, or leave the dataset out.")
+        raise OptionError(
+            "The dataset is only needed for the test file. Ask for test_file too, or leave out the dataset."
+        )
     contents = read_contents(path)
     data = _dataset(contents.run, path, dataset) if test_file else None
     target = (contents.run / "export" if out is None else Path(out).expanduser()).resolve()
     if target in contents.file.resolve().parents:
-        raise RunError(f"{target} holds the set that is to be exported, and would be replaced. Choose another folder.")
+        raise RunError(f"{target} holds the set that is to be exported and would be replaced. Choose another folder.")
     done = []
     with whole_folder(target, {"set": contents.meta["sha256"], "formats": wanted}) as new:
         for name in wanted:

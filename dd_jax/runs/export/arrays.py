@@ -137,8 +137,9 @@ def _training(contents: Contents) -> dict[str, np.ndarray]:
         return {}
     if not isinstance(training, Training) or training.optimiser != "sgd" or training.loss != "cross_entropy":
         raise DataError(
-            "The torch format trains by gradient descent on the cross-entropy, but the set's protocol "
-            f"{contents.distilled.protocol.name!r} is {in_words(training)}: export the others, e.g. --formats npz."
+            "The torch format trains by gradient descent on the cross-entropy, but the protocol of the set, "
+            f"{contents.distilled.protocol.name!r}, is {in_words(training)}. Use other formats, such as "
+            "--formats npz."
         )
     names = ("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "drop_factor")
     drops = np.array([round(drop * training.epochs) for drop in training.drops if training.schedule == "drops"], int)

@@ -51,7 +51,7 @@ class Contents:
     def _pictured(self, name: str) -> np.ndarray:
         if name not in self.arrays:
             kind = self.distilled.parameterisation.kind.name
-            raise DataError(f"The set is a {kind}, and has no pictures: export it as npz.")
+            raise DataError(f"A {kind} has no pictures to export. Export the set as npz.")
         return self.arrays[name]
 
     @functools.cached_property
@@ -124,5 +124,5 @@ def _record(file: Path, name: str) -> dict[str, Any]:
     """What a record of the run has under `name`; empty if there is no such file."""
     found = read_json(file) if file.is_file() else {name: {}}
     if not isinstance(found, dict) or not isinstance(found.get(name), dict):
-        raise DataError(f"{file} is damaged, or not from a run: it should be an object with an object {name!r}.")
+        raise DataError(f"{file} is damaged, or not from a run: expected an object that holds an object {name!r}.")
     return found[name]

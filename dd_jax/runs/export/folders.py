@@ -56,15 +56,15 @@ def refuse_foreign(out: Path) -> None:
     if not out.exists() and not out.is_symlink():
         return
     if not out.is_dir():
-        raise RunError(f"Can't export to {out}: there is a file of this name. Choose another folder.")
+        raise RunError(f"Can't export to {out}: it is a file, but must be a folder. Choose another name.")
     with disk_errors("look into the folder for the export", out, resumes=False):
         found = _digests(out)
     if not found:
         return
     if MANIFEST not in found:
         raise RunError(
-            f"{out} is not empty (it holds {_listed(found)}) and has no {MANIFEST}, so it is no export that could be "
-            "replaced. Choose another folder."
+            f"{out} is not an export that could be replaced: it has no {MANIFEST}, but holds {_listed(found)}. "
+            "Choose another folder."
         )
     known = read_json(out / MANIFEST)
     listed = known.get("files") if isinstance(known, dict) else None
@@ -72,8 +72,8 @@ def refuse_foreign(out: Path) -> None:
     foreign = [name for name, digest in found.items() if name != MANIFEST and ours.get(name) != digest]
     if foreign:
         raise RunError(
-            f"{out} holds an export, and files that were added or changed since: {_listed(foreign)}. Move them away, "
-            "or choose another folder."
+            f"{out} holds an export with files that were added or changed since: {_listed(foreign)}. Move them "
+            "away, or choose another folder."
         )
 
 
@@ -102,7 +102,7 @@ def _put(new: Path, out: Path) -> None:
     except OSError as error:
         if error.errno not in _IMMOVABLE:
             raise
-        raise RunError(f"Can't export to {out}: it can't be replaced as a whole. Choose a folder in it.") from error
+        raise RunError(f"Can't export to {out}: it can't be replaced as a whole. Choose a folder inside it.") from error
     try:
         os.rename(new, out)
     except BaseException:

@@ -23,8 +23,8 @@ def write_folder(contents: Contents, folder: Path) -> str:
     channels = contents.pixels.shape[-1]
     if channels not in PICTURE_CHANNELS:
         raise DataError(
-            f"The folder format is for grey or RGB images, and these have {channels} channels: export them as npz, "
-            "torch, or images (a picture for each channel)."
+            f"The folder format is for grey or RGB images, but these have {channels} channels. Export them as "
+            "npz, torch or images (one picture for each channel)."
         )
     train = folder / "data" / "train"
     names, classes = folder_names(contents.class_names), contents.classes

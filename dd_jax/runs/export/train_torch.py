@@ -44,8 +44,8 @@ def network(path=FILE):
     about = json.loads(path.with_name("network.json").read_text())
     if about["name"] not in NETWORKS:
         raise ValueError(
-            f"The set is for the network {about['name']!r}, and this file has {', '.join(NETWORKS)} alone: write it, "
-            "and train it by train(start_as_learnt(net), load())."
+            f"The set is for the network {about['name']!r}, but this file only has {', '.join(NETWORKS)}. Write "
+            "that network in PyTorch and train it by train(start_as_learnt(net), load())."
         )
     net = torch.nn.Sequential(*NETWORKS[about["name"]](about["image_shape"], about["num_classes"], **about["settings"]))
     start_as_learnt(net, about["settings"]["initialiser"])
@@ -218,16 +218,16 @@ def normalise(images, distilled):
     last = images.ndim == 4 and images.shape[3] == channels
     if not (first or last):
         raise ValueError(
-            f"images should be (N, {height}, {width}, {channels}) or (N, {channels}, {height}, {width}), as those of "
-            f"the set are, but are {tuple(images.shape)}."
+            f"images should be (N, {height}, {width}, {channels}) or (N, {channels}, {height}, {width}), like "
+            f"those of the set, but are {tuple(images.shape)}."
         )
     any_range = not distilled["mean"].any() and (distilled["std"] == 1).all()  # model space is that of the images
     if images.dtype == torch.uint8:
         images = images / 255
     elif not images.is_floating_point() or not (any_range or 0 <= images.min() <= images.max() <= 1):
         raise ValueError(
-            f"images should be uint8, or floats in [0, 1], but are {images.dtype} from {images.min().item():g} to "
-            f"{images.max().item():g}. Pixels in other units have to be brought there first."
+            f"images should be uint8, or floats in [0, 1], but are {images.dtype} from {images.min().item():g} "
+            f"to {images.max().item():g}. Convert them first."
         )
     if first and (not last or images.shape[2:] == (height, width)):
         images = images.permute(0, 2, 3, 1)

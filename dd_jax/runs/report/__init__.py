@@ -30,7 +30,7 @@ def write_report(paths: str | Path | Sequence[str | Path], out: str | Path | Non
 
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     if not paths:
-        raise OptionError("There is nothing to report on: name one run directory or several.")
+        raise OptionError("There is nothing to report on. Name at least one run directory.")
     text = page([read_run(path) for path in paths])
     if out is None:
         out = Path(paths[0]).expanduser() / NAME if len(paths) == 1 else Path(NAME)

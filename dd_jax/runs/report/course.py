@@ -3,6 +3,7 @@
 import shlex
 from typing import Any
 
+from dd_jax.runs.counted import duration_of_step
 from dd_jax.runs.report import charts
 from dd_jax.runs.report.amounts import count, flat, fraction, lasting, size
 from dd_jax.runs.report.layout import Place, card, note
@@ -66,7 +67,7 @@ def cost(record: RunRecord, place: Place) -> Markup:
     rows = [
         ("distilling", f"{lasting(seconds)}, validation included"),
         ("outer steps", f"{done:,}"),
-        ("one outer step", f"{1000 * seconds / done:,.3g} ms on average" if seconds and done else "–"),
+        ("one outer step", f"{duration_of_step(seconds / done)} on average" if seconds and done else "–"),
         ("peak memory", size(record.memory) if record.memory else "not recorded"),
         ("device", str(device) + (f", {number} of them" if number and number > 1 else "")),
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dd_jax.data.missing import not_there
 from dd_jax.errors import DataError, RunError
 from dd_jax.figures.encode import png_size
 from dd_jax.outcomes import ACCURACIES, read_recorded
@@ -28,7 +29,9 @@ def read_run(path: str | Path) -> RunRecord:
     """
     path = Path(path).expanduser()
     if not (path / "config.json").is_file():
-        found = "has no config.json" if path.is_dir() else "is a file" if path.exists() else "does not exist"
+        if not path.exists():
+            raise not_there("folder", path, "Name a run directory, the --out of a `dd-jax distill`.")
+        found = "has no config.json" if path.is_dir() else "is a file"
         raise DataError(f"{path} is not a run directory: it {found}. Name the --out of a `dd-jax distill`.")
     saved = _json(path / "config.json", "config")
     config = with_new_names(saved["config"])
@@ -58,10 +61,10 @@ def _json(path: Path, needed: str) -> dict[str, Any]:
     except RunError as error:
         raise DataError(str(error)) from error
     if not isinstance(found, dict) or not isinstance(found.get(needed), dict):
-        raise DataError(f"{path} is damaged, or not from a run: it should be an object with an object {needed!r}.")
+        raise DataError(f"{path} is damaged, or not from a run: expected an object that holds an object {needed!r}.")
     for name in ("provenance", "distilling", "made_with"):
         if not isinstance(found.get(name, {}), dict):
-            raise DataError(f"{path} is damaged: {name!r} should be an object, found {found[name]!r}.")
+            raise DataError(f"{path} is damaged: {name!r} should be an object, but is {found[name]!r}.")
     return found
 
 
@@ -73,9 +76,9 @@ def _method(config: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     for name, value in counts.items():
         each = value if name == "images_per_class" and isinstance(value, list) and value else [value]
         if not all(isinstance(count, int) and count >= 0 for count in each):
-            raise DataError(f"{path} is damaged: {name!r} should be a whole number, found {value!r}.")
+            raise DataError(f"{path} is damaged: {name!r} should be a whole number, but is {value!r}.")
     if not isinstance(method, Mapping):
-        raise DataError(f"{path} is damaged: 'method' should be an object, found {method!r}.")
+        raise DataError(f"{path} is damaged: 'method' should be an object, but is {method!r}.")
     return method
 
 
@@ -90,7 +93,9 @@ def _metrics(path: Path) -> list[dict[str, Any]]:
             raise DataError(f"{where}: it should be an object with a whole number 'step'. Remove the line to go on.")
         for name in _NUMBERS:
             if not isinstance(row.get(name, 0), int | float | None):
-                raise DataError(f"{where}: {name!r} should be a number, found {row[name]!r}. Remove the line to go on.")
+                raise DataError(
+                    f"{where}: {name!r} should be a number, but is {row[name]!r}. Remove the line to go on."
+                )
     return rows
 
 
@@ -99,7 +104,9 @@ def _rows(rows: Mapping[str, Any], period: int, path: Path) -> dict[str, Measure
     try:
         return {name: _measured(name, row, period) for name, row in rows.items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} is damaged: its results are not those of a run ({error!r}).") from error
+        raise DataError(
+            f"{path} is damaged: its results are not those of a run ({error!r}). Put back a copy of it."
+        ) from error
 
 
 def _measured(name: str, row: Mapping[str, Any], period: int) -> Measured:
