@@ -8,11 +8,11 @@ Command:   python experiments/rtp.py mnist-ipc1               also digits, mnist
            python experiments/rtp.py mnist-ipc1 --images stored           the same with plain images in as much room
            python experiments/rtp.py cifar10-ipc1 --paper                 the paper's settings, for a GPU
 Options:   those of dd-jax distill; --smoke to see it run
-Result:    MNIST, in the room of 10 images: 94.4 +- 0.5, n=10 networks, ConvNet of width 16 (mnist-convnet-ipc1
-           --learning-rate 0.03 --num-outer-steps 700 --eval-every 350 --num-eval-nets 1, 448 processor seconds; k-means
-           of 40 images 86.3 +- 0.9, class mean 81.2 +- 0.9); 87.7 +- 0.5, MLP of 64 and 64 (plain images 83.5 +- 1.1,
-           k-means of 40 images 83.9 +- 1.0, class mean 76.7 +- 1.8); digits: 90.7 +- 0.7 (class mean 86.9 +- 1.2); one
-           seed, about a minute of one core of an AMD EPYC, 29 November 2026; see docs/methods/bptt.md
+Result:    MNIST, in the room of 10 images: 94.4 +- 0.5, n=10 networks, ConvNet of width 16 (mnist-convnet-ipc1, 448
+           processor seconds; k-means of 40 images 86.3 +- 0.9, class mean 81.2 +- 0.9); 87.7 +- 0.5, MLP of 64 and 64
+           (plain images 83.5 +- 1.1, k-means of 40 images 83.9 +- 1.0, class mean 76.7 +- 1.8); digits: 90.7 +- 0.7
+           (class mean 86.9 +- 1.2); one seed, about a minute of one core of an AMD EPYC, 29 November 2026; see
+           docs/methods/bptt.md
 """
 
 import sys

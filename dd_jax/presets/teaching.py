@@ -18,7 +18,13 @@ _DIGITS = GenerativeTeachingOptions(
 )
 _MLP = GenerativeTeachingOptions(init_step_size=0.1, learning_rate=0.003)
 _CONV = GenerativeTeachingOptions(
-    num_inner_steps=32, init_step_size=0.05, learning_rate=0.003, loss_every=8, batch_size=128, widths=(8, 12, 16)
+    num_inner_steps=32,
+    images_per_step=20,
+    init_step_size=0.1,
+    learning_rate=0.005,
+    loss_every=16,
+    batch_size=128,
+    widths=(8, 12, 16),
 )
 _PAPER = GenerativeTeachingOptions(
     num_inner_steps=64,
@@ -39,7 +45,10 @@ _MNIST = Experiment(
     dataset="mnist", model="mlp:hidden=(128,128)", method=_MLP, num_outer_steps=700, eval_every=350, num_eval_nets=5,
     num_nets=20,
 )  # fmt: skip
-_CONVNETS = dataclasses.replace(_MNIST, model="convnet:width=16,depth=2", method=_CONV, num_nets=10)
+_CONVNETS = dataclasses.replace(
+    _MNIST, model="convnet:width=16,depth=2", method=_CONV, num_outer_steps=320, eval_every=160, num_eval_nets=1,
+    num_nets=10,
+)  # fmt: skip
 
 
 def teacher_experiment(network: str, teacher: str, paper: bool = False) -> Experiment:
@@ -50,10 +59,13 @@ def teacher_experiment(network: str, teacher: str, paper: bool = False) -> Exper
     """
     base = _MNIST if network == "mlp" else _CONVNETS
     if paper:
-        base = dataclasses.replace(base, method=_PAPER, num_outer_steps=2000, eval_every=200)
+        base = dataclasses.replace(base, method=_PAPER, num_outer_steps=2000, eval_every=200, num_eval_nets=5)
         if network == "convnets":
             base = dataclasses.replace(base, model="convnet:width=64,depth=2")
-    changes = {"learning_rate": 0.01} if teacher == "pixels" and not paper else {}
+    changes: dict[str, float] = {}
+    if teacher == "pixels" and not paper:  # which bear larger steps, and on ConvNets need fewer
+        changes = {"learning_rate": 0.01} if network == "mlp" else {"learning_rate": 0.02, "init_step_size": 0.2}
+        base = base if network == "mlp" else dataclasses.replace(base, num_outer_steps=160)
     method = dataclasses.replace(base.method, teacher=teacher, **changes)
     if network == "mlp" and paper:
         method = dataclasses.replace(method, widths=(64, 128, 256))
