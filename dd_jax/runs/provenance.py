@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-_PACKAGES = {"dd_jax": "dd-jax", "jax": "jax", "jaxlib": "jaxlib", "flax": "flax", "optax": "optax", "numpy": "numpy"}
+_PACKAGES = {"dd_jax": "dd_jax", "jax": "jax", "jaxlib": "jaxlib", "flax": "flax", "optax": "optax", "numpy": "numpy"}
 _BIT_RELEVANT = (*_PACKAGES, "python", "device", "num_devices", "revision")  # may change the last bits of a result
 _NUMBERS = {  # settings of JAX that change every number
     "x64": "jax_enable_x64",
@@ -77,10 +77,11 @@ def _changed(then: Mapping[str, Any], now: Mapping[str, Any], names: tuple[str, 
 
 
 def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # a checkout that was put on the path
-        return getattr(sys.modules.get(package.replace("-", "_")), "__version__", None)
+    """What the code at work says of itself; of a package that doesn't, what was written when it was installed."""
+    said = getattr(sys.modules.get(package), "__version__", None)
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return said or metadata.version(package)
+    return said
 
 
 def _revision() -> str | None:
