@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dd_jax.data.missing import not_there
 from dd_jax.errors import DataError, unknown_name
 from dd_jax.outcomes import results_are
+from dd_jax.outcomes.spread import percent
 from dd_jax.runs.progress import note, table
 from dd_jax.runs.report import compare, words
 from dd_jax.runs.report.amounts import flat, fraction, lasting
@@ -33,13 +35,22 @@ def show_runs(paths: Sequence[str | Path], sort: str = "name") -> None:
     chosen = [path for path in found if is_run(path)]
     runs = [run for path in found for run in runs_in(path)]
     if not runs:
-        raise DataError(f"There are no runs in {', '.join(map(str, found))}. `dd-jax distill` makes one.")
+        raise no_runs(found)
     records = _read(list(dict.fromkeys(runs)))
     records.sort(key=lambda item: _key(sort, *item))
     names = distinct_names([record for _, record in records])
     _print_list(records, names)
     if len(chosen) == len(found) and len(records) > 1:
         _print_differences([record for _, record in records], names)
+
+
+def no_runs(paths: Sequence[Path]) -> DataError:
+    """An error for places without any run."""
+    expected = "Name a folder with runs, or make one with dd-jax distill --out FOLDER/NAME."
+    gone = [path for path in paths if not path.exists()]
+    if gone:
+        return not_there("folder", gone[0], expected)
+    return DataError(f"There are no runs in {', '.join(map(str, paths))}. {expected}")
 
 
 def is_run(path: Path) -> bool:
@@ -82,7 +93,7 @@ def _read(paths: Sequence[Path]) -> list[tuple[Path, RunRecord]]:
         except DataError as error:
             note(f"Left out: {error}")
     if not records:
-        raise DataError("None of the runs can be read.")
+        raise DataError("None of the runs can be read. The lines above say why.")
     return records
 
 
@@ -104,6 +115,7 @@ def _print_list(records: Sequence[tuple[Path, RunRecord]], names: Sequence[str])
         "result",
         "n",
         "best baseline",
+        "k-NN",
         "validation",
         "dataset",
         "network",
@@ -113,14 +125,16 @@ def _print_list(records: Sequence[tuple[Path, RunRecord]], names: Sequence[str])
     )
     rows = [(name, *_row(record)) for name, (_, record) in zip(names, records, strict=True)]
     table(f"Runs ({results_are()})", columns, rows)
+    note(words.BOTH_BASELINES)
 
 
 def _row(record: RunRecord) -> tuple[str, ...]:
-    own, rivals = words.own(record), words.rivals(record)[:1]
+    own, rivals, near = words.own(record), words.rivals(record)[:1], words.neighbours(record)
     return (
         "not measured" if own is None else words.result_in_words(record, own),
         _ABSENT if own is None else str(own.accuracy.n),
         f"{words.result_in_words(record, rivals[0])} {rivals[0].name}" if rivals else _ABSENT,
+        _ABSENT if near is None else f"{percent(near.accuracy)} {near.name}",
         fraction(record.best["validation"]) if record.best is not None else _ABSENT,
         words.dataset(record),
         words.model(record),

@@ -16,7 +16,7 @@ from dd_jax.runs.report import write_report
 from dd_jax.runs.report.distillations import HEAD, Distillations, cells, distillations
 from dd_jax.runs.report.read import read_run
 from dd_jax.runs.report.record import RunRecord
-from dd_jax.runs.report.words import balanced, own, result, rivals
+from dd_jax.runs.report.words import BOTH_BASELINES, balanced, neighbours, own, result, rivals
 from dd_jax.storage.files import disk_errors, write_bytes, write_json
 
 PAGE = "report.html"  # of the files that a sweep leaves in its folder
@@ -40,7 +40,7 @@ def run_sweep(wanted: Sequence[Cell], folder: Path) -> None:
     """
     outs = [cell.experiment.out for cell in wanted]
     if len(set(outs)) < len(outs):
-        raise OptionError("Two runs of the sweep would be the same: give every seed and every value once.")
+        raise OptionError("Two runs of the sweep would be the same. Give every seed and every value once.")
     failed: list[str] = []
     done: list[Cell] = []
     kept: dict[str, Any] = {}
@@ -87,12 +87,13 @@ def _leave(done: Sequence[Cell], folder: Path) -> None:
     swept = [name for name in done[0].settings if name != "seed"]
     rows = [(*(done[group.members[0]].settings[name] for name in swept), *cells(group)) for group in groups]
     table(f"{len(done)} runs ({results_are()}; mean ± standard deviation)", (*swept, *HEAD), rows)
+    note(BOTH_BASELINES)
     note(f"The table is in {folder / SWEEP} and .csv, the runs side by side in {page}")
 
 
 def _line(cell: Cell, record: RunRecord) -> dict[str, Any]:
     """A run as a line of the table."""
-    row, best = own(record), rivals(record)[:1]
+    row, best, near = own(record), rivals(record)[:1], neighbours(record)
     found = None if row is None else result(record, row)
     return {
         **cell.settings,
@@ -104,6 +105,8 @@ def _line(cell: Cell, record: RunRecord) -> dict[str, Any]:
         "validation": None if record.best is None else record.best["validation"],
         "best_baseline": best[0].name if best else None,
         "best_baseline_mean": result(record, best[0]).mean if best else None,
+        "best_neighbours": None if near is None else near.name,
+        "best_neighbours_mean": None if near is None else near.accuracy.mean,
         "seconds": record.seconds,
         "out": cell.experiment.out,
     }
@@ -124,6 +127,8 @@ def _line_of_group(done: Sequence[Cell], group: Distillations) -> dict[str, Any]
         "validation_std": None if group.validation is None else group.validation.std,
         "best_baseline": None if group.rival is None else group.rival[0],
         "best_baseline_mean": None if group.rival is None else group.rival[1].mean,
+        "best_neighbours": None if group.neighbours is None else group.neighbours[0],
+        "best_neighbours_mean": None if group.neighbours is None else group.neighbours[1].mean,
     }
 
 

@@ -44,6 +44,7 @@ def test_a_line_for_each_run_with_its_best_baseline_and_what_the_paper_says(runs
     assert cells["dm"]["test accuracy"] == "90.0 ± 1.0 %"
     assert (cells["dm"]["published"], cells["dm"]["images per class"]) == ("48.9 %", "10")
     assert cells["dm"]["best baseline"] == "80.0 ± 2.0 % class mean"
+    assert cells["dm"]["k-NN"] == "65.0 ± 3.0 % k-NN random", "which trains no network, stands apart"
     assert cells["dm"]["network"] == "convnet (width 128, depth 3)"
     assert cells["dc"]["test accuracy"].endswith("outer steps")
     assert cells["dc"]["n"] == "–"
@@ -58,7 +59,7 @@ def test_the_same_runs_give_the_same_bytes(runs, tmp_path):
 
 
 def test_what_is_no_run_is_named(tmp_path):
-    with pytest.raises(DataError, match="nothing is not a run directory"):
+    with pytest.raises(DataError, match=r"There is no folder .*nothing"):
         write_benchmark_table([tmp_path / "nothing"], tmp_path)
 
 

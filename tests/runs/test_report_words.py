@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from made_runs import attacked, make_run, row
+from made_runs import RESULTS, attacked, make_run, row
 
-from dd_jax.outcomes.spread import Spread, difference
+from dd_jax.outcomes.spread import Spread, difference, percent
 from dd_jax.runs.report import compare, words, write_report
 from dd_jax.runs.report.advice import advised, chance
-from dd_jax.runs.report.distillations import distillations
+from dd_jax.runs.report.distillations import cells, distillations
 from dd_jax.runs.report.read import read_run
 from dd_jax.types import Protocol
 
@@ -197,3 +197,17 @@ def test_what_a_choice_by_few_images_leaves_to_luck_is_a_remark_and_no_advice(tm
     page = write_report(path).read_text(encoding="utf-8")
     assert "chosen by 144 validation images" in page
     assert "What to try next" not in page
+
+
+def test_nearest_neighbours_are_no_best_baseline_and_stand_beside_it(tmp_path):
+    rows = [{**RESULTS, "k-NN random": row(near, n=10), "k-NN k-means": row(0.84)} for near in (0.88, 0.86)]
+    runs = [make_run(tmp_path / f"run{seed}", found, seed=seed) for seed, found in enumerate(rows)]
+    (group,) = distillations([read_run(run) for run in runs])
+    assert (group.rival[0], group.rival[1].mean) == ("class mean", pytest.approx(0.8))
+    assert (group.neighbours[0], group.neighbours[1].mean) == ("k-NN random", pytest.approx(0.87))
+    assert cells(group)[-2:] == (
+        percent(group.rival[1]) + ", class mean",
+        percent(group.neighbours[1]) + ", k-NN random",
+    )
+    for page in (write_report(runs[0]), write_report(runs, tmp_path / "both.html")):
+        assert "k-NN random" in page.read_text(encoding="utf-8")

@@ -19,7 +19,12 @@ def folder(digits, method, tmp_path_factory):
         dd.distill(method, digits, num_outer_steps=steps, num_eval_nets=1, out=folder / place, show_progress=False)
     row = {"mean": 0.5, "std": 0.1, "n": 2, "split": "test", "accuracies": [0.4, 0.6], "per_class": [0.5] * 10}
     rival = {**row, "mean": 0.3, "accuracies": [0.2, 0.4]}
-    results = {"results": {"distilled": row, "class mean": rival}, "distilling": {}, "made_with": {}}
+    near = {**row, "mean": 0.7, "accuracies": [0.7, 0.7], "std": 0.0}
+    results = {
+        "results": {"distilled": row, "class mean": rival, "k-NN random": near},
+        "distilling": {},
+        "made_with": {},
+    }
     (folder / "deeper" / "b" / "results.json").write_text(json.dumps(results))
     (folder / "notes").mkdir()
     return folder
@@ -37,7 +42,8 @@ def test_all_runs_in_a_folder_are_listed(folder, capsys):
     assert "not measured" in a
     assert "2 of 2" in a
     assert "50.0 ± 10.0" in b.replace("\u00a0", " ")
-    assert "class mean" in b
+    assert "30.0 ± 10.0 % class mean" in b.replace("\u00a0", " "), "the best network"
+    assert "70.0 ± 0.0 % k-NN random" in b.replace("\u00a0", " "), "better, but no network"
     assert "differ" not in "".join(printed)
 
 

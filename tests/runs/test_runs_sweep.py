@@ -56,14 +56,14 @@ def test_values_with_commas_are_apart_by_semicolons():
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--seeds", "5:5"], "has no seed in it"),
+        (["--seeds", "5:5"], "is an empty range"),
         (["--seeds", "a"], "0:5"),
         (["--seeds", "1,1"], "Two runs of the sweep would be the same"),
         (["--sweep", "learning_rat=1,2"], "Did you mean 'learning_rate'"),
         (["--sweep", "learning_rate="], "should be like learning_rate=0.01,0.03"),
-        (["--sweep", "num_nets=1,2"], "makes no difference"),
+        (["--sweep", "num_nets=1,2"], "doesn't change what is distilled"),
         (["--sweep", "zca=yes"], "true or false"),
-        (["--sweep", "seed=1", "--sweep", "seed=2"], "each option of --sweep once"),
+        (["--sweep", "seed=1", "--sweep", "seed=2"], "Give each option once"),
     ],
 )
 def test_mistakes_are_told(argv, words, capsys, tmp_path, monkeypatch):
@@ -101,6 +101,7 @@ def test_the_table_is_that_of_the_runs(swept):
         alone = np.sqrt(max(0, np.var([run["mean"] for run in mine], ddof=1) - chance)) if len(mine) > 1 else None
         assert group["std_of_distillations_alone"] == (alone if alone is None else pytest.approx(alone))
         assert group["best_baseline"] is None
+        assert group["best_neighbours"] is None
     assert "Over distillations" in (out / "report.html").read_text()
 
 

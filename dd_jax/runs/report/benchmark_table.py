@@ -25,13 +25,14 @@ _HEAD = (
     "test accuracy",
     "n",
     "best baseline",
+    "k-NN",
     "published",
     "distilling took",
     "device",
 )
 _NOTE = (
-    "Test accuracy: mean ± standard deviation over n networks of one set, chosen on validation. Best baseline: "
-    "the best of sets of as many real images, or means of them, under the same protocol. Published: what the paper "
+    "Test accuracy: mean ± standard deviation over n networks of one set, chosen on validation. "
+    f"{words.BOTH_BASELINES} Published: what the paper "
     "reports for its own settings, mostly a ConvNet of depth 3 and width 128 and many more outer steps; runs on other "
     "networks, or of fewer steps, do not repeat it."
 )
@@ -62,7 +63,7 @@ def write_benchmark_table(paths: Sequence[str | Path], folder: str | Path) -> tu
 
 
 def _line(record: RunRecord) -> Line:
-    found, best = words.own(record), words.rivals(record)[:1]
+    found, best, near = words.own(record), words.rivals(record)[:1], words.neighbours(record)
     dataset, (label, count) = words.dataset(record), _set(record)
     paper = None if count is None else published(dataset, label, count)
     accuracy = _ABSENT if found is None else percent(found.accuracy)
@@ -76,6 +77,7 @@ def _line(record: RunRecord) -> Line:
         accuracy,
         _ABSENT if found is None else str(found.accuracy.n),
         f"{percent(best[0].accuracy)} {best[0].name}" if best else _ABSENT,
+        _ABSENT if near is None else f"{percent(near.accuracy)} {near.name}",
         _ABSENT if paper is None else f"{paper:.1f}{NO_BREAK}%",
         lasting(record.seconds),
         str(record.provenance.get("device", _ABSENT)),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dd_jax.data.missing import not_there
 from dd_jax.errors import DataError, RunError
 from dd_jax.evaluation import storage_bytes
 from dd_jax.outcomes.spread import Spread, percent
@@ -127,9 +128,11 @@ def entries(paths: Sequence[str | Path]) -> list[Entry]:
     runs = [path for path in found if path not in audited]
     for path in runs:
         if not is_run(path) and not any(find_runs(path)):
+            if not path.exists():
+                raise not_there("folder", path, "Name a run directory, a folder of runs, or the results of an audit.")
             raise DataError(
-                f"{path} is neither a run directory, nor a folder of them, nor a set that was audited: run "
-                f"dd-jax audit {path} first."
+                f"{path} should be a run directory, a folder of them, or the results of an audit, but is none of them. "
+                f"For a distilled set without a run, use dd-jax audit {path} first."
             )
     sets = [_of_group(group) for group in (groups_of(runs) if runs else [])] + [_of_audit(path) for path in audited]
     return sorted(sets, key=lambda one: (one.dataset, -one.result.mean))
@@ -183,7 +186,10 @@ def _of_audit(path: Path) -> Entry:
             None,
         )
     except (KeyError, TypeError, ValueError, IndexError, StopIteration) as error:
-        raise DataError(f"{path / AUDIT} is damaged: it is no audit of a set ({error!r:.80}).") from error
+        raise DataError(
+            f"{path / AUDIT} is damaged: it is not an audit of a set ({error!r:.80}). Delete it and run dd-jax "
+            "audit again."
+        ) from error
 
 
 def _robustness(path: Path) -> tuple[float, int] | None:
@@ -205,7 +211,7 @@ def _json(path: Path) -> dict[str, Any]:
     except RunError as error:
         raise DataError(str(error)) from error
     if not isinstance(found, dict):
-        raise DataError(f"{path} is damaged: it should be an object.")
+        raise DataError(f"{path} is damaged: it should be an object. Put back a copy of it.")
     return found
 
 
@@ -261,8 +267,8 @@ def board(sets: Sequence[Entry]) -> str:
     lines = [element("tr", *_cells(one), data_dataset=one.dataset) for one in sets]
     inner = element("table", element("thead", element("tr", *heads)), element("tbody", *lines), class_="results board")
     says = (
-        "n: networks of each distillation. Best baseline: real images of the same number by the same training, the "
-        "best kind of them. Other networks: mean accuracy on them (how many), from dd-jax audit or dd-jax transfer. "
+        f"n: networks of each distillation. {words.BEST_BASELINE} "
+        "Other networks: mean accuracy on them (how many), from dd-jax audit or dd-jax transfer. "
         "Bytes: all that is stored, labels included. A dash: not measured."
     )
     main = element("main", element("section", filters, scroll(inner, "Board"), note(says), class_="card"))

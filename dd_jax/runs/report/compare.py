@@ -76,6 +76,7 @@ def _numbers(records: Sequence[RunRecord], names: Sequence[str]) -> Markup:
         "result",
         "n",
         "best baseline",
+        "k-NN",
         "on validation",
         "dataset",
         "network",
@@ -88,7 +89,7 @@ def _numbers(records: Sequence[RunRecord], names: Sequence[str]) -> Markup:
         (element("a", name, href=f"#run-{number}"), *_row(record))
         for number, (record, name) in enumerate(zip(records, names, strict=True), start=1)
     ]
-    says = f"Result: {results_are()}; mean ± standard deviation over n networks."
+    says = f"Result: {results_are()}; mean ± standard deviation over n networks. {words.BOTH_BASELINES}"
     return card(
         _PLACE, "Key numbers", table(head, rows, "Key numbers of the runs", "results"), note(says), class_="wide"
     )
@@ -102,11 +103,12 @@ def _row(record: RunRecord) -> tuple[str, ...]:
         n = f"{found.accuracy.n:,}"
     for row in best:
         rival = f"{words.result_in_words(record, row)}, {row.name}"
-    start = words.pretrained(record) or "random"
+    near, start = words.neighbours(record), words.pretrained(record) or "random"
     return (
         result,
         n,
         rival,
+        "not measured" if near is None else f"{percent(near.accuracy)}, {near.name}",
         fraction(record.best["validation"]) if record.best is not None else "–",
         words.dataset(record),
         words.model(record),

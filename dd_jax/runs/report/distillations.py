@@ -1,7 +1,7 @@
 """Runs that differ in nothing but their seed: what distilling gives on the whole, and how much it is chance."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from dd_jax.evaluation.result import MEAN_OF_CLASSES
@@ -20,6 +20,7 @@ HEAD = (
     "± of distillations alone",
     "on validation",
     "best baseline",
+    "k-NN",
 )
 
 
@@ -35,6 +36,7 @@ class Distillations(NamedTuple):
         balanced: the mean of the classes over the distillations, where that is to stand beside accuracy.
         validation: over the distillations, where it is known of all of them.
         rival: the name of the baseline with the best result, and this over the distillations.
+        neighbours: the same of nearest neighbours, which are no network and so no rival.
     """
 
     members: tuple[int, ...]
@@ -45,6 +47,7 @@ class Distillations(NamedTuple):
     balanced: Spread | None
     validation: Spread | None
     rival: tuple[str, Spread] | None
+    neighbours: tuple[str, Spread] | None
 
 
 def distillations(records: Sequence[RunRecord]) -> list[Distillations]:
@@ -59,12 +62,14 @@ def distillations(records: Sequence[RunRecord]) -> list[Distillations]:
 
 def cells(found: Distillations) -> tuple[str, ...]:
     """What `HEAD` asks for."""
-    rival = "–" if found.rival is None else f"{percent(found.rival[1])}, {found.rival[0]}"
+    rival, near = (
+        "–" if best is None else f"{percent(best[1])}, {best[0]}" for best in (found.rival, found.neighbours)
+    )
     validation = "–" if found.validation is None else percent(found.validation)
     balanced = "" if found.balanced is None else f" ({MEAN_OF_CLASSES} {percent(found.balanced)})"
     between = "–" if found.between is None else f"{100 * found.between:.1f}"
     spreads = (percent(found.result) + balanced, f"{100 * found.networks:.1f}", between)
-    return str(found.result.n), *spreads, validation, rival
+    return str(found.result.n), *spreads, validation, rival, near
 
 
 def section(records: Sequence[RunRecord], names: Sequence[str], place: Place) -> Markup | None:
@@ -76,7 +81,8 @@ def section(records: Sequence[RunRecord], names: Sequence[str], place: Place) ->
     says = (
         f"Runs that differ in their seed alone. Result: {results_are()}; mean ± standard deviation over distillations "
         "of the mean over networks. Over networks: standard deviation within a distillation, the mean of them. Of "
-        "distillations alone: what is left of the first without what so few networks give by chance."
+        "distillations alone: what is left of the first without what so few networks give by chance. "
+        f"{words.BOTH_BASELINES}"
     )
     drawn = table(("runs", *HEAD), rows, "Results over distillations", "results")
     return card(place, "Over distillations", drawn, note(says), class_="wide")
@@ -88,11 +94,6 @@ def _together(records: Sequence[RunRecord], members: Sequence[int]) -> Distillat
     means = [words.balanced(record, row) for record in chosen if (row := words.own(record)) is not None]
     balanced = [mean for mean in means if mean is not None]
     best = [record.best["validation"] for record in chosen if record.best is not None]
-    names = [{rival.name for rival in words.rivals(record)} for record in chosen]
-    rivals = {
-        name: spread_of([words.result(record, record.rows[name]).mean for record in chosen])
-        for name in sorted(set.intersection(*names))
-    }
     return Distillations(
         tuple(members),
         tuple(int(record.setting("seed", default=0)) for record in chosen),
@@ -101,5 +102,15 @@ def _together(records: Sequence[RunRecord], members: Sequence[int]) -> Distillat
         spread_between(results),
         spread_of(balanced) if len(balanced) == len(chosen) else None,
         spread_of(best) if len(best) == len(chosen) else None,
-        max(rivals.items(), key=lambda item: item[1].mean, default=None),
+        _best(chosen, words.is_rival),
+        _best(chosen, lambda name: name.startswith(words.NEIGHBOURS)),
     )
+
+
+def _best(records: Sequence[RunRecord], counts: Callable[[str], bool]) -> tuple[str, Spread] | None:
+    """The baseline with the best result over the distillations, among those that count and that all of them have."""
+    names = set.intersection(*({name for name in record.rows if counts(name)} for record in records))
+    found = {
+        name: spread_of([words.result(record, record.rows[name]).mean for record in records]) for name in sorted(names)
+    }
+    return max(found.items(), key=lambda item: item[1].mean, default=None)

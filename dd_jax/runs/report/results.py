@@ -13,7 +13,7 @@ from dd_jax.runs.report.amounts import count, fraction, lasting
 from dd_jax.runs.report.layout import Place, card, note
 from dd_jax.runs.report.markup import Markup, element, join, scroll, table
 from dd_jax.runs.report.record import DISTILLED, Measured, RunRecord
-from dd_jax.runs.report.words import balanced, outcome, own, rivals
+from dd_jax.runs.report.words import balanced, neighbours, outcome, own, rivals
 
 MAX_CELLS = 12  # classes of a confusion matrix that is shown as numbers
 
@@ -36,6 +36,8 @@ def tiles(record: RunRecord) -> Markup:
             shown.append((MEAN_OF_CLASSES, fraction(mean), "each class counts the same"))
         best = rivals(record)[:1] if outcome(record).truthful else []
         shown += [("best baseline", percent(row.accuracy), row.name) for row in best]
+        if outcome(record).truthful and (near := neighbours(record)) is not None:
+            shown.append(("without a network", percent(near.accuracy), near.name))
     elif record.best is not None:
         shown.append(("on validation", fraction(record.best["validation"]), f"outer step {record.best['step']:,}"))
     if record.num_images is not None:

@@ -10,6 +10,10 @@ from dd_jax.runs.report.amounts import count, fraction
 from dd_jax.runs.report.record import DISTILLED, Measured, RunRecord
 
 START, FULL, NEIGHBOURS = "no steps", "full training set", "k-NN"  # baselines of another kind; the last is a prefix
+BEST_BASELINE = (
+    "Best baseline: the best of networks trained in the same way on as many real images or nodes, or means of them."
+)
+BOTH_BASELINES = f"{BEST_BASELINE} k-NN: the best of nearest neighbours on such images, which train no network."
 
 
 def is_rival(name: str) -> bool:
@@ -49,6 +53,12 @@ def rivals(record: RunRecord) -> list[Measured]:
     """The baselines of as many images or nodes and steps, the one with the best result first."""
     found = [row for name, row in record.rows.items() if is_rival(name)]
     return sorted(found, key=lambda row: result(record, row).mean, reverse=True)
+
+
+def neighbours(record: RunRecord) -> Measured | None:
+    """The best of nearest neighbours, which are no network and so no rival; None where none were measured."""
+    found = [row for name, row in record.rows.items() if name.startswith(NEIGHBOURS)]
+    return max(found, key=lambda row: row.accuracy.mean, default=None)
 
 
 def dataset(record: RunRecord) -> str:
@@ -183,8 +193,7 @@ def _of_other_kinds(record: RunRecord, found: Measured) -> list[str]:
     said = []
     if (start := record.rows.get(START)) is not None:
         said.append(f"Before any step the networks get {percent(start.accuracy)}.")
-    near = [row for name, row in record.rows.items() if name.startswith(NEIGHBOURS)]
-    if near and (best := max(near, key=lambda row: row.accuracy.mean)).accuracy.mean > found.accuracy.mean:
+    if (best := neighbours(record)) is not None and best.accuracy.mean > found.accuracy.mean:
         said.append(
             f"Nearest neighbours on as many real {record.unit}s ({best.name}), which train no network, get "
             f"{percent(best.accuracy)}: more than this."
