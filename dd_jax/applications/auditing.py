@@ -14,21 +14,25 @@ from typing import Any
 import numpy as np
 
 from dd_jax import models
+from dd_jax.applications.audit_plan import Trainings, least_seconds, of_scores
 from dd_jax.applications.audit_result import BYTES, NETWORKS, OWN, SCRATCH, SET, Audit, Row
 from dd_jax.applications.memories import FREE, images_of_bytes
 from dd_jax.applications.records import Records
 from dd_jax.errors import OptionError, check_at_least, unknown_name
 from dd_jax.evaluation import Evaluation, dc_bench, dd_ranking, evaluate, iterate_baselines, storage_bytes
 from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled, is_only_one
+from dd_jax.evaluation.embeddings import passes
 from dd_jax.evaluation.protocols import minibatches
 from dd_jax.evaluation.result import concatenated
 from dd_jax.evaluation.scores import label_robust_score
 from dd_jax.inner import Training
 from dd_jax.models import Model
 from dd_jax.outcomes import outcome_of
+from dd_jax.runs.estimates import duration
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.load_run import protocol_named
 from dd_jax.runs.progress import note
+from dd_jax.runs.report import amounts
 from dd_jax.runs.scoring import plain_bench, plain_ranking
 from dd_jax.seeds import check_seed
 from dd_jax.types import Dataset, DistilledData
@@ -36,6 +40,7 @@ from dd_jax.types import Dataset, DistilledData
 RANDOM = "random real"
 _OTHERS = {"image": ("mlp", "convnet:width=32,depth=2"), "node": ("sgc", "appnp")}  # networks, by what a set has
 _PLAIN = "dc"  # the training from scratch of a set that has none of its own
+_SCORES = ("scores of DC-BENCH", "scores of DD-Ranking")
 _SEED = 11_000_027  # of networks trained on real images of the same bytes
 
 
@@ -100,6 +105,7 @@ def audit(
     }
     with Records.open(out, config) as records, stop_requests() as stop:
         auditor = _Auditor(distilled, model, dataset, options, records, stop)
+        auditor.tell_plan(networks)
         rows = tuple(row for part in auditor.parts(networks) for row in part)
         scores = auditor.scores(rows)
         found = Audit(
@@ -123,8 +129,9 @@ def audit(
 def _check(distilled: DistilledData, options: AuditOptions) -> None:
     if distilled.protocol.pretrained or not outcome_of(distilled.protocol).truthful:
         raise OptionError(
-            "An audit is of sets from which random networks learn what is true; this one is for pretrained networks "
-            "or teaches something else. dd-jax evaluate --baselines measures it beside what it must beat."
+            "An audit needs a set for randomly drawn networks that teaches the true classes, but "
+            "this set is for pretrained networks or is an attack. Compare it with its baselines "
+            "by dd-jax evaluate --baselines instead."
         )
     check_at_least(1, options, "num_nets", "num_sets")
     check_at_least(1, options, *(n for n in ("epochs", "full_epochs") if getattr(options, n) is not None))
@@ -163,6 +170,37 @@ class _Auditor:
             yield self._beside_real(SCRATCH, self.scratch)
         yield self._of_the_same_bytes()
         yield [row for name, network in networks.items() for row in self._on(name, network)]
+
+    def tell_plan(self, networks: Mapping[str, Model]) -> None:
+        """Say what is measured and how long that takes at least; of a graph, whose steps see all of it, only what."""
+        if self.records.begun:
+            note("A part of the audit is there. Measuring the rest.")
+            return
+        options, own = self.options, self.distilled
+        given: dict[str, Any] = {"num_nets": options.num_nets, "epochs": options.epochs}
+        beside = (SET, *self.rivals)
+        alike = [Trainings(self.model, None if own.protocol.name != self.scratch else self.scratch, own.num_examples,
+                           **given)] * len(beside)  # fmt: skip
+        if not own.protocol.from_scratch:
+            alike += [Trainings(self.model, self.scratch, own.num_examples, **given)] * len(beside)
+        alike += [
+            Trainings(one, self.scratch, own.num_examples, **given) for one in networks.values() for _ in range(2)
+        ]
+        said = (
+            f"Measuring {own.num_examples} {own.unit}s and real ones, {amounts.count(options.num_nets, 'network')} each"
+        )
+        if own.unit == "image" and self.model.kernel is None:
+            num_real = len(self.dataset.train.labels)
+            if options.scores:
+                full = Training(epochs=options.full_epochs or passes(self.dataset), drop_last=False)
+                rest = (num_real, options.num_nets, options.epochs, full, len(options.rates))
+                alike += of_scores(self.model, own, *rest)
+            least = least_seconds(alike, own, self.dataset)
+            said += (
+                f": at least {duration(least)}. That counts the training of networks alone; compiling, and choosing "
+                "step sizes for real images, come on top"
+            )
+        note(f"{said}.")
 
     def _how(self, protocol: str | None) -> str | Training | None:
         return protocol_named(protocol, self.options.epochs) if protocol is not None else None
@@ -269,7 +307,10 @@ class _Auditor:
             given |= {"augment": augments[-1], "rates": self.options.rates}
             return plain_ranking(dd_ranking(self.distilled, self.model, self.dataset, **given))
 
-        return {"dc-bench": self._kept("dc-bench", bench), "dd-ranking": self._kept("dd-ranking", ranking)}
+        return {
+            "dc-bench": self._kept("dc-bench", bench, _SCORES[0]),
+            "dd-ranking": self._kept("dd-ranking", ranking, _SCORES[1]),
+        }
 
     def _bytes_of_one(self) -> int:
         return 4 * int(np.prod(self.dataset.image_shape)) + 4
@@ -279,17 +320,21 @@ class _Auditor:
     ) -> Row:
         """A row of the audit, read where it is known."""
         key = "-".join(word.replace(" ", "_").replace(":", "_") for word in (part, network, name) if word)
-        found = self._kept(key, lambda: {"accuracies": measure().accuracies.tolist()})
+        words = f"{part}: {name}" + (f" on {network}" if network else "")
+        found = self._kept(key, lambda: {"accuracies": measure().accuracies.tolist()}, words)
         return Row(part, name, network or self.model.name, tuple(found["accuracies"]), count, num_bytes)
 
-    def _kept(self, key: str, measure: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    def _kept(self, key: str, measure: Callable[[], Mapping[str, Any]], words: str) -> Mapping[str, Any]:
+        """What is measured, read where it is known; `words` say what it is while it is measured."""
         known = self.records.read(key, lambda found: found["found"] if found["key"] == key else None)
         if known is not None:
             return known
         if self.stop():
             raise KeyboardInterrupt(f"stopped; the same command continues ({self.records.path})")
+        if words in _SCORES:
+            note(f"  {words} ...")
         found = dict(measure())
         self.records.write(key, {"key": key, "found": found})
         if "accuracies" in found:
-            note(f"  {key}: {100 * np.mean(found['accuracies']):.1f} %")
+            note(f"  {words}: {100 * np.mean(found['accuracies']):.1f} %")
         return found

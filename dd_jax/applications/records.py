@@ -61,7 +61,10 @@ class Records:
         Raises what `open_run` raises; OptionError for several processes, which would write the same files.
         """
         if jax.process_count() > 1:
-            raise OptionError("Applications are run by one process; it uses all devices of its machine.")
+            raise OptionError(
+                "Applications run in one process, which uses all devices of its machine, but found "
+                "several processes. Start one."
+            )
         if out is None:
             yield cls(None)
             return
@@ -69,6 +72,11 @@ class Records:
             for line in directory.notes:
                 note(line)
             yield cls(directory.path)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was kept."""
+        return self.path is not None and any((self.path / FOLDER).glob("*.json"))
 
     def read(self, item: int | str, check: Callable[[Any], Any]) -> Any:
         """What is known of an item, or None; a damaged record is told, and counts as none.
@@ -85,7 +93,7 @@ class Records:
         except (RunError, KeyError, TypeError, AttributeError, ValueError):
             content = None
         if content is None:
-            note(f"Note: {file} is damaged, or of another item; it is made again.")
+            note(f"Note: {file} is damaged or belongs to another item. It is measured again.")
         return content
 
     def write(self, item: int | str, content: Mapping[str, Any]) -> None:

@@ -65,7 +65,7 @@ def count_run(method: Method, dataset: Dataset, *, num_outer_steps: int, devices
     state = method.init(jax.random.key(0), dataset, num_outer_steps)
     arrays = first_arrays(method, dataset)
     flops = arithmetic.count(method.step, jax.random.key(1), state, arrays).flops
-    rate, timed = _rate(method.model, dataset)
+    rate, timed = rate_of(method.model, dataset)
     mesh = mesh_for(method, devices)
     shared = 1 if mesh is None else mesh.size
     seconds = flops / rate / shared
@@ -87,13 +87,24 @@ def _flop(count: float) -> str:
     return f"{count / 1e6:.3g} MFLOP"
 
 
-def _rate(model: Model, dataset: Dataset) -> tuple[float, str]:
+def flops_per_image(model: Model, dataset: Dataset) -> float:
+    """Floating-point operations of the gradient of the loss of a network, for one image."""
+    count, batch = _timed_batch(dataset)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    return arithmetic.count(jax.grad(batch_loss(model.apply)), shapes, batch).flops / count
+
+
+def _timed_batch(dataset: Dataset) -> tuple[int, Batch]:
+    count = min(_IMAGES, len(dataset.train.labels))
+    return count, Batch(dataset.train.images[:count], dataset.train.labels[:count])
+
+
+def rate_of(model: Model, dataset: Dataset) -> tuple[float, str]:
     """Floating-point operations in a second on one device, and of what."""
     if model.kernel is not None or see_each_other(dataset.train.images):
         one = jnp.ones((_SIDE, _SIDE), jnp.float32)
         return _timed(jax.jit(jnp.matmul), (one, one)), f"a product of matrices of {_SIDE} x {_SIDE}"
-    count = min(_IMAGES, len(dataset.train.labels))
-    batch = Batch(dataset.train.images[:count], dataset.train.labels[:count])
+    count, batch = _timed_batch(dataset)
     gradient = jax.jit(jax.grad(batch_loss(model.apply)))
     return _timed(gradient, (model.init(jax.random.key(0)), batch)), f"a gradient of the {model.name} on {count} images"
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 import dd_jax as dd
 from dd_jax.applications import AuditOptions, audit
 from dd_jax.applications.audit_page import audit_page, lines_of, scores_of
+from dd_jax.applications.audit_plan import Trainings, images_seen, least_seconds
 from dd_jax.applications.audit_result import ALL_DATA, BYTES, NETWORKS, OWN, SCRATCH, SET, Audit, Row
 from dd_jax.cli import main
 from dd_jax.errors import OptionError
 from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
+from dd_jax.runs.counted import flops_per_image
 from dd_jax.storage import save_distilled
 
 OPTIONS = AuditOptions(
@@ -131,7 +134,10 @@ def test_from_the_command_line(digits, means, tmp_path, capsys):
     words = ["audit", str(tmp_path / "set"), "--dataset", "digits", "--model", "mlp:hidden=(4,)", "--epochs", "1"]
     words += ["--num-nets", "1", "--num-sets", "1", "--coresets", "k-means", "--models", "mlp:hidden=(4,)"]
     assert main([*words, "--full-epochs", "1"]) == 0
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
+    assert re.search(r"Measuring \d+ images and real ones, 1 network each: at least \d+ s\.", told)
+    for line in (r"own protocol: the set: [\d.]+ %", r"other networks: random real on mlp:hidden=\(4,\): [\d.]+ %"):
+        assert re.search(rf"^  {line}$", told, re.MULTILINE)
     assert "In short:" in printed
     assert "label-robust score" in printed
     assert (tmp_path / "set" / "audit" / "report.html").is_file()
@@ -139,6 +145,24 @@ def test_from_the_command_line(digits, means, tmp_path, capsys):
     assert "Name one run directory" in capsys.readouterr().err
     assert main(["audit", "a.pt", "b.pt", "--format", "gcond"]) == 2
     assert "need --model, --dataset and -o" in capsys.readouterr().err
+
+
+def test_the_time_of_an_audit_is_that_of_its_trainings(digits, digits_mlp, means):
+    dc = dd.PROTOCOLS["dc"]
+    one = Trainings(digits_mlp, "dc", 20, 3)
+    assert images_seen(one, means) == dc.epochs * 20
+    assert images_seen(one._replace(size=1000, epochs=2), means) == 2 * 1000
+    full = dd.Training(epochs=3, batch_size=128)
+    assert images_seen(one._replace(how=full, size=1000), means) == 3 * 7 * 128, "without what fills no minibatch"
+    assert images_seen(one._replace(how=None), means) == means.num_examples, "its learnt step"
+    assert images_seen(one._replace(how="kip"), means) == 0
+    once, twice = (least_seconds([one] * times, means, digits) for times in (50, 100))
+    assert 0 < once < 2 * twice, "timed anew each time"
+    wide = dd.models.mlp(digits, hidden=(256,))
+    weights = [dd.models.num_params(model) for model in (digits_mlp, wide)]
+    assert flops_per_image(wide, digits) / flops_per_image(digits_mlp, digits) == pytest.approx(
+        weights[1] / weights[0], rel=0.4
+    ), "some floating-point operations for each weight"
 
 
 def test_what_makes_no_sense_is_refused(digits, digits_mlp, means):
@@ -149,4 +173,4 @@ def test_what_makes_no_sense_is_refused(digits, digits_mlp, means):
     refused("num_nets must be at least 1", num_nets=0)
     refused("epochs must be at least 1", epochs=0)
     refused("Unknown coreset 'k-mean'", coresets=("k-mean",))
-    refused("this one is for pretrained networks", dataclasses.replace(means, protocol=dd.Protocol(pretrained="x")))
+    refused("this set is for pretrained networks", dataclasses.replace(means, protocol=dd.Protocol(pretrained="x")))
