@@ -1,14 +1,10 @@
-"""The errors of the library, and the one way to say that a name is unknown or an extra is missing.
+"""The errors of the library, and the one way to say that a name is unknown.
 
 Every message says what was expected, what was found and what to do.
 """
 
 import difflib
-import importlib.metadata
-import json
-import urllib.parse
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from dd_jax.values import is_traced
@@ -60,30 +56,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str], more: str = "") -> 
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=_MOST_NEAR if len(names) > _MOST_LISTED else 1, cutoff=_ALIKE)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    hint = f" Did you mean {near[0]!r}?" if near else ""
     listing = f"Known: {', '.join(names)}." if names else "There are none."
     if len(names) > _MOST_LISTED:  # nobody reads so many
-        listing = f"There are {len(names)}."
+        similar = f"Similar: {', '.join(near[1:])}. " if near[1:] else ""
+        listing = f"{similar}There are {len(names)}."
     return OptionError(f"Unknown {kind} {name!r}.{hint} {listing}{' ' if more else ''}{more}")
-
-
-def install_command(extra: str) -> str:
-    """The shell command that installs an extra of this library from where it was installed: a clone, or an index."""
-    clone = Path(__file__).parents[1]
-    if (clone / "pyproject.toml").is_file():
-        return f'pip install -e "{clone}[{extra}]"'
-    return f'pip install "{_installed_from() or "dd-jax"}[{extra}]"'
-
-
-def _installed_from() -> Path | None:
-    """The folder that pip installed the library from; None for an index, or a folder that is gone."""
-    try:
-        found = importlib.metadata.distribution("dd-jax").read_text("direct_url.json")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    parts = urllib.parse.urlsplit(json.loads(found or "{}").get("url", ""))
-    folder = Path(urllib.parse.unquote(parts.path))
-    return folder if parts.scheme == "file" and (folder / "pyproject.toml").is_file() else None
 
 
 def check_choices(options: Any) -> None:

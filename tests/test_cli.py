@@ -138,9 +138,9 @@ def test_export_of_some_formats_goes_into_the_run(run, capsys):
         (["distill", "--model", "mlp:hidden"], "expected NAME or NAME:SETTING=VALUE"),
         (["distill", "--num-batches", "0"], "num_batches must be at least 1"),
         (["distill", "--learning-rate", "-1"], "learning_rate must be positive"),
-        (["evaluate", "/nowhere"], "There is no distilled set at /nowhere"),
-        (["evaluate", "/nowhere", "--split", "tets"], "no distilled set"),
-        (["export", "/nowhere"], "There is no distilled set at /nowhere"),
+        (["evaluate", "/nowhere"], "There is no folder /nowhere. Expected a run directory, or a distilled set"),
+        (["evaluate", "/nowhere", "--split", "tets"], "or a distilled set: its folder"),
+        (["export", "/nowhere"], "There is no folder /nowhere. Expected a run directory, or a distilled set"),
         (["export", "/nowhere", "--formats", "sheets"], "Did you mean 'sheet'?"),
     ],
 )
@@ -300,7 +300,7 @@ def test_coresets_are_baselines_by_name_and_images_may_be_whitened(capsys):
 
 def test_a_preset_of_another_method_is_refused(capsys):
     assert main(["distill", "--preset", "digits", "--method", "distribution-matching"]) == 2
-    assert "one of the method unrolled, not of distribution-matching" in capsys.readouterr().err
+    assert "is for the method unrolled, but --method is distribution-matching" in capsys.readouterr().err
     assert main(["distill", "--method", "distribution"]) == 2
     assert "distribution_matching" in capsys.readouterr().err
 
@@ -527,7 +527,7 @@ def test_methods_have_the_names_of_their_papers():
     assert of_method("idc").method.factor == 2
     assert of_method("dsa").method.augment == "dsa_no_flip"
     assert of_method("tesla").method.gradient == "first_order"
-    with pytest.raises(dd.OptionError, match="not of dc"):
+    with pytest.raises(dd.OptionError, match="but --method is dc"):
         of_method("dc", PRESETS["digits-dm"])
 
 

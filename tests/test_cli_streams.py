@@ -102,7 +102,10 @@ def test_other_errors_of_the_system_are_not_taken_for_those_of_output():
     [
         ({"JAX_PLATFORMS": "cuda"}, "JAX can't use the platforms 'cuda' (JAX_PLATFORMS); there are: cpu"),
         ({"JAX_PLATFORMS": "vax,cpu"}, "JAX can't use the platforms 'vax,cpu' (JAX_PLATFORMS); there are: cpu"),
-        ({"JAX_NUMPY_DTYPE_PROMOTION": "strict"}, "standard promotion of types, but it is 'strict'"),
+        (
+            {"JAX_NUMPY_DTYPE_PROMOTION": "strict"},
+            "dd_jax and flax need JAX's standard promotion of types, but it is 'strict'",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_one_line(settings, words):

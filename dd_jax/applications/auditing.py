@@ -130,7 +130,7 @@ def _check(distilled: DistilledData, options: AuditOptions) -> None:
     if distilled.protocol.pretrained or not outcome_of(distilled.protocol).truthful:
         raise OptionError(
             "An audit needs a set for randomly drawn networks that teaches the true classes, but "
-            "this set is for pretrained networks or is an attack. Compare it with its baselines "
+            "this set is for pretrained networks or teaches something untrue. Compare it with its baselines "
             "by dd-jax evaluate --baselines instead."
         )
     check_at_least(1, options, "num_nets", "num_sets")

@@ -1,7 +1,10 @@
-"""What is said where a file or folder is not there: what was expected, and what is there in its place."""
+"""What is said where something is missing: of a file, what is near it; of an extra, how to install it."""
 
 import difflib
+import importlib.metadata
 import itertools
+import json
+import urllib.parse
 from pathlib import Path
 
 from dd_jax.data.telling import listed
@@ -22,6 +25,14 @@ def not_there(kind: str, path: Path, expected: str) -> DataError:
     return DataError(f"There is no {kind} {path}{_nearby(path)} {expected}")
 
 
+def install_command(extra: str) -> str:
+    """The shell command that installs an extra of this library from where it was installed: a clone, or an index."""
+    clone = Path(__file__).parents[2]
+    if (clone / "pyproject.toml").is_file():
+        return f'pip install -e "{clone}[{extra}]"'
+    return f'pip install "{_installed_from() or "dd-jax"}[{extra}]"'
+
+
 def _nearby(path: Path) -> str:
     folder = path.parent
     shown = "the current directory" if str(folder) == "." else str(folder)
@@ -39,3 +50,14 @@ def _nearby(path: Path) -> str:
     if alike:
         return f". In {shown} there are: {listed(alike)}."
     return "." if path.is_absolute() else f" (seen from {Path.cwd()})."
+
+
+def _installed_from() -> Path | None:
+    """The folder that pip installed the library from; None for an index, or a folder that is gone."""
+    try:
+        found = importlib.metadata.distribution("dd-jax").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    parts = urllib.parse.urlsplit(json.loads(found or "{}").get("url", ""))
+    folder = Path(urllib.parse.unquote(parts.path))
+    return folder if parts.scheme == "file" and (folder / "pyproject.toml").is_file() else None

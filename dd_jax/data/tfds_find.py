@@ -6,7 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from dd_jax.errors import DataError, OptionError, install_command, unknown_name
+from dd_jax.data.missing import install_command
+from dd_jax.errors import DataError, OptionError, unknown_name
 
 NAME = re.compile(r"(?P<set>[a-z0-9_]+)(/(?P<config>[^:/]+))?(:(?P<version>[\d.*]+))?")
 VERSION = re.compile(r"\d+\.\d+\.\d+")

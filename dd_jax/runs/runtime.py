@@ -5,7 +5,8 @@ from pathlib import Path
 
 import jax
 
-from dd_jax.errors import OptionError, install_command
+from dd_jax.data.missing import install_command
+from dd_jax.errors import OptionError
 
 _DETERMINISTIC = ("--xla_gpu_exclude_nondeterministic_ops=true", "--xla_gpu_autotune_level=0")
 _MOST_CORES = 8  # each core as a device holds a copy of the real data

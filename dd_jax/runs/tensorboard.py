@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dd_jax.errors import OptionError, install_command
+from dd_jax.data.missing import install_command
+from dd_jax.errors import OptionError
 from dd_jax.figures.evolution import frame
 from dd_jax.storage.files import disk_errors
 from dd_jax.types import DistilledData

@@ -128,7 +128,7 @@ def test_only_counts_are_divided_by_their_sum_unless_the_user_says_so(negative, 
     features[2, 1] *= -1 if negative else 1
     given = {**RING, "features": features, "normalise_rows": None}
     why = "negative values" if negative else "fractions, such as 0.5"
-    told = f"have {why}, so they are not counts" if negative or fraction else "are counts: .* divided by their sum"
+    told = f"have {why}, so they are not counts" if negative or fraction else "are counts, so .* divided by their sum"
     with pytest.warns(DataWarning, match=f"The features {told}"):
         found = dd.graph_from_arrays(**given)
     expected = dd.graph_from_arrays(**{**given, "normalise_rows": not (negative or fraction)})

@@ -1,7 +1,12 @@
+import importlib.metadata
+import json
+from pathlib import Path
+
 import pytest
 
 import dd_jax as dd
-from dd_jax.data.missing import not_there
+from dd_jax.data import missing
+from dd_jax.data.missing import install_command, not_there
 
 
 @pytest.fixture
@@ -48,3 +53,33 @@ def test_whatever_reads_a_file_says_what_is_near(place, read):
         dd.DataError, match=r"There is no (file|folder) .*digit\.npz\. Did you mean .*digits\.npz\? [A-Z]"
     ):
         read()
+
+
+@pytest.mark.parametrize(
+    ("installed", "command"),
+    [
+        ("clone", 'pip install -e "{clone}[cuda]"'),  # the code is in the clone
+        ("copy", 'pip install "{clone}[cuda]"'),  # pip copied it from there
+        ("gone", 'pip install "dd-jax[cuda]"'),  # from a folder that is there no longer
+        ("index", 'pip install "dd-jax[cuda]"'),
+    ],
+)
+def test_an_extra_is_installed_from_where_the_library_came_from(monkeypatch, tmp_path, installed, command):
+    clone, folder = tmp_path / "my clone", tmp_path / "site-packages" / "dd_jax"
+    clone.mkdir()
+    (clone / "pyproject.toml").touch()
+    there = clone / "dd_jax" if installed == "clone" else folder
+    monkeypatch.setattr(missing, "__file__", str(there / "data" / "missing.py"))
+    url = (clone if installed == "copy" else tmp_path / "gone").as_uri()
+
+    class Found:
+        def read_text(self, name):
+            assert name == "direct_url.json"
+            return None if installed == "index" else json.dumps({"url": url, "dir_info": {}})
+
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Found())
+    assert install_command("cuda") == command.format(clone=clone)
+
+
+def test_this_source_is_a_clone():
+    assert install_command("prepare") == f'pip install -e "{Path(__file__).parents[2]}[prepare]"'

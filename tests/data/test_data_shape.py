@@ -105,9 +105,7 @@ def test_model_space_keeps_its_range():
         shaped(images, (12, 12))
 
 
-@pytest.mark.parametrize(
-    ("count", "hint"), [(4, "Drop the transparency"), (2, "Drop the transparency"), (5, "channels.$")]
-)
+@pytest.mark.parametrize(("count", "hint"), [(4, "Drop the transparency"), (2, "Drop the transparency"), (5, "$")])
 def test_other_channel_counts_can_not_be_converted(count, hint):
     images = np.zeros((2, 3, 3, count), np.uint8)
     with pytest.raises(

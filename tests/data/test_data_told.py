@@ -133,7 +133,7 @@ def test_class_names_that_are_unclear_are_refused(names, message):
 
 def test_a_class_that_a_split_does_not_have_is_told():
     few = IMAGES[:4], np.array([0, 2, 0, 2])
-    with pytest.warns(DataWarning, match="The test split has no image of 1 of the 3 classes: 'dog'"):
+    with pytest.warns(DataWarning, match="The test split has no images of 1 of the 3 classes: 'dog'"):
         dd.dataset_from_arrays(IMAGES, LABELS, test=few, class_names=["cat", "dog", "frog"])
 
 

@@ -102,7 +102,7 @@ def test_what_is_no_single_cell_is_refused(tmp_path, seeds):
         compact_record([seeds, tmp_path / "again"], CELL)
     with pytest.raises(OptionError, match="how sure it is"):
         compact_record([seeds], About("digits", "one core", "93.0"))
-    with pytest.raises(DataError, match="no run directory"):
+    with pytest.raises(DataError, match=r"There is no folder .*none"):
         compact_record([tmp_path / "none"], CELL)
 
 

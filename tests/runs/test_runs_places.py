@@ -70,7 +70,7 @@ def test_a_run_is_judged_from_anywhere_and_where_its_data_are_now(place, monkeyp
     assert main(["evaluate", "../run", "--num-nets", "2", "--dataset", "npz:other.npz"]) == 0
     with np.load("other.npz") as arrays:
         np.savez("changed.npz", images=255 - arrays["images"], labels=arrays["labels"])
-    with pytest.raises(DataError, match="no longer the one that"):
+    with pytest.raises(DataError, match="is not the one that"):
         load_run(place / "run", "npz:changed.npz")
 
 
