@@ -17,6 +17,7 @@ RECORDS = ROOT / "experiments" / "results"
 PAGES = {
     "guides/released_sets.md": (
         "released-graphs.json", "audit-released-cora-0.json", "audit-digits.json", "cells/cora-gcond-35.json",
+        "cells/citeseer-gcond-30.json",
     ),
     "applications/privacy.md": (
         "privacy-mnist-dm.json", "privacy-mnist-dm-noise.json", "privacy-mnist-dc.json", "privacy-cifar10-dm.json",
