@@ -8,13 +8,14 @@ import numpy as np
 from dd_jax.outcomes.nested import nested
 from dd_jax.outcomes.spread import NO_BREAK, Spread, percent, spread_of
 from dd_jax.runs.report.amounts import count, lasting
+from dd_jax.runs.report.words import NEIGHBOURS
 
 Record = Mapping[str, Any]  # as `compact_record` makes it
 
 POINTS = 8  # of a curve that a table shows
 ABSENT = "–"
 
-HEAD = ("cell", "dd_jax", "n", "best baseline", "published", "outer steps", "distilling took")
+HEAD = ("cell", "dd_jax", "n", "best baseline", "k-NN", "published", "outer steps", "distilling took")
 HEAD_OF_SOURCES = ("cell", "command", "hardware, date, revision", "published in, how sure")
 HEAD_OF_CURVES = ("cell", "share of the published steps", "validation accuracy after so many outer steps")
 
@@ -129,8 +130,17 @@ def in_points(spread: Spread) -> str:
 
 def best_baseline(record: Record) -> tuple[str, Spread] | None:
     """The best of as many real images and steps."""
-    rivals = {name: spread_of(row["accuracies"]) for name, row in record["baselines"].items() if row["rival"]}
-    return max(rivals.items(), key=lambda item: item[1].mean, default=None)
+    return _best({name: row for name, row in record["baselines"].items() if row["rival"]})
+
+
+def neighbours(record: Record) -> tuple[str, Spread] | None:
+    """The best of nearest neighbours, which train no network."""
+    return _best({name: row for name, row in record["baselines"].items() if name.startswith(NEIGHBOURS)})
+
+
+def _best(rows: Mapping[str, Any]) -> tuple[str, Spread] | None:
+    found = {name: spread_of(row["accuracies"]) for name, row in rows.items()}
+    return max(found.items(), key=lambda item: item[1].mean, default=None)
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -140,7 +150,7 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _line(record: Record, changes: Sequence[Change]) -> tuple[str, ...]:
-    values, rival = accuracies(record), best_baseline(record)
+    values, rival, near = accuracies(record), best_baseline(record), neighbours(record)
     better = bool(values) and (rival is None or ours(record).mean >= rival[1].mean)
     result = in_points(ours(record)) if values else _on_validation(record)
     seconds = [one["seconds"] for one in record["distillations"] if one.get("seconds") is not None]
@@ -150,6 +160,7 @@ def _line(record: Record, changes: Sequence[Change]) -> tuple[str, ...]:
         f"**{result}**" if better else result,
         _sample(values),
         ABSENT if rival is None else f"{in_points(rival[1]) if better else f'**{in_points(rival[1])}**'} {rival[0]}",
+        ABSENT if near is None else f"{in_points(near[1])} {near[0].removeprefix(f'{NEIGHBOURS} ')}",
         record.get("published") or ABSENT,
         f"{_steps(record):,}" + (f" of {record['published_steps']:,}" if record.get("published_steps") else ""),
         lasting(float(np.median(seconds))) + each if seconds else ABSENT,
