@@ -87,6 +87,15 @@ def test_a_run_that_was_stopped_shows_its_course(tmp_path):
     assert curves_table([whole]) == ""
 
 
+def test_a_baseline_that_was_measured_elsewhere(tmp_path):
+    run = make_run(tmp_path / "run", {"distilled": row(0.9)})
+    above, below = (compact_record([run], About("digits", "one core", baseline=f"{x} k-means")) for x in (89.9, 90.1))
+    assert cells_of(cells_table([above]))["dd_jax"] == "**90.0 ± 1.0**"
+    assert cells_of(cells_table([below]))["best baseline"] == "**90.1 k-means**"
+    alone = cells_of(cells_table([compact_record([run], About("digits", "one core"))]))
+    assert (alone["dd_jax"], alone["best baseline"]) == ("90.0 ± 1.0", "–")
+
+
 def test_a_long_curve_is_thinned_from_end_to_end(tmp_path):
     record = compact_record([make_run(tmp_path / "run", outer_steps=(2000, 2000))], CELL)
     steps = [step for step, _ in record["distillations"][0]["curve"]]

@@ -150,8 +150,9 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _line(record: Record, changes: Sequence[Change]) -> tuple[str, ...]:
-    values, rival, near = accuracies(record), best_baseline(record), neighbours(record)
-    better = bool(values) and (rival is None or ours(record).mean >= rival[1].mean)
+    values, rival, near = accuracies(record), _rival(record), neighbours(record)
+    better = bool(values) and rival is not None and 100 * ours(record).mean >= float(rival.split()[0])
+    worse = bool(values) and rival is not None and not better
     result = in_points(ours(record)) if values else _on_validation(record)
     seconds = [one["seconds"] for one in record["distillations"] if one.get("seconds") is not None]
     each = " each" if len(record["distillations"]) > 1 else ""
@@ -159,12 +160,18 @@ def _line(record: Record, changes: Sequence[Change]) -> tuple[str, ...]:
         " ".join([record["title"], *(change.mark for change in outdated(record, changes))]),
         f"**{result}**" if better else result,
         _sample(values),
-        ABSENT if rival is None else f"{in_points(rival[1]) if better else f'**{in_points(rival[1])}**'} {rival[0]}",
+        ABSENT if rival is None else f"**{rival}**" if worse else rival,
         ABSENT if near is None else f"{in_points(near[1])} {near[0].removeprefix(f'{NEIGHBOURS} ')}",
         record.get("published") or ABSENT,
         f"{_steps(record):,}" + (f" of {record['published_steps']:,}" if record.get("published_steps") else ""),
         lasting(float(np.median(seconds))) + each if seconds else ABSENT,
     )
+
+
+def _rival(record: Record) -> str | None:
+    """The best baseline in words: of the record, or else one that was measured elsewhere."""
+    found = best_baseline(record)
+    return record.get("baseline") if found is None else f"{in_points(found[1])} {found[0]}"
 
 
 def _sample(values: Sequence[Sequence[float]]) -> str:
