@@ -37,7 +37,7 @@ RESULTS = ROOT / "experiments" / "results"
 
 _TITLES = {
     "curves": "Runs that had fewer outer steps than the paper, on the way:\n\n",
-    "transfer": "Sets on other networks than the one that they were learnt for, ± over distillations:\n\n",
+    "transfer": "Sets on other networks than the one that they were learnt for; ± as above:\n\n",
 }
 _MADE: Mapping[str, Callable[[Sequence[Mapping[str, Any]]], str]] = {
     "cells": lambda found: cells_table(found, changes()),

@@ -142,6 +142,8 @@ def test_other_networks_are_a_table_over_distillations(seeds):
     assert cells_of(found)["gcn"] == "71.0 ± 1.0"
     assert cells_of(found)["distillations"] == "2"
     assert cells_of(found, 1)["mlp"] == "51.0 ± 1.0"
+    alone = transfer_table([compact_record([seeds / "seed0"], CELL)])
+    assert cells_of(alone)["gcn"] == "70.0 ± 1.0"  # over its networks
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,8 @@ def baselines_table(records: Sequence[Record]) -> str:
 def transfer_table(records: Sequence[Record]) -> str:
     """Sets on other networks than their own, beside random real images: a line for each record that has such results.
 
-    Each value is the mean over the networks, ± over distillations; networks that only some records have are left out.
+    Each value is the mean over the networks, ± over distillations or, of a single one, over its networks. Networks that
+    only some records have are left out.
     """
     found = {record["title"]: _transfers(record) for record in records if _transfers(record)}
     if not found:
@@ -87,7 +88,7 @@ def transfer_table(records: Sequence[Record]) -> str:
     lines = []
     for title, transfers in found.items():
         for kind in ("distilled", "random real"):
-            values = [in_points(spread_of([t[name][kind]["mean"] for t in transfers])) for name in names]
+            values = [in_points(_over_distillations([one[name][kind] for one in transfers])) for name in names]
             lines.append((title if kind == "distilled" else "the same, random real", str(len(transfers)), *values))
     return table(("trained on", "distillations", *names), lines)
 
@@ -222,6 +223,13 @@ def _share(record: Record) -> str:
 def _steps(record: Record) -> int:
     """Outer steps that every distillation had."""
     return min(one["steps"] for one in record["distillations"])
+
+
+def _over_distillations(measured: Sequence[Mapping[str, Any]]) -> Spread:
+    """Of the means of several distillations; of a single one what its networks reach."""
+    if len(measured) == 1:
+        return Spread(measured[0]["mean"], measured[0]["std"], measured[0]["n"])
+    return spread_of([one["mean"] for one in measured])
 
 
 def _transfers(record: Record) -> list[Mapping[str, Any]]:
