@@ -308,7 +308,7 @@ def test_a_preset_of_another_method_is_refused(capsys):
 def test_networks_from_elsewhere_are_refused_by_methods_that_draw_them(nets, capsys):
     argv = ["distill", "--method", "distribution-matching", "--model", "mlp:hidden=(16,)", "--pretrained", str(nets)]
     assert main(argv) == 2
-    assert "leave out --pretrained, or use unrolled" in capsys.readouterr().err
+    assert "Leave out --pretrained, or use unrolled" in capsys.readouterr().err
 
 
 def test_sets_that_are_learnt_from_experts_are_judged_from_random_starts(nets, tmp_path, capsys):
@@ -339,7 +339,7 @@ def test_sets_that_are_learnt_from_experts_are_judged_from_random_starts(nets, t
         ),
         (
             ["--method", "distribution-matching", "--experts"],
-            "leave out --experts, or use gradient_matching, trajectory_matching",
+            "Leave out --experts, or use gradient_matching, trajectory_matching",
         ),
     ):
         assert main(["distill", "--model", "mlp:hidden=(16,)", "--smoke", *more, str(nets)]) == 2

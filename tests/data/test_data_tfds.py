@@ -170,7 +170,7 @@ def test_versions_and_configurations(folders):
     assert find_prepared("letters").parent.name == "big"
     prepare(folders / "sets" / "letters" / "small" / "1.0.0", {"train": examples(2)})
     assert find_prepared("letters/small:1.0.0").parent.name == "small"
-    with pytest.raises(DataError, match="name one: letters/big, letters/small"):
+    with pytest.raises(DataError, match="Name one of them: letters/big, letters/small"):
         find_prepared("letters")
     (folders / "sets" / "letters" / ".config").mkdir()
     (folders / "sets" / "letters" / ".config" / "metadata.json").write_text('{"default_config_name": "small"}')

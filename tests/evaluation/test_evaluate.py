@@ -162,7 +162,7 @@ def test_train_on_gives_the_networks_that_evaluate_measures(distilled, model, da
         ({"split": "tset"}, "split 'tset'. Did you mean 'test'"),
         ({"init": "fixd"}, "init 'fixd'. Did you mean 'fixed'"),
         ({"num_nets": 0}, "num_nets must be at least 1"),
-        ({"num_epochs": -1}, "num_epochs at least 0"),
+        ({"num_epochs": -1}, "num_epochs must be at least 0"),
     ],
 )
 def test_bad_options(distilled, model, data, options, words):

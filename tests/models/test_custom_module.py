@@ -270,7 +270,7 @@ def test_dropout_that_is_switched_off_is_no_obstacle():
         (lambda: from_flax(NeedsTrain(), SPEC), ["NeedsTrain can't be called", "'train'", 'arguments, for instance']),
         (lambda: from_flax(Net(), SPEC, arguments={"training": False}), ["training=False", "unexpected", "'training'"]),
         (lambda: from_flax(Net, SPEC), ["instance", "found the class Net"]),
-        (lambda: from_flax(Layer(rngs=nnx.Rngs(0)), SPEC), ["Linen", "found a Layer", "NNX", "from_functions"]),
+        (lambda: from_flax(Layer(rngs=nnx.Rngs(0)), SPEC), ["Linen", "a value of type Layer", "NNX", "from_functions"]),
         (lambda: from_flax(functools.partial(Layer, norm="batch"), SPEC), ["norm.mean (BatchStat)", "GroupNorm"]),
         (lambda: from_flax(functools.partial(Layer, dropout=0.5), SPEC), ["Layer draws random", "eval()"]),
         (lambda: from_flax(functools.partial(Layer, depth=2), SPEC), ["Layer(rngs=rngs)", "'depth'", "lambda rngs"]),
