@@ -2,6 +2,8 @@
 
 Command:   python experiments/benchmark.py            everything; ten minutes on a GPU, longer on two cores
            python experiments/benchmark.py --smoke    a minute, to see it run
+           python experiments/benchmark.py --published     a step of every method at its paper's network, in place of
+                                                           the above; has options of its own, see its --help
 Peer:      with torch installed (pip install ".[peer]") the same algorithm in plain PyTorch, checked to give the
            same loss and hypergradient, takes turns with ours
 Leaves:    experiments/results/benchmark-DEVICE.json, and the table on the screen
@@ -12,6 +14,7 @@ Networks are random and images are noise: times do not depend on either.
 import dataclasses
 import importlib.util
 import json
+import runpy
 import statistics
 import subprocess
 import sys
@@ -412,4 +415,8 @@ def _default_out() -> Path:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    if "--published" in sys.argv:
+        sys.argv.remove("--published")
+        runpy.run_path(str(Path(__file__).with_name("benchmark_published.py")), run_name="__main__")
+    else:
+        main(tyro.cli(Options, description=__doc__))

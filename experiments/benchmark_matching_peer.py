@@ -2,21 +2,12 @@
 
 Zhao et al. 2021, Algorithm 1, as in the authors' released code: a fresh ConvNet, class after class the gradient on real
 images and, with `create_graph=True`, that on distilled ones, the distances summed, one step of the images.
-
-Reads one JSON command a line from stdin and answers with one line on stdout:
-{"op": "match", "path": NPZ}            loss and gradient in the images of what is in NPZ, written back beside it
-{"op": "prepare", "workload": {...}}    make images
-{"op": "time", "steps": N}              seconds, and seconds of processor time, of each of N outer steps
 """
-
-import json
-import sys
-import time
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from benchmark_serve import serve
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -53,12 +44,46 @@ def distance(first, second):
     return total
 
 
-def match(params, images, real):
+def changed(images, kind, seed):
+    """Images (N, C, H, W) changed by siamese augmentation, all alike, as the seed says."""
+    if kind == "none":
+        return images
+    draws = torch.rand(4, generator=torch.Generator().manual_seed(seed)).tolist()
+    ways = ["colour", "shift", "cut out", "scale", "rotate", *(["mirror"] if kind == "dsa" else [])]
+    way, size = ways[int(draws[3] * len(ways))], images.shape[-1]
+    if way == "colour":
+        images = images + draws[0] - 0.5
+        grey = images.mean(1, keepdim=True)
+        images = grey + (images - grey) * 2 * draws[1]
+        mean = images.mean((1, 2, 3), keepdim=True)
+        return mean + (images - mean) * (draws[2] + 0.5)
+    if way == "shift":
+        pad = int(size * 0.125 + 0.5)
+        row, column = (int(draw * (2 * pad + 1)) for draw in draws[:2])
+        return F.pad(images, (pad,) * 4)[:, :, row : row + size, column : column + size]
+    if way == "cut out":
+        mask = torch.ones(size, size, device=DEVICE)
+        row, column = (max(0, int(draw * size) - size // 4) for draw in draws[:2])
+        mask[row : row + size // 2, column : column + size // 2] = 0
+        return images * mask
+    if way == "mirror":
+        return images.flip(3) if draws[0] < 0.5 else images
+    matrix = torch.tensor([[0.83 + 0.37 * draws[0], 0.0], [0.0, 0.83 + 0.37 * draws[1]]], device=DEVICE)
+    if way == "rotate":
+        angle = torch.tensor((2 * draws[0] - 1) * np.pi / 12)
+        matrix = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]], device=DEVICE)
+    matrix = F.pad(matrix, (0, 1)).expand(len(images), 2, 3)
+    return F.grid_sample(images, F.affine_grid(matrix, images.shape, align_corners=True), align_corners=True)
+
+
+def match(params, images, real, kind="none"):
     """The loss for images (10, M, C, H, W) and real ones (10, B, C, H, W), class after class."""
     loss = 0.0
     for c in range(len(images)):
-        goal = torch.autograd.grad(F.cross_entropy(convnet(params, real[c]), labels(real[c], c)), params)
-        out = F.cross_entropy(convnet(params, images[c]), labels(images[c], c))
+        seed = int(torch.randint(2**31, ()))
+        mine, theirs = (changed(part[c], kind, seed) for part in (images, real))
+        goal = torch.autograd.grad(F.cross_entropy(convnet(params, theirs), labels(theirs, c)), params)
+        out = F.cross_entropy(convnet(params, mine), labels(mine, c))
         found = torch.autograd.grad(out, params, create_graph=True)
         loss = loss + distance([g.detach() for g in goal], found)
     return loss
@@ -71,10 +96,10 @@ def labels(images, c):
 class Workload:
     """Outer steps of one workload on random data."""
 
-    def __init__(self, width, depth, size, channels, images_per_class, batch_size):
+    def __init__(self, width, depth, size, channels, images_per_class, batch_size, augment):
         torch.manual_seed(0)
         self.network = width, depth, size, channels
-        self.batch_size = batch_size
+        self.batch_size, self.augment = batch_size, augment
         self.images = torch.randn(10, images_per_class, channels, size, size, device=DEVICE, requires_grad=True)
         self.real = torch.randn(10, 800, channels, size, size, device=DEVICE)
         self.optimiser = torch.optim.SGD([self.images], lr=0.1, momentum=0.5)
@@ -82,26 +107,10 @@ class Workload:
     def step(self):
         index = torch.randint(0, self.real.shape[1], (10, self.batch_size), device=DEVICE)
         real = [images[i] for images, i in zip(self.real, index, strict=True)]
-        loss = match(drawn(*self.network), self.images, real)
+        loss = match(drawn(*self.network), self.images, real, self.augment)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
-
-    def timed(self, steps):
-        return timed(self.step, steps)
-
-
-def timed(step, steps):
-    """Seconds on the clock, and of processor time, of each of so many steps."""
-    seconds, work = [], []
-    for _ in range(steps):
-        started, busy = time.perf_counter(), time.process_time()
-        step()
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-        work.append(time.process_time() - busy)
-    return {"seconds": seconds, "work": work}
 
 
 def check(path, _=None):
@@ -115,26 +124,22 @@ def check(path, _=None):
     np.savez(path + ".peer.npz", loss=loss.detach().cpu(), images=gradient.cpu())
 
 
-def serve(make, check):
-    """Answer commands. make: of a workload; check: (path, workload or None) -> None, of what is in a file."""
-    workload: Any = None
-    for line in sys.stdin:
-        command = json.loads(line)
-        if command["op"] == "match":
-            check(command["path"], command.get("workload"))
-            answer = {}
-        elif command["op"] == "prepare":
-            torch.set_num_threads(command["threads"])
-            workload = make(**command["workload"])
-            answer = {
-                "torch": torch.__version__,
-                "threads": torch.get_num_threads(),
-                "device": DEVICE if DEVICE == "cpu" else torch.cuda.get_device_name(),
-            }
-        else:
-            answer = workload.timed(command["steps"])
-        print(json.dumps(answer), flush=True)
+def prepared(make):
+    """For `serve`: how a workload is prepared on so many threads, and what that was made with."""
+
+    def prepare(threads, workload):
+        torch.set_num_threads(threads)
+        name = DEVICE if DEVICE == "cpu" else torch.cuda.get_device_name()
+        return make(**workload), {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": name}
+
+    return prepare
+
+
+def wait():
+    """Until the device is done."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":
-    serve(Workload, check)
+    serve(prepared(Workload), check, wait)

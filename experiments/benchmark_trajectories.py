@@ -14,7 +14,6 @@ not the one of the released code.
 
 import dataclasses
 import tempfile
-import time
 from typing import Any
 
 import jax
@@ -22,16 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from benchmark import MNIST, Peer, noise
-from benchmark_matching import CIFAR, Options, Subject, Times, agreeing, run, with_norms
+from benchmark_turns import CIFAR, Options, Ready, Subject, agreeing, outer_steps, relative, run, with_norms
 
 import dd_jax as dd
 from dd_jax import models
-from dd_jax.inner.parallel import device_mesh, replicate
 from dd_jax.methods import TrajectoryMatchingOptions
 from dd_jax.methods.trajectory_loss import trajectory_loss
 from dd_jax.methods.trajectory_matching import images_of
 from dd_jax.models import Model, Shapes
-from dd_jax.runs.dispatch import run_steps, start_state
 from dd_jax.synthetic import Pixels, StepSized
 
 
@@ -51,6 +48,7 @@ WORKLOADS = {
     "MNIST MLP 64-64, 10 per class, 20 steps": Workload(MNIST, "mlp:hidden=(64,64)", 10, 20, 16),
     "MNIST ConvNet-2-16, 1 per class, 20 steps": Workload(MNIST, "convnet:width=16,depth=2", 1, 20, 3),
     "CIFAR-10 ConvNet-3-32, 1 per class, 20 steps": Workload(CIFAR, "convnet:width=32,depth=3", 1, 20),
+    "CIFAR-10 ConvNet-3-128, 1 per class, 20 steps": Workload(CIFAR, "convnet:width=128,depth=3", 1, 20),
     "CIFAR-10 ConvNet-3-128, 1 per class, 50 steps": Workload(CIFAR, "convnet:width=128,depth=3", 1, 50),
 }
 SMOKE = {"MNIST ConvNet-2-4, 1 per class, 3 steps": Workload(MNIST, "convnet:width=4,depth=2", 1, 3)}
@@ -76,11 +74,8 @@ def random_experts(model: Model, dataset: dd.Dataset) -> dd.Experts:
     )  # fmt: skip
 
 
-def stepper(workload: Workload, devices: int) -> Any:
-    """A function that takes one outer step and says how long: on the clock, and of processors.
-
-    On as many of the devices as the method has work for: one start is the work of one.
-    """
+def stepper(workload: Workload, devices: int) -> Ready:
+    """One outer step, on as many of the devices as the method has work for: one start is the work of one."""
     model, data = model_of(workload), noise(workload.image_shape)
     method = dd.methods.trajectory_matching(
         model, experts=random_experts(model, data), expert_epochs=1, max_start=1, init_images="noise", augment="none",
@@ -88,19 +83,8 @@ def stepper(workload: Workload, devices: int) -> Any:
         init_step_size=STEP_SIZE, step_size_learning_rate=1e-7,
     )  # fmt: skip
     assert method.feed is not None
-    mesh = device_mesh(method.useful_devices(devices))
     given = method.feed.join(method.arrays(data), method.feed.read(0, 0))
-    states = [start_state(method, jax.random.key(0), data, 1000, mesh)]
-    count = workload.at_once
-    key, arrays, first, steps = replicate((jax.random.key(1), given, jnp.int32(0), jnp.int32(count)), mesh)
-
-    def step() -> Times:
-        started, busy = time.perf_counter(), time.process_time()
-        states[0], _ = jax.block_until_ready(run_steps(method.step, mesh, key, states[0], arrays, first, steps))
-        return Times((time.perf_counter() - started) / count, (time.process_time() - busy) / count)
-
-    step()
-    return step
+    return outer_steps(method, data, devices, workload.at_once, given)
 
 
 def of_peer(workload: Workload) -> dict[str, Any]:
@@ -138,13 +122,12 @@ def agreement(workload: Workload, peer: Peer) -> dict[str, float]:
         np.savez(path, allow_pickle=False, images=np.moveaxis(np.asarray(images), -1, 1), step_size=0.1, **given)
         peer.ask(op="match", path=path, workload=of_peer(workload) | {"num_inner_steps": 3})
         theirs = np.load(path + ".peer.npz")
-        difference = np.moveaxis(theirs["images"], 1, -1) - np.asarray(of_images)
         of_step = float(of_raw) / -np.expm1(-0.1)
         return agreeing(
             {
-                "loss": float(abs(theirs["loss"] - value) / value),
-                "gradient of images": float(np.linalg.norm(difference) / np.linalg.norm(np.asarray(of_images))),
-                "gradient of step size": float(abs(theirs["step_size"] - of_step) / abs(of_step)),
+                "loss": relative(theirs["loss"], value),
+                "gradient of images": relative(np.moveaxis(theirs["images"], 1, -1), of_images),
+                "gradient of step size": relative(theirs["step_size"], of_step),
             }
         )
 
@@ -159,7 +142,8 @@ def flat_layers(params: Any) -> list[Any]:
     return [leaf for layer in params.values() for leaf in (np.asarray(layer["kernel"]).T, np.asarray(layer["bias"]))]
 
 
-SUBJECT = Subject("benchmark_trajectories_peer.py", stepper, agreement, of_peer)
+TRAJECTORIES = Subject("benchmark_trajectories_peer.py", stepper, agreement, of_peer)
 
 if __name__ == "__main__":
-    run(tyro.cli(Options, description=__doc__), WORKLOADS, SMOKE, SUBJECT, "benchmark-trajectories")
+    options = tyro.cli(Options, description=__doc__)
+    run(options, WORKLOADS, SMOKE, lambda _: TRAJECTORIES, "benchmark-trajectories")

@@ -3,11 +3,6 @@
 Cazenavette et al. 2022, algorithm 1, as in the authors' released code: inner steps with `create_graph=True` from an
 expert's snapshot, the squared distance from a later one as a share of that between the two, one step of the images and
 of the step size by gradient descent with momentum.
-
-Reads one JSON command a line from stdin and answers with one line on stdout:
-{"op": "match", "path": NPZ, "workload": {...}}    loss and gradients of what is in NPZ, written back beside it
-{"op": "prepare", "workload": {...}}               make images and snapshots
-{"op": "time", "steps": N}                         seconds, and seconds of processor time, of each of N outer steps
 """
 
 import itertools
@@ -15,7 +10,8 @@ import itertools
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from benchmark_matching_peer import DEVICE, convnet, drawn, serve, timed
+from benchmark_matching_peer import DEVICE, convnet, drawn, prepared, wait
+from benchmark_serve import serve
 
 
 def mlp(params, x):
@@ -75,9 +71,6 @@ class Workload:
         for optimiser in self.optimisers:
             optimiser.step()
 
-    def timed(self, steps):
-        return timed(self.step, steps)
-
 
 APPLY = {"convnet": convnet, "mlp": mlp}
 
@@ -95,4 +88,4 @@ def check(path, workload):
 
 
 if __name__ == "__main__":
-    serve(Workload, check)
+    serve(prepared(Workload), check, wait)

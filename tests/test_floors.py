@@ -64,6 +64,7 @@ HOMES = {
         "experiments/benchmark_peer.py",
         "experiments/benchmark_matching_peer.py",
         "experiments/benchmark_trajectories_peer.py",
+        "experiments/benchmark_published_peer.py",
         "experiments/own_networks.py",
     ),  # scripts that are run alone
     "tyro": ("dd_jax/cli/", "experiments/"),

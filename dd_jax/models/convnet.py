@@ -31,13 +31,16 @@ class _ConvNet(nn.Module):
     pooling: str
     initialiser: str
     layout: Layout
+    growth: int = 1
 
     @nn.compact
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = to_layout(images, self.layout)
         for block in range(self.depth):
             padding = 3 if block == 0 and x.shape[1] == 28 else 1  # 28 pixels become 32, which halve evenly
-            x = Conv(self.width, 3, padding, 1, self.layout, self.initialiser, before_norm=self.norm)(x)
+            x = Conv(
+                self.width * self.growth**block, 3, padding, 1, self.layout, self.initialiser, before_norm=self.norm
+            )(x)
             groups = NORMS[self.norm]
             x = x if groups is None else GroupNorm(groups, self.layout, over_batch=self.norm == BATCH)(x)
             x = ACTIVATIONS[self.activation](x)
@@ -57,6 +60,7 @@ def convnet(
     pooling: str = "avg",
     initialiser: str = "default",
     layout: Layout | None = None,
+    growth: int = 1,
 ) -> Model:
     """`depth` blocks of 3x3 convolution with `width` channels, norm, activation and 2x2 pooling, then one linear layer.
 
@@ -65,6 +69,7 @@ def convnet(
             training and after it, and keeps no running statistics: what the network says of an image depends on those
             that it is shown with.
         pooling: "avg", "max" or "none".
+        growth: each block is so many times as wide as the one before it. With 2 it is FRePo's network: 128, 256, 512.
 
     Raises:
         OptionError: for an unknown name or a width that the norm can't split.
@@ -80,9 +85,11 @@ def convnet(
         if name not in known:
             raise unknown_name(kind, name, known)
     kernel_initialiser(initialiser)
-    if width < 1 or depth < 1 or width % (NORMS[norm] or 1):
-        raise OptionError(f"convnet needs width and depth of at least 1, and width a multiple of 4 with norm='group'; "
-                          f"found width={width}, depth={depth}, norm={norm!r}.")  # fmt: skip
+    if width < 1 or depth < 1 or growth < 1 or width % (NORMS[norm] or 1):
+        raise OptionError(
+            "convnet needs width, depth and growth of at least 1, and width a multiple of 4 with norm='group'; "
+            f"found width={width}, depth={depth}, growth={growth}, norm={norm!r}."
+        )
     smallest = min(data.image_shape[:2]) + (4 if data.image_shape[0] == 28 else 0)  # padded, see above
     if pooling != "none" and smallest >> depth < 1:
         least = smallest.bit_length() - 1
@@ -98,5 +105,7 @@ def convnet(
         "pooling": pooling,
     }
     settings["initialiser"] = initialiser
-    module = _ConvNet(data.num_classes, layout=layout or layout_for(width), **settings)
+    if growth > 1:  # records of networks as they were have no such setting
+        settings["growth"] = growth
+    module = _ConvNet(data.num_classes, layout=layout or layout_for(width * growth ** (depth - 1)), **settings)
     return from_linen("convnet", module, data, settings, batchwise=norm == BATCH)

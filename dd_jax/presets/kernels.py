@@ -24,7 +24,11 @@ _FREPO = Experiment(
 )
 # Zhou et al. 2022: half a million outer steps of ten networks of width 128, 256, 512.
 _FREPO_PAPER = dataclasses.replace(
-    _FREPO, model="convnet:width=128,norm=none", method=FrepoOptions(), num_outer_steps=500_000, eval_every=None
+    _FREPO,
+    model="convnet:width=128,growth=2,norm=none",
+    method=FrepoOptions(),
+    num_outer_steps=500_000,
+    eval_every=None,
 )
 _TEN = dataclasses.replace(_KIP, method=KernelInducingPointsOptions(images_per_class=10, schedule="cosine"))
 _CONV = KernelInducingPointsOptions(images_per_class=1, batch_size=500)

@@ -153,6 +153,21 @@ def test_the_benchmarks_of_matching_run_and_both_agree(script, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_benchmark_at_published_sizes_has_every_method_and_a_peer_that_agrees(tmp_path):
+    pytest.importorskip("torch")
+    out = tmp_path / "benchmark.json"
+    options = ["--published", "--smoke", "--rounds", "1", "--no-all-cores", "--out", out]
+    subprocess.run([sys.executable, FOLDER / "benchmark.py", *options], check=True)
+    found = json.loads(out.read_text())["workloads"]
+    assert set(found) == {"DSA", "IDC", "DM", "FRePo", "KIP", "MTT", "Bases", "Expert"}
+    for name, row in found.items():
+        assert max(row["agreement"].values()) < (1e-7 if name == "KIP" else 1e-9), name
+        ours, theirs = row["1 device"], row[f"{row['peer']}, 1 thread"]
+        assert row["speedup on 1 device"]["median"] == pytest.approx(theirs["median"] / ours["median"])
+        assert min(ours["compile"], ours["gflop"], ours["program_mib"], row["peer_mib"][f"{row['peer']}, 1 thread"]) > 0
+
+
+@pytest.mark.slow
 def test_how_far_the_first_order_gradient_is_from_the_exact_one(here, monkeypatch, capsys):
     few = PRETRAININGS["digits-experts"]
     monkeypatch.setitem(PRETRAININGS, "digits-experts", dataclasses.replace(few, num_nets=1))

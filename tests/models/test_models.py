@@ -66,6 +66,8 @@ def last_layer(params):
         (models.mlp(MNIST), 784 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10),
         (models.mlp(MNIST, hidden=()), 7850),
         (models.convnet(CIFAR), 320_010),  # the number usually quoted for the field's ConvNet
+        # 3 x 3 from 3 to 128, 256 and 512 channels, and 16 x 512 features to 10 classes, each with its biases
+        (models.convnet(CIFAR, growth=2, norm="none"), 9 * (3 * 128 + 128 * 256 + 256 * 512) + 896 + 10 * 8192 + 10),
     ],
     ids=["lenet", "alexcifarnet", "mlp", "linear", "convnet"],
 )
@@ -321,6 +323,7 @@ def test_make_is_the_constructor_with_a_name():
         (lambda: models.convnet(MNIST, pooling="maxx"), OptionError, ["pooling 'maxx'", "mean 'max'"]),
         (lambda: models.convnet(MNIST, width=6, norm="group"), OptionError, ["multiple of 4", "width=6"]),
         (lambda: models.convnet(MNIST, depth=0), OptionError, ["at least 1", "depth=0"]),
+        (lambda: models.convnet(MNIST, growth=0), OptionError, ["at least 1", "growth=0"]),
         (lambda: models.convnet(Shapes((8, 8, 1), 10), depth=4), DataError, ["8 pixels", "4 times", "depth=3 or less"]),
         (lambda: models.convnet(Shapes((1, 1, 8), 3), depth=2), DataError, ["1 pixel can't", "a graph, such as gcn"]),
         (lambda: models.mlp(MNIST, hidden=(5, 0)), OptionError, ["at least one unit", "(5, 0)"]),

@@ -1,0 +1,238 @@
+"""An outer step of ours and of a peer's in turns, as `benchmark_matching.py` and its like measure it.
+
+Networks are random and images are noise: times do not depend on either. Processor time is told beside that on the
+clock: other jobs on the machine disturb it less.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from benchmark import Peer, measure_ceilings, peer_params
+
+import dd_jax as dd
+from dd_jax.inner.parallel import device_mesh, replicate
+from dd_jax.methods import Method
+from dd_jax.runs import arithmetic
+from dd_jax.runs.dispatch import run_steps, start_state
+from dd_jax.runs.progress import note, table
+from dd_jax.runs.provenance import provenance
+from dd_jax.storage.files import write_json
+
+CIFAR = (32, 32, 3)
+AGREEMENT = 1e-9  # relative, in float64
+
+
+class Times(NamedTuple):
+    """Seconds on the clock, and of processor time in all threads."""
+
+    seconds: float
+    work: float
+
+
+class Ready(NamedTuple):
+    """A step that is compiled and was taken once.
+
+    Attributes:
+        step: takes one and tells its `Times`.
+        about: seconds of compilation, MiB of memory, and what is computed.
+    """
+
+    step: Callable[[], Times]
+    about: dict[str, float]
+
+
+class Subject(NamedTuple):
+    """What is measured: how a workload is done here, and by the script beside.
+
+    Attributes:
+        script: of the peer.
+        stepper: (workload, devices) -> a step.
+        agreement: (workload, peer) -> relative differences between the two, or RuntimeError where they are large.
+        of_peer: the workload as the peer knows it.
+        peer: what the peer is.
+    """
+
+    script: str
+    stepper: Callable[[Any, int], Ready]
+    agreement: Callable[[Any, Peer], dict[str, float]]
+    of_peer: Callable[[Any], dict[str, Any]]
+    peer: str = "PyTorch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is measured, and for how long."""
+
+    only: str = ""
+    """Measure only workloads whose name contains this."""
+    rounds: int = 5
+    """Steps of either, in turns."""
+    all_cores: bool = True
+    """Also measure on all cores, and not on one alone: PyTorch's threads wait busily where others use the cores."""
+    peer: bool = importlib.util.find_spec("torch") is not None
+    """Take turns with the peer."""
+    smoke: bool = False
+    """Small workloads only."""
+    out: Path | None = None
+    """Where the JSON goes; None: beside the other results, named after the device."""
+
+
+def outer_steps(
+    method: Method, data: dd.Dataset, devices: int, count: int = 1, arrays: Any = None, settle: int = 1
+) -> Ready:
+    """The outer step of a method on as many of the devices as it has work for.
+
+    Args:
+        count: outer steps of one dispatch.
+        arrays: what the step reads, in place of all the real data.
+        settle: dispatches before the first that counts: the first step of a network's life may differ from others.
+    """
+    mesh = device_mesh(method.useful_devices(devices))
+    given = method.arrays(data) if arrays is None else arrays
+    held = start_state(method, jax.random.key(0), data, 1000, mesh)
+    key, real, first, steps = replicate((jax.random.key(1), given, jnp.int32(0), jnp.int32(count)), mesh)
+    started = time.perf_counter()
+    compiled = run_steps.lower(method.step, mesh, key, held, real, first, steps).compile()
+    seconds, memory = time.perf_counter() - started, compiled.memory_analysis()
+    assert memory is not None
+    state = method.init(jax.random.key(0), data, 1)
+    about = {
+        "compile": seconds,
+        "program_mib": memory.temp_size_in_bytes / 2**20,
+        "argument_mib": memory.argument_size_in_bytes / 2**20,
+        "gflop": arithmetic.count(method.step, jax.random.key(0), state, given).flops / 1e9,
+    }
+    states, done = [held], [0]
+
+    def step() -> Times:
+        begin = replicate(jnp.int32(done[0]), mesh)
+        started, busy = time.perf_counter(), time.process_time()
+        states[0], _ = jax.block_until_ready(compiled(key, states[0], real, begin, steps))
+        done[0] += count
+        return Times((time.perf_counter() - started) / count, (time.process_time() - busy) / count)
+
+    for _ in range(settle):
+        step()
+    return Ready(step, about)
+
+
+def measure(workload: Any, options: Options, subject: Subject, flops: float) -> dict[str, Any]:
+    """Seconds of an outer step on one device and on all, in turns with the peer on one thread and on all.
+
+    Args:
+        flops: a second, of matrix products on all devices.
+    """
+    found: dict[str, Any] = {"workload": dataclasses.asdict(workload), "peer": subject.peer}
+    runs: dict[str, list[Times]] = {}
+    cores = max(len(jax.devices()), os.cpu_count() or 1) if options.all_cores else 1
+    counts = sorted({1, len(jax.devices())}) if options.all_cores else [1]
+    steps = {f"{n} device{'s'[: n > 1]}": subject.stepper(workload, n) for n in counts}
+    peers = {}
+    if options.peer:
+        for threads in sorted({1, cores}):
+            peer = peers[f"{subject.peer}, {threads} thread{'s'[: threads > 1]}"] = Peer(subject.script)
+            made_with = peer.ask(op="prepare", threads=threads, workload=subject.of_peer(workload))
+            found["peer_made_with"] = made_with
+            peer.ask(op="time", steps=1)
+        found["agreement"] = subject.agreement(workload, peer)
+    for _ in range(options.rounds):
+        for name, ready in steps.items():
+            runs.setdefault(name, []).append(ready.step())
+        for name, peer in peers.items():
+            told = peer.ask(op="time", steps=1)
+            runs.setdefault(name, []).append(Times(told["seconds"][0], told["work"][0]))
+            found.setdefault("peer_mib", {})[name] = told["peak_mib"]
+    for peer in peers.values():
+        peer.close()
+    for name, times in runs.items():
+        found[name] = {**spread([t.seconds for t in times]), "work": spread([t.work for t in times]), "n": len(times)}
+        if name in steps:
+            about = steps[name].about
+            rate = 1e9 * about["gflop"] / found[name]["median"]
+            found[name] |= {**about, "of_matmul_ceiling": rate / flops}
+    # Paired: each round has one step of either, so that a noisy neighbour disturbs both.
+    for ours, theirs in zip(steps, peers, strict=False):
+        pairs = list(zip(runs[ours], runs[theirs], strict=True))
+        found[f"speedup on {ours}"] = spread([b.seconds / a.seconds for a, b in pairs])
+        found[f"speedup on {ours}"]["work"] = spread([b.work / a.work for a, b in pairs])
+    return found
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Median and range."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def agreeing(found: dict[str, float], tolerance: float = AGREEMENT) -> dict[str, float]:
+    """Relative differences, if they are small; else RuntimeError."""
+    if not max(found.values()) <= tolerance:
+        raise RuntimeError(f"The peer computes something else, so that its time means nothing: {found}")
+    return found
+
+
+def relative(theirs: Any, ours: Any) -> float:
+    """How far theirs is from ours, as a share of ours."""
+    ours = np.asarray(ours)
+    return float(np.linalg.norm(np.ravel(theirs - ours)) / np.linalg.norm(np.ravel(ours)))
+
+
+def with_norms(params: Any) -> dict[str, Any]:
+    """Parameters in PyTorch's shapes and order: of each block kernel, bias, scale and shift; then the linear layer."""
+    plain = list(
+        peer_params({name: leaf for name, leaf in params.items() if not name.startswith("GroupNorm")}).values()
+    )
+    found = []
+    for block in range(len(plain) // 2 - 1):
+        norm = params[f"GroupNorm_{block}"]
+        found += [*plain[2 * block : 2 * block + 2], np.asarray(norm["scale"]), np.asarray(norm["bias"])]
+    return {f"param{i}": leaf for i, leaf in enumerate([*found, *plain[-2:]])}
+
+
+def run(
+    options: Options,
+    workloads: Mapping[str, Any],
+    smoke: Mapping[str, Any],
+    subject_of: Callable[[Any], Subject],
+    name: str,
+) -> None:
+    """Measure, show, write.
+
+    Args:
+        subject_of: how a workload is measured.
+        name: of the file of results.
+    """
+    dd.use_cores()
+    jax.config.update("jax_enable_compilation_cache", False)
+    chosen = smoke if options.smoke else {k: w for k, w in workloads.items() if options.only.lower() in k.lower()}
+    ceilings = measure_ceilings()
+    found: dict[str, Any] = {"ceilings": ceilings, "workloads": {}, "made_with": provenance()}
+    kind = jax.devices()[0].device_kind.lower().replace(" ", "-")
+    out = options.out or Path(__file__).parent / "results" / f"{name}-{kind}.json"
+    rows = []
+    for label, workload in chosen.items():
+        item = found["workloads"][label] = measure(workload, options, subject_of(workload), ceilings["flops"])
+        write_json(out, found)
+        for key, row in item.items():
+            if isinstance(row, dict) and "n" in row:
+                span = f"{1000 * row['min']:.4g}-{1000 * row['max']:.4g}"
+                work = f"{1000 * row['work']['median']:.4g}"
+                made = (f"{row['compile']:.1f}", f"{row['program_mib'] + row['argument_mib']:.0f}",
+                        f"{100 * row['of_matmul_ceiling']:.0f} %") if "compile" in row else ("", "", "")  # fmt: skip
+                rows.append((label, key, f"{1000 * row['median']:.4g}", span, work, str(row["n"]), *made))
+            elif key.startswith("speedup"):
+                work = f"{row['work']['median']:.2f} x"
+                ratio = f"{row['median']:.2f} x"
+                rows.append((label, key, ratio, f"{row['min']:.2f}-{row['max']:.2f}", work, "", "", "", ""))
+        note(f"  {label}: done")
+    head = ("workload", "on", "ms", "range", "of processors", "n", "compile s", "MiB", "of matmul peak")
+    table("One outer step (median, ms)", head, rows)
+    note(f"Written to {out}")
