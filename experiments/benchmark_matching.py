@@ -83,11 +83,11 @@ def agreement(workload: Workload, peer: Peer) -> dict[str, float]:
         )
         loss_of = class_wise(model.apply, distance_named("unit_cosine"))
 
-        def loss(images: jax.Array) -> jax.Array:
+        def loss(images: jax.Array, params: Any, real: jax.Array) -> jax.Array:
             mine, theirs = (dd.Batch(x, jnp.broadcast_to(jnp.arange(10)[:, None], x.shape[:2])) for x in (images, real))
             return loss_of(params, mine, theirs, jax.random.split(keys[0], 10))
 
-        value, gradient = jax.jit(jax.value_and_grad(loss))(images)
+        value, gradient = jax.jit(jax.value_and_grad(loss))(images, params, real)
         path = f"{folder}/given.npz"
         given = {"images": np.moveaxis(np.asarray(images), -1, 2), "real": np.moveaxis(np.asarray(real), -1, 2)}
         np.savez(path, allow_pickle=False, **given, **with_norms(params))

@@ -182,13 +182,14 @@ def of_peer(workload: Workload) -> dict[str, Any]:
 def agreement(workload: Workload, peer: Peer) -> dict[str, float]:
     """Relative differences of the loss and its gradients to the peer's in float64, with few images."""
     with jax.enable_x64(True):
-        loss, learnt, given = _CASES[workload.kind](workload)
-        return _agreement(loss, learnt, given, peer, of_peer(workload) | {"num_inner_steps": 3})
+        loss, learnt, held, given = _CASES[workload.kind](workload)
+        return _agreement(loss, learnt, held, given, peer, of_peer(workload) | {"num_inner_steps": 3})
 
 
 def _agreement(
-    loss: Callable[[Any], Any],
+    loss: Callable[[Any, Any], Any],
     learnt: Any,
+    held: Any,
     given: dict[str, Any],
     peer: Peer,
     workload: dict[str, Any],
@@ -197,13 +198,13 @@ def _agreement(
     """As `agreement`, under x64.
 
     Args:
-        loss: of what is learnt.
+        loss: of what is learnt and what is not, which would be folded into the program if it weren't an argument.
         learnt: arrays by the peer's names, or the parameters of a network.
         given: what the peer needs besides.
     """
     network = "GroupNorm_0" in learnt
     known = with_norms if network else dict
-    value, gradient = jax.jit(jax.value_and_grad(loss))(jax.tree.map(jnp.asarray, learnt))
+    value, gradient = jax.jit(jax.value_and_grad(loss))(*jax.tree.map(jnp.asarray, (learnt, held)))
     found = known(gradient)
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/given.npz"
@@ -248,11 +249,12 @@ def _case_dm(workload: Workload):
     model, params = _network(workload)
     images, real = (_doubles(seed, 10, count, *workload.image_shape) for seed, count in ((1, 2), (2, 3)))
 
-    def loss(learnt):
+    def loss(learnt, held):
         keys = jax.random.split(jax.random.key(0), 10)
-        return feature_distance(model.features, params, _last(learnt["images"]), jnp.asarray(real), keys, "none")
+        params, real = held
+        return feature_distance(model.features, params, _last(learnt["images"]), real, keys, "none")
 
-    return loss, {"images": _first(images)}, {"real": _first(real), **with_norms(params)}
+    return loss, {"images": _first(images)}, (params, real), {"real": _first(real), **with_norms(params)}
 
 
 def _case_idc(workload: Workload):
@@ -261,11 +263,12 @@ def _case_idc(workload: Workload):
     factor = workload.settings["factor"]
     distance = class_wise(model.apply, distance_named("l1"), layers="convolutions")
 
-    def loss(learnt):
+    def loss(learnt, held):
+        params, real = held
         mine = formed(_last(learnt["images"][:, 0]), factor).reshape(10, factor**2, *workload.image_shape)
-        return distance(params, _by_class(mine), _by_class(jnp.asarray(real)), jax.random.split(jax.random.key(0), 10))
+        return distance(params, _by_class(mine), _by_class(real), jax.random.split(jax.random.key(0), 10))
 
-    return loss, {"images": _first(images)}, {"real": _first(real), **with_norms(params)}
+    return loss, {"images": _first(images)}, (params, real), {"real": _first(real), **with_norms(params)}
 
 
 def _case_bases(workload: Workload):
@@ -278,13 +281,13 @@ def _case_bases(workload: Workload):
     real, classes = _doubles(3, 10, *workload.image_shape), np.arange(10)
     whole = bptt_loss(model, images_of(model, options), options)
 
-    def loss(learnt):
+    def loss(learnt, held):
         learnable = Bases(_last(learnt["bases"]), learnt["coefficients"])
-        return whole(learnable, key, Batch(jnp.asarray(real), jnp.asarray(classes)), jnp.arange(10), 3)
+        return whole(learnable, key, Batch(held, jnp.asarray(classes)), jnp.arange(10), 3)
 
     params = model.init(jax.random.split(key, 3)[0])  # that the loss draws
     learnt = {"bases": _first(bases), "coefficients": coefficients}
-    return loss, learnt, {"real": _first(real), "classes": classes, **with_norms(params)}
+    return loss, learnt, real, {"real": _first(real), "classes": classes, **with_norms(params)}
 
 
 def _case_experts(workload: Workload):
@@ -292,10 +295,10 @@ def _case_experts(workload: Workload):
     images, classes = _doubles(1, 10, *workload.image_shape), np.arange(10)
     of_network = batch_loss(model.apply)
 
-    def loss(learnt):
-        return of_network(learnt, Batch(jnp.asarray(images), jnp.asarray(classes)))
+    def loss(learnt, held):
+        return of_network(learnt, Batch(held, jnp.asarray(classes)))
 
-    return loss, params, {"images": _first(images), "classes": classes}
+    return loss, params, images, {"images": _first(images), "classes": classes}
 
 
 def _case_frepo(workload: Workload):
@@ -303,12 +306,13 @@ def _case_frepo(workload: Workload):
     images, labels = _doubles(1, 10, *workload.image_shape), np.eye(10) + 0.1 * _doubles(2, 10, 10)
     real, classes = _doubles(3, 20, *workload.image_shape), np.arange(20) % 10
 
-    def loss(learnt):
-        mine, theirs = Batch(learnt["images"], learnt["labels"]), Batch(jnp.asarray(real), jnp.asarray(classes))
+    def loss(learnt, held):
+        params, real = held
+        mine, theirs = Batch(learnt["images"], learnt["labels"]), Batch(real, jnp.asarray(classes))
         return feature_loss(model, params, mine, theirs, FrepoOptions())
 
     layers = {f"{kind}{i}": layer[kind] for i, layer in enumerate(params.values()) for kind in ("kernel", "bias")}
-    return loss, {"images": images, "labels": labels}, {"real": real, "classes": classes, **layers}
+    return loss, {"images": images, "labels": labels}, (params, real), {"real": real, "classes": classes, **layers}
 
 
 _CASES: dict[str, Callable[[Workload], Any]] = {
@@ -342,14 +346,14 @@ def kernel_agreement(workload: Kernel, peer: Peer) -> dict[str, float]:
     kernel = dd.models.infinite_mlp(Shapes(workload.image_shape, 10)).kernel
     assert kernel is not None
 
-    def loss(learnt):
+    def loss(learnt, held):
         mine = learnt["images"]
         targets, wanted = (centred(part, 10) for part in (learnt["labels"], jnp.asarray(classes)))
-        return ridge_loss(kernel(mine, mine), kernel(jnp.asarray(real), mine), targets, wanted, 1e-6)
+        return ridge_loss(kernel(mine, mine), kernel(held, mine), targets, wanted, 1e-6)
 
     with jax.enable_x64(True):
         learnt, given = {"images": images, "labels": labels}, {"real": real, "classes": classes}
-        return _agreement(loss, learnt, given, peer, kernel_of_peer(workload), _OF_ANGLES)
+        return _agreement(loss, learnt, real, given, peer, kernel_of_peer(workload), _OF_ANGLES)
 
 
 PLAIN = "plain JAX"

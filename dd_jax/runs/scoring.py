@@ -7,6 +7,7 @@ from typing import Any
 
 from dd_jax.errors import OptionError
 from dd_jax.evaluation import DCBench, DDRanking, Evaluation, Transfer, cross_architecture, dc_bench, dd_ranking
+from dd_jax.evaluation.baselines import networks_to_train
 from dd_jax.evaluation.protocols import minibatches
 from dd_jax.evaluation.transfer import Compared
 from dd_jax.inner import Training
@@ -102,7 +103,9 @@ def transfer(
     distilled, own, data, _ = load_set(path, dataset, None if has_run else models[0])
     networks = {**({_name(own): own} if has_run else {}), **{name: made(name, data) for name in models}}
     how = protocol_named(protocol or (distilled.protocol.name if epochs else None), epochs)
-    with watching(2 * num_nets * len(networks)) as about:
+    options: dict[str, Any] = {"names": ["random real"], "num_nets": num_nets, "protocol": how}
+    random = [networks_to_train(distilled, network, data, **options)["random real"] for network in networks.values()]
+    with watching(num_nets * len(networks) + sum(random)) as about:
         about("transfer")
         found = cross_architecture(distilled, networks, data, protocol=how, num_nets=num_nets, num_sets=num_sets)
     plain = {
