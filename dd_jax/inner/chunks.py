@@ -54,6 +54,11 @@ def largest_array(apply: Apply, params: Params, images: jax.Array) -> int:
     return _largest(jax.make_jaxpr(apply)(params, one).jaxpr)
 
 
+def is_wide(apply: Apply, params: Params, images: jax.Array) -> bool:
+    """Whether the activations of a few images fill a core's cache, as those of a ConvNet of width 128 do."""
+    return 2 * _FEWEST * largest_array(apply, params, images) > _CACHED
+
+
 def inner_programs(equation: Any) -> Iterator[Any]:
     """The programs that an operation of a traced one runs: bodies of loops, branches, called functions."""
     for name, value in equation.params.items():

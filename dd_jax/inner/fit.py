@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from dd_jax.errors import OptionError, check_at_least, check_choices
 from dd_jax.inner.augment import Augment, augment, cut_mix
 from dd_jax.inner.flat import flat_gradient
-from dd_jax.inner.losses import LOSSES, Apply, chunked_loss, weighted_loss
+from dd_jax.inner.losses import LOSSES, Apply, chunked_loss
 from dd_jax.inner.policies import POLICIES
 from dd_jax.inner.stability import largest_curvature
 from dd_jax.types import Batch, Params, Transform, see_each_other
@@ -190,7 +190,7 @@ def passes(
         order = jax.random.permutation(order_key, total)
         missing = 0 if whole else count * size - total
         order = jnp.pad(order[: count * size], (0, missing), mode="wrap").reshape(count, size)
-        loss_of = chunked_loss(apply, loss) if whole else weighted_loss(apply, loss)
+        loss_of = chunked_loss(apply, loss)
         sharp = is_zero(training.sam_rho)
         gradient_of = jax.grad(loss_of) if sharp else flat_gradient(loss_of, training.sam_rho, training.gsam_alpha)
 

@@ -1,7 +1,7 @@
 """Losses and accuracies of a network on a batch, and the loss of a large real batch in one cache-sized pass."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float
 
-from dd_jax.inner.chunks import Apply, chunk_size, is_batchwise
+from dd_jax.inner.chunks import Apply, chunk_size, is_batchwise, is_wide
 from dd_jax.types import Batch, Labels, Params, see_each_other
 
 Loss: TypeAlias = Callable[[jax.Array, Labels], jax.Array]
@@ -61,57 +61,81 @@ def batch_loss(apply: Apply, loss: Loss = cross_entropy) -> Callable[[Params, Ba
     return loss_of
 
 
-def weighted_loss(apply: Apply, loss: Loss = cross_entropy) -> Callable[[Params, Batch, jax.Array], jax.Array]:
-    """The function (params, batch, weights (N,)) -> weighted mean loss of the network on the batch."""
-
-    def loss_of(params: Params, batch: Batch, weights: jax.Array) -> jax.Array:
-        logits = apply(params, batch.images)
-        losses = jax.vmap(loss)(logits, batch.labels)
-        return jnp.vdot(losses, weights.astype(losses.dtype)) / weights.sum().astype(losses.dtype)
-
-    return loss_of
-
-
-def chunked_loss(
-    apply: Apply, loss: Loss = cross_entropy, chunk: int | None = None
-) -> Callable[[Params, Batch], jax.Array]:
+def chunked_loss(apply: Apply, loss: Loss = cross_entropy, chunk: int | None = None) -> Callable[..., Float[Array, ""]]:
     """The same function as `batch_loss`, computed chunk by chunk with value and gradient in one pass.
+
+    It also takes `weights` (N,) of the images in their mean, as a third argument.
 
     Args:
         chunk: images per chunk, a divisor of the batch; None chooses. Differentiable in the parameters only, once: the
             gradient with respect to the batch is zero by definition, as real data is not learnt. Examples that see each
             other, or that the network normalises together, stay together.
     """
-    loss_of = batch_loss(apply, loss)
+    plain = batch_loss(apply, loss)
 
-    def split(params: Params, batch: Batch) -> Batch:
-        num_images = batch.images.shape[0]
-        size = chunk or chunk_size(apply, params, batch.images)
-        return jax.tree.map(lambda leaf: leaf.reshape(num_images // size, size, *leaf.shape[1:]), batch)
+    def loss_of(params: Params, batch: Batch, weights: jax.Array | None) -> jax.Array:
+        if weights is None:
+            return plain(params, batch)
+        losses = jax.vmap(loss)(apply(params, batch.images), batch.labels)
+        return jnp.vdot(losses, weights.astype(losses.dtype))
+
+    def split(params: Params, given: tuple[Batch, jax.Array | None]) -> tuple[Batch, jax.Array | None]:
+        images = given[0].images
+        size = chunk or chunk_size(apply, params, images)
+        return jax.tree.map(lambda leaf: leaf.reshape(len(images) // size, size, *leaf.shape[1:]), given)
 
     @jax.custom_vjp
-    def mean_loss(params: Params, batch: Batch) -> jax.Array:
-        return lax.map(lambda part: loss_of(params, part), split(params, batch)).mean()
+    def sum_loss(params: Params, given: tuple[Batch, jax.Array | None]) -> jax.Array:
+        return lax.map(lambda part: loss_of(params, *part), split(params, given)).sum()
 
-    def forward(params: Params, batch: Batch) -> tuple[jax.Array, Params]:
-        chunks = split(params, batch)
-        count = chunks.images.shape[0]
+    def forward(params: Params, given: tuple[Batch, jax.Array | None]) -> tuple[jax.Array, Params]:
+        chunks = split(params, given)
 
-        def add(total: tuple[jax.Array, Params], part: Batch) -> tuple[tuple[jax.Array, Params], None]:
-            return jax.tree.map(jnp.add, total, jax.value_and_grad(loss_of)(params, part)), None
+        def add(total: tuple[jax.Array, Params], part: Any) -> tuple[tuple[jax.Array, Params], None]:
+            return jax.tree.map(jnp.add, total, jax.value_and_grad(loss_of)(params, *part)), None
 
-        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(
-            jax.value_and_grad(loss_of), params, jax.tree.map(lambda leaf: leaf[0], chunks)))  # fmt: skip
-        total, _ = lax.scan(add, zero, chunks)
-        value, gradient = jax.tree.map(lambda leaf: leaf / count, total)
-        return value, gradient
+        shapes = jax.eval_shape(jax.value_and_grad(loss_of), params, *jax.tree.map(lambda leaf: leaf[0], chunks))
+        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return lax.scan(add, zero, chunks)[0]
 
     def backward(gradient: Params, cotangent: jax.Array) -> tuple[Params, None]:
         return jax.tree.map(lambda leaf: cotangent * leaf, gradient), None
 
-    mean_loss.defvjp(forward, backward)
+    sum_loss.defvjp(forward, backward)
 
-    def chosen(params: Params, batch: Batch) -> jax.Array:
-        return (loss_of if is_batchwise(apply) or see_each_other(batch.images) else mean_loss)(params, batch)
+    def chosen(params: Params, batch: Batch, weights: jax.Array | None = None) -> jax.Array:
+        if is_batchwise(apply) or see_each_other(batch.images):
+            shares = None if weights is None else weights / weights.sum()
+            return loss_of(params, batch, shares)
+        if weights is None:
+            count = len(batch.images) // (chunk or chunk_size(apply, params, batch.images))
+            return sum_loss(params, (batch, None)) / count
+        return sum_loss(params, (batch, weights / weights.sum()))
 
     return chosen
+
+
+def gradient_in_chunks(apply: Apply, loss: Loss = cross_entropy) -> Callable[[Params, Batch], Params]:
+    """The gradient of `batch_loss` in the parameters, which can be differentiated again, in parameters and batch.
+
+    Of many images, in a wide network, it is the mean of the gradients of chunks that stay in cache, see `chunk_size`.
+    What a chunk needs is computed again for the derivative of its gradient.
+    """
+    whole = jax.grad(batch_loss(apply, loss))
+    again = jax.checkpoint(whole, prevent_cse=False)
+
+    def gradient(params: Params, batch: Batch) -> Params:
+        if is_batchwise(apply) or see_each_other(batch.images) or not is_wide(apply, params, batch.images):
+            return whole(params, batch)
+        count, size = len(batch.images), chunk_size(apply, params, batch.images)
+        if size == count:
+            return whole(params, batch)
+
+        def add(total: Params, chunk: Batch) -> tuple[Params, None]:
+            return jax.tree.map(jnp.add, total, again(params, chunk)), None
+
+        chunks = jax.tree.map(lambda leaf: leaf.reshape(count // size, size, *leaf.shape[1:]), batch)
+        total, _ = lax.scan(add, jax.tree.map(jnp.zeros_like, params), chunks)
+        return jax.tree.map(lambda leaf: leaf * (size / count), total)
+
+    return gradient

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError
-from dd_jax.inner.losses import Apply, Loss, batch_loss, cross_entropy
+from dd_jax.inner.losses import Apply, Loss, cross_entropy, gradient_in_chunks
 from dd_jax.inner.memory import Remat, segments
 from dd_jax.inner.rules import Memory, Rule
 from dd_jax.types import Batch, Params
@@ -140,7 +140,7 @@ def _step(
     apply: Apply, loss: Loss, batch_of: Callable[[Any], Batch], rule: Rule, discount: Number
 ) -> Callable[[Any, Any], tuple[Any, None]]:
     """One step of the state (parameters, memory of the rule)."""
-    gradient = jax.grad(batch_loss(apply, loss))
+    gradient = gradient_in_chunks(apply, loss)
 
     def step(state: Any, given: tuple[Any, Any]) -> tuple[Any, None]:
         mine, now = given

@@ -5,10 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from dd_jax import models
-from dd_jax.inner import batch_loss, chunked_loss, gradient_descent, unroll
+from dd_jax.inner import batch_loss, chunked_loss, chunks, gradient_descent, unroll
+from dd_jax.inner.losses import gradient_in_chunks
 from dd_jax.methods.unrolled import outer_loss
 from dd_jax.synthetic import StepBatches, step_batches
 from dd_jax.types import Batch, Params
@@ -188,6 +190,37 @@ def loss_and_derivative(chunk: int | str | None):
 def test_chunked_loss_is_the_loss(chunk):
     (chunked, found), (whole, expected) = loss_and_derivative(chunk), loss_and_derivative("whole")
     np.testing.assert_allclose(chunked, whole, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected)
+
+
+@pytest.mark.parametrize("chunk", [8, None])
+def test_images_of_no_weight_count_for_nothing_in_chunks(chunk):
+    model, params = network("mlp")
+    batch, weights = Batch(normal(1, 24, 4, 4, 1), jnp.asarray(np.arange(24) % 3)), jnp.arange(24) < 17
+    chunked, whole = chunked_loss(model.apply, chunk=chunk), batch_loss(model.apply)
+
+    @jax.jit
+    def both(params):
+        some = jax.tree.map(lambda leaf: leaf[:17], batch)
+        return jax.value_and_grad(chunked)(params, batch, weights), jax.value_and_grad(whole)(params, some)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *both(params))
+
+
+def test_a_gradient_in_chunks_and_its_derivatives_are_those_of_the_whole(monkeypatch):
+    monkeypatch.setattr(chunks, "_CACHED", 1)  # as if the network were wide: chunks of 8 of 24 images
+    model, params = network("mlp")
+    batch = Batch(normal(1, 24, 4, 4, 1), jnp.asarray(np.arange(24) % 3))
+    gradients = gradient_in_chunks(model.apply), jax.grad(batch_loss(model.apply))
+    assert chunks.chunk_size(model.apply, params, batch.images) == 8
+
+    def and_derivatives(gradient):
+        def length(params, images):
+            return optax.tree.norm(gradient(params, Batch(images, batch.labels)))
+
+        return gradient(params, batch), jax.grad(length, (0, 1))(params, batch.images)
+
+    found, expected = jax.jit(lambda: [and_derivatives(gradient) for gradient in gradients])()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, expected)
 
 

@@ -69,7 +69,7 @@ def last_layer(params):
         # 3 x 3 from 3 to 128, 256 and 512 channels, and 16 x 512 features to 10 classes, each with its biases
         (models.convnet(CIFAR, growth=2, norm="none"), 9 * (3 * 128 + 128 * 256 + 256 * 512) + 896 + 10 * 8192 + 10),
     ],
-    ids=["lenet", "alexcifarnet", "mlp", "linear", "convnet"],
+    ids=["lenet", "alexcifarnet", "mlp", "linear", "convnet", "growing convnet"],
 )
 def test_number_of_parameters(model, expected):
     assert models.num_params(model) == expected
