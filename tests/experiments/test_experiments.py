@@ -222,6 +222,12 @@ def test_smoke_of_trajectories(script, name, experts, here):
     assert distilled_row(run)["n"] == 1
     assert (here / "nets" / f"{experts}-smoke" / "expert-000000.safetensors").is_file()
     assert len(list((run / "tiles").glob("tile-*.png"))) == (10 if script == "wearable" else 0)
+    if script == "wearable":
+        run_script("canvases", run, "--num-nets", "2", "--num-sets", "2", "--rolls", "2")
+        rows = json.loads((run / "canvases.json").read_text())["rows"]
+        assert {name: len(row["accuracies"]) for name, row in rows.items()} == dict.fromkeys(rows, 2)
+        # The start is noise, without seams; side by side real images end in the background of a digit.
+        assert rows["real images side by side"]["seam_ratio"] < 0.8 < rows["distilled"]["seam_ratio"] < 1.2
 
 
 @pytest.mark.slow
