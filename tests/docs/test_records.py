@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dd_jax.applications.ranking import Interval
+from dd_jax.runs.report.published import published as of_paper
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "experiments" / "results"
@@ -121,6 +122,17 @@ def test_what_was_transcribed_says_where_from_and_why(quoted):
         text = (ROOT / page["page"]).read_text().replace(" +- ", " ± ")
         for what, value in page["values"].items():
             assert value in text, f"{page['page']} has no longer {value} ({what}): take it out"
+
+
+def test_values_of_papers_are_those_of_the_reports(quoted):
+    checked = 0
+    for one in quoted["published"]:
+        if named := re.fullmatch(r"(MNIST|CIFAR-10) (\d+) (\w+)", one["name"]):
+            dataset, count, label = named.groups()
+            known = of_paper(dataset.replace("-", "").lower(), label.lower(), int(count))
+            assert known in (None, float(one["value"].split()[0])), one["name"]
+            checked += known is not None
+    assert checked > 3
 
 
 @pytest.fixture(scope="module")
