@@ -50,8 +50,11 @@ def spreads(found: Any) -> Iterator[str]:
         lists = [given] if isinstance(given, list) else [values for group in groups for values in group]
         lists += [[float(np.mean(values)) for values in group] for group in groups]
         lists += [entry.get(name, []) for name in ("success", "others")]
-        lists.append([float(np.mean(one["accuracies"])) for one in entry.get("distillations", [])
-                      if one.get("accuracies")])  # fmt: skip
+        several = entry.get("distillations", [])
+        lists.append([float(np.mean(one["accuracies"])) for one in several if one.get("accuracies")])
+        tables = [one["transfer"]["by network"] for one in several if one.get("transfer")]
+        lists += [[table[name][kind]["mean"] for table in tables if name in table]
+                  for name in (tables[0] if tables else ()) for kind in ("distilled", "random real")]  # fmt: skip
         for values in lists:
             if values and not isinstance(values[0], list):
                 yield f"{100 * np.mean(values):.1f} ± {100 * np.std(values):.1f}"

@@ -135,15 +135,15 @@ def test_older_numbers_are_marked_where_a_change_concerns_them(tmp_path):
 
 def test_other_networks_are_a_table_over_distillations(seeds):
     for seed in range(2):
-        both = {kind: {"mean": mean + 0.02 * seed, "std": 0.01, "n": 3, "balanced": mean}
-                for kind, mean in (("distilled", 0.7), ("random real", 0.5))}  # fmt: skip
+        both = {kind: {"mean": mean, "std": 0.03, "n": 3, "balanced": mean}
+                for kind, mean in (("distilled", 0.7 + 0.02 * seed), ("random real", 0.5))}  # fmt: skip
         write_json(seeds / f"seed{seed}" / "transfer.json", {"by network": {"gcn": both, "mlp": both}})
     found = transfer_table([compact_record([seeds], CELL)])
     assert cells_of(found)["gcn"] == "71.0 ± 1.0"
     assert cells_of(found)["distillations"] == "2"
-    assert cells_of(found, 1)["mlp"] == "51.0 ± 1.0"
+    assert cells_of(found, 1)["mlp"] == "50.0 ± 3.0"  # the same images: over networks
     alone = transfer_table([compact_record([seeds / "seed0"], CELL)])
-    assert cells_of(alone)["gcn"] == "70.0 ± 1.0"  # over its networks
+    assert cells_of(alone)["gcn"] == "70.0 ± 3.0"  # over its networks
 
 
 @pytest.mark.parametrize(

@@ -226,8 +226,8 @@ def _steps(record: Record) -> int:
 
 
 def _over_distillations(measured: Sequence[Mapping[str, Any]]) -> Spread:
-    """Of the means of several distillations; of a single one what its networks reach."""
-    if len(measured) == 1:
+    """Of the means of several distillations; of a single one, or of the same real images, what the networks reach."""
+    if all(one == measured[0] for one in measured):
         return Spread(measured[0]["mean"], measured[0]["std"], measured[0]["n"])
     return spread_of([one["mean"] for one in measured])
 
