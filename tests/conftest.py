@@ -26,6 +26,7 @@ import pytest  # noqa: E402
 import dd_jax as dd  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+os.fsync = os.fstat  # what tests write needn't survive a loss of power; a descriptor that is none still fails
 pytest_plugins = ["budget"]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 _FLAGS = {
     "xla_backend_optimization_level": "1",  # LLVM's first level: hardly slower where matrix products are the work
+    "xla_cpu_parallel_codegen_split_count": "1",  # in parts programs take more in all, and cores are busy
     "xla_cpu_use_fusion_emitters": "false",  # loops are written by the older of XLA's two ways, which goes no detour
 }
 
