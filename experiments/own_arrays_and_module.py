@@ -43,6 +43,7 @@ if __name__ == "__main__":
         model, num_batches=1, num_epochs=3, init_step_size=0.3, init_images="real", num_inits=2
     )
     run = dd.distill(method, data, num_outer_steps=5 if smoke else 300, out="runs/own-stripes", eval_every=60)
+    few = {"num_sets": 1, "num_candidates": 2} if smoke else {}
     print("distilled", dd.evaluate(run.distilled, model, data, num_nets=2 if smoke else 50))
-    for name, baseline in dd.baselines(run.distilled, model, data, num_nets=2 if smoke else 50).items():
+    for name, baseline in dd.baselines(run.distilled, model, data, num_nets=2 if smoke else 50, **few).items():
         print(name, baseline.evaluation, dict(baseline.chosen))
