@@ -400,7 +400,7 @@ class _Learner:
 
     def _accuracies(self, networks: Networks, after: int) -> list[list[float]]:
         """(networks, tasks so far) on test."""
-        logits = np.asarray(_logits(self.model.apply, networks, in_chunks(self.stream.dataset.test)[0]))
+        logits = np.asarray(_logits(self.model.apply, networks, in_chunks(self.stream.dataset.test, self.model)[0]))
         logits = logits.reshape(len(logits), -1, self._classes)[:, : len(self.stream.dataset.test.labels)]
         return accuracies_of(logits, self.stream, after, self.options.scenario).tolist()
 

@@ -17,7 +17,7 @@ from dd_jax.errors import DataError, unknown_name
 from dd_jax.evaluation.result import Evaluation, evaluation_of
 from dd_jax.evaluation.training import Course, Part, Plan, TrainingArrays, begin, go_on, network_of
 from dd_jax.inner import device_mesh, map_over, on_each, replicate
-from dd_jax.inner.chunks import Apply, is_batchwise
+from dd_jax.inner.chunks import Apply, in_cache, is_batchwise
 from dd_jax.models import Model, check_fits
 from dd_jax.outcomes import Outcome
 from dd_jax.types import Batch, Dataset, Networks, Params, see_each_other
@@ -119,7 +119,7 @@ def _all_groups(make, model: Model, starts: Starts, course: Course | None, real:
     """What all networks get right, and as what they take what, as `_count` gives them; and the former along the way."""
     count = starts.num_nets
     mesh = device_mesh(wanted.devices) if count > 1 or jax.process_count() > 1 else None
-    chunks = mixed_chunks(real) if is_batchwise(model.apply) else in_chunks(real)
+    chunks = mixed_chunks(real) if is_batchwise(model.apply) else in_chunks(real, model)
     given = replicate((None if course is None else course.arrays, *chunks), mesh)
     target = wanted.outcome.target
     marks, tables, seen = [], [], []
@@ -279,15 +279,17 @@ def _count_one(apply, num_classes, target, tabled, params, images, labels) -> tu
     return jnp.stack([jnp.diagonal(table), taken]), table
 
 
-def in_chunks(split: Batch) -> tuple[Any, jax.Array]:
+def in_chunks(split: Batch, model: Model) -> tuple[Any, jax.Array]:
     """A split in chunks, (C, chunk, ...); what is missing in the last has label -1, which counts nowhere.
 
-    Examples that see each other are one chunk.
+    On a CPU a chunk of images has activations that stay in cache. Examples that see each other are one chunk.
     """
     if see_each_other(split.images):
-        return jax.tree.map(lambda leaf: leaf[None], (split.images, split.labels))
+        return _in_one(split)
     num_images = split.labels.shape[0]
     size = min(_CHUNK if jax.default_backend() == "cpu" else 1000, num_images)
+    if jax.default_backend() == "cpu" and model.kernel is None:
+        size = in_cache(model.apply, jax.eval_shape(model.init, jax.random.key(0)), split.images, size)
     missing = -num_images % size
     images = jnp.pad(split.images, ((0, missing), (0, 0), (0, 0), (0, 0)))
     labels = jnp.pad(split.labels, (0, missing), constant_values=-1)
@@ -301,9 +303,13 @@ def mixed_chunks(split: Batch) -> tuple[Any, jax.Array]:
     label -1, which counts nowhere.
     """
     if see_each_other(split.images):
-        return in_chunks(split)
+        return _in_one(split)
     num_images = split.labels.shape[0]
     count = -(-num_images // _BATCHWISE_CHUNK)
     rows = np.arange(count * -(-num_images // count)).reshape(-1, count).T
     labels = np.where(rows < num_images, np.asarray(split.labels)[rows % num_images], -1)
     return split.images[rows % num_images], jnp.asarray(labels)
+
+
+def _in_one(split: Batch) -> tuple[Any, jax.Array]:
+    return jax.tree.map(lambda leaf: leaf[None], (split.images, split.labels))

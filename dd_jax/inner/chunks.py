@@ -33,9 +33,14 @@ def chunk_size(apply: Apply, params: Params, images: jax.Array) -> int:
         return num_images
     most = 32 if math.prod(images.shape[1:]) <= _SMALL else 16
     if num_images > _FEWEST:
-        most = max(_FEWEST, min(most, _CACHED // largest_array(apply, params, images)))
+        most = in_cache(apply, params, images, most)
     divisor = next(size for size in range(min(most, num_images), 0, -1) if num_images % size == 0)
     return divisor if divisor >= _FEWEST else num_images
+
+
+def in_cache(apply: Apply, params: Params, images: jax.Array, most: int) -> int:
+    """How many images, at most `most`, have activations that stay in a core's cache; shapes will do."""
+    return max(_FEWEST, min(most, _CACHED // largest_array(apply, params, images)))
 
 
 def apply_in_chunks(apply: Apply, params: Params, images: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:

@@ -15,7 +15,8 @@ from dd_jax.types import Dataset, DistilledData, Pretrained
 
 _STEPS_MEASURED = 100  # inner steps up to which accuracy is measured after each one, and not after each epoch, ...
 _STEP_NETS = 5  # ... of so many networks ...
-_CHEAP_MEASUREMENT = 10**9  # ... if their parameters times the test images are no more: LeNet on MNIST is below
+_CHEAP_MEASUREMENT = 10**9  # ... if their parameters times the test images are no more: LeNet on MNIST is below.
+_LARGE_NETS = 2  # Of larger ones only so many are measured on the way: twenty times may take longer than the training.
 
 
 class Row(NamedTuple):
@@ -137,9 +138,11 @@ def _distilled_rows(distilled: DistilledData, model: Model, dataset: Dataset, op
 
 def _curve(distilled: DistilledData, model: Model, dataset: Dataset) -> dict[str, Any]:
     """Where along training to measure: that goes through all test images, so at every step only where that is cheap."""
+    size = num_params(model) * len(dataset.test.labels)
     few = distilled.num_batches * distilled.num_epochs <= _STEPS_MEASURED
-    cheap = num_params(model) * len(dataset.test.labels) <= _CHEAP_MEASUREMENT
-    return {"curve": "steps", "num_curve_nets": _STEP_NETS} if few and cheap else {"curve": "epochs"}
+    if few and size <= _CHEAP_MEASUREMENT:
+        return {"curve": "steps", "num_curve_nets": _STEP_NETS}
+    return {"curve": "epochs"} | ({} if size <= _CHEAP_MEASUREMENT else {"num_curve_nets": _LARGE_NETS})
 
 
 def baseline_row(name: str, baseline: Baseline) -> Row:
