@@ -304,10 +304,12 @@ def peer_params(params: Any) -> dict[str, Any]:
     return {f"param{i}": leaf for i, leaf in enumerate(found)}
 
 
-def measure_ceilings() -> dict[str, float]:
+def measure_ceilings(smoke: bool = False) -> dict[str, float]:
     """What this machine gives at best: float32 matrix products (flop/s) and copies (byte/s), all devices together."""
     mesh = device_mesh()
-    size = 2048 if jax.default_backend() == "cpu" else 8192
+    size, count = 2048 if jax.default_backend() == "cpu" else 8192, 2**26
+    if smoke:
+        size, count = 512, 2**22
     devices = len(jax.devices())
 
     def best(function: Callable[[jax.Array], jax.Array], shape: tuple[int, ...]) -> float:
@@ -321,7 +323,7 @@ def measure_ceilings() -> dict[str, float]:
 
     return {
         "flops": devices * 2 * size**3 / best(lambda a: a @ a, (size, size)),
-        "bytes": devices * 2 * 4 * 2**26 / best(lambda a: a + 1.0, (2**26,)),
+        "bytes": devices * 2 * 4 * count / best(lambda a: a + 1.0, (count,)),
     }
 
 
@@ -367,7 +369,7 @@ def main(options: Options) -> None:
     """Measure, show, write."""
     dd.use_cores()
     jax.config.update("jax_enable_compilation_cache", False)
-    ceilings = measure_ceilings()
+    ceilings = measure_ceilings(options.smoke)
     note(f"Ceilings of all devices: {ceilings['flops'] / 1e9:.0f} GFLOP/s, {ceilings['bytes'] / 1e9:.0f} GB/s")
     chosen = SMOKE if options.smoke else {k: w for k, w in WORKLOADS.items() if options.only.lower() in k.lower()}
     found: dict[str, Any] = {"ceilings": ceilings, "workloads": {}, "made_with": provenance()}
