@@ -186,9 +186,8 @@ class _Auditor:
         alike += [
             Trainings(one, self.scratch, own.num_examples, **given) for one in networks.values() for _ in range(2)
         ]
-        said = (
-            f"Measuring {own.num_examples} {own.unit}s and real ones, {amounts.count(options.num_nets, 'network')} each"
-        )
+        nets = amounts.count(options.num_nets, "network")
+        said = f"{len(alike)} measurements or more of {own.num_examples} {own.unit}s and real ones, {nets} each"
         if own.unit == "image" and self.model.kernel is None:
             num_real = len(self.dataset.train.labels)
             if options.scores:
@@ -197,8 +196,8 @@ class _Auditor:
                 alike += of_scores(self.model, own, *rest)
             least = least_seconds(alike, own, self.dataset)
             said += (
-                f": at least {duration(least)}. That counts the training of networks alone; compiling, and choosing "
-                "step sizes for real images, come on top"
+                f": at least {duration(least)} of training. Compiling, which takes seconds for each, and choosing step "
+                "sizes for real images come on top"
             )
         note(f"{said}.")
 

@@ -135,7 +135,9 @@ def test_from_the_command_line(digits, means, tmp_path, capsys):
     words += ["--num-nets", "1", "--num-sets", "1", "--coresets", "k-means", "--models", "mlp:hidden=(4,)"]
     assert main([*words, "--full-epochs", "1"]) == 0
     printed, told = capsys.readouterr()
-    assert re.search(r"Measuring \d+ images and real ones, 1 network each: at least \d+ s\.", told)
+    assert re.search(
+        r"8 measurements or more of 20 images and real ones, 1 network each: at least \d+ s of training\.", told
+    )
     for line in (r"own protocol: the set: [\d.]+ %", r"other networks: random real on mlp:hidden=\(4,\): [\d.]+ %"):
         assert re.search(rf"^  {line}$", told, re.MULTILINE)
     assert "In short:" in printed
