@@ -167,9 +167,14 @@ def _of_cell(record: Mapping[str, Any], row: str) -> str:
 
 
 def _of_benchmark(workload: Mapping[str, Any], measure: str) -> str:
-    """A median time, how often it was measured, or how many times as fast, with the range over the rounds."""
+    """A median time, how many times as fast with the range over the rounds, their number, compiling, share of peak."""
+    one = workload["1 device"]
     if measure == "rounds":
-        return str(workload["1 device"]["n"])
+        return str(one["n"])
+    if measure == "compile":
+        return f"{one['compile']:.0f} s"
+    if measure == "peak":
+        return f"{100 * one['of_matmul_ceiling']:.0f} %"
     found = workload[measure]
     if measure.startswith("speedup"):
         return f"**{found['median']:.1f}** ({found['min']:.1f}–{found['max']:.1f})"
