@@ -104,10 +104,12 @@ class Workload:
         self.real = torch.randn(10, 800, channels, size, size, device=DEVICE)
         self.optimiser = torch.optim.SGD([self.images], lr=0.1, momentum=0.5)
 
-    def step(self):
+    def drawn_real(self):
         index = torch.randint(0, self.real.shape[1], (10, self.batch_size), device=DEVICE)
-        real = [images[i] for images, i in zip(self.real, index, strict=True)]
-        loss = match(drawn(*self.network), self.images, real, self.augment)
+        return [images[i] for images, i in zip(self.real, index, strict=True)]
+
+    def step(self):
+        loss = match(drawn(*self.network), self.images, self.drawn_real(), self.augment)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()

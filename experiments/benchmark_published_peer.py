@@ -7,7 +7,7 @@ with momentum), Cazenavette et al. 2022 (a minibatch of an expert's training).
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from benchmark_matching_peer import DEVICE, changed, convnet, drawn, labels, prepared, wait
+from benchmark_matching_peer import DEVICE, Workload, changed, convnet, drawn, labels, prepared, wait
 from benchmark_serve import serve
 
 
@@ -25,23 +25,11 @@ def rows(count, size):
     return torch.randint(0, count, (size,), device=DEVICE)
 
 
-class Matched:
-    """Images of ten classes, real ones, and a network of the papers' kind."""
-
-    def __init__(self, width, depth, size, channels, images_per_class, batch_size, augment, **_):
-        torch.manual_seed(0)
-        self.network = width, depth, size, channels
-        self.batch_size, self.augment = batch_size, augment
-        self.images = torch.randn(10, images_per_class, channels, size, size, device=DEVICE, requires_grad=True)
-        self.real = torch.randn(10, 800, channels, size, size, device=DEVICE)
-        self.optimiser = torch.optim.SGD([self.images], lr=0.1, momentum=0.5)
-
-    def drawn_real(self):
-        return [images[rows(len(images), self.batch_size)] for images in self.real]
-
-
-class Dm(Matched):
+class Dm(Workload):
     """Distribution matching: the mean features of each class, in a fresh network."""
+
+    def __init__(self, growth, **rest):
+        super().__init__(**rest)
 
     def step(self):
         loss = dm_loss(drawn(*self.network), self.images, self.drawn_real(), self.augment)
@@ -59,10 +47,10 @@ def dm_loss(params, images, real, augment):
     return loss
 
 
-class Idc(Matched):
+class Idc(Workload):
     """One match and the training after it: class after class a step of the images, then real images for the network."""
 
-    def __init__(self, factor, num_training_images, inner_batch_size, **rest):
+    def __init__(self, factor, num_training_images, inner_batch_size, growth, **rest):
         super().__init__(**rest)
         self.factor, self.num_training_images, self.inner_batch_size = factor, num_training_images, inner_batch_size
         self.params = drawn(*self.network)

@@ -203,7 +203,7 @@ def test_hyperparameters_are_plain_and_the_learning_rate_is_scaled(digits, wide)
     [
         ({"learn": "image"}, "Did you mean 'images'"),
         ({"init_labels": "solved"}, "Did you mean 'solve'"),
-        ({"init_labels": "solve", "learn": "images"}, "for labels that are learnt"),
+        ({"init_labels": "solve", "learn": "images"}, "needs labels that are learnt, but learn is .images."),
         ({"dtype": "float64"}, "JAX_ENABLE_X64=1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"regulariser": 0.0}, "regulariser must be positive"),

@@ -53,7 +53,7 @@ def test_counts_are_one_number_or_one_for_each_class():
     assert class_labels(3, COUNTS).tolist() == [0, 0, 0, 1, 2, 2]
     assert class_labels(3, COUNTS, 2).tolist() == [0] * 6 + [1] * 2 + [2] * 4
     assert (counts_word(7), counts_word(COUNTS)) == ("ipc7", "images6")
-    with pytest.raises(OptionError, match="one for each of the 3 classes, but there are 2: 1, 2"):
+    with pytest.raises(OptionError, match="one for each of the 3 classes, but has 2: 1, 2"):
         class_counts((1, 2), 3)
     with pytest.raises(OptionError, match="at least 1, but is 1, 0"):
         class_counts((1, 0, 1), 3)

@@ -295,7 +295,7 @@ def test_what_is_no_function_of_parameters_and_images_is_refused(build, words):
         (lambda logits: logits[:, :7], ["(3, 10)", "float32[3, 7]", "10 classes", "one unit for each class"]),
         (lambda logits: logits[0], ["float32[10]", "the first axis is that of the images"]),
         (lambda logits: logits.argmax(-1), ["int32[3]", "floating-point"]),
-        (lambda logits: {"logits": logits}, ["gives a dict"]),
+        (lambda logits: {"logits": logits}, ["gives a value of type dict"]),
         (lambda logits: (logits, logits, logits), ["(float32[3, 10], float32[3, 10], float32[3, 10])"]),
         (lambda logits: (logits, logits[:, None]), ["features of shape (3, F)", "float32[3, 1, 10]", "Flatten"]),
     ],

@@ -295,7 +295,10 @@ def test_images_come_as_bytes_or_floats_and_with_channels_first_or_last(tmp_path
 @pytest.mark.parametrize(
     ("images", "words"),
     [
-        (np.zeros((4, 5, 6, 1), np.uint8), r"\(N, 5, 6, 3\) or \(N, 3, 5, 6\), as .* but are \(4, 5, 6, 1\)"),
+        (
+            np.zeros((4, 5, 6, 1), np.uint8),
+            r"\(N, 5, 6, 3\) or \(N, 3, 5, 6\), like those of the set, but are \(4, 5, 6, 1\)",
+        ),
         (np.zeros((4, 5, 6), np.uint8), r"but are \(4, 5, 6\)"),
         (np.full((4, 5, 6, 3), 255.0), r"floats in \[0, 1\], but are torch.float64 from 255 to 255"),
         (np.zeros((4, 5, 6, 3), np.int32), r"but are torch.int32"),
