@@ -80,7 +80,7 @@ def test_tables_and_results_say_both_means_and_no_accuracy_where_there_is_none(t
     assert main(["distill", "--dataset", f"npz:{tmp_path}/uneven.npz", *SMALL, *model, "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert "mean of classes" in said.out
-    assert "Note: The test split has no image of 1 of the 3 classes: '2'." in said.err
+    assert "Note: The test split has no images of 1 of the 3 classes: '2'." in said.err
     row = json.loads((out / "results.json").read_text())["results"]["distilled"]
     assert row["per_class"][2] == "nan"
     assert row["balanced"] == pytest.approx(np.mean(row["per_class"][:2]))

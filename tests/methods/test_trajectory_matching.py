@@ -364,7 +364,7 @@ def test_options_that_make_no_sense_are_refused(model, experts, changes, words, 
 
 
 def test_experts_that_do_not_fit_are_refused(model, tiny, experts, digits, digits_mlp):
-    with pytest.raises(OptionError, match="got no experts. Make experts with dd-jax pretrain --snapshots"):
+    with pytest.raises(OptionError, match=r"got no experts\. Make experts with dd-jax pretrain --snapshots"):
         trajectory_matching(model, **SMALL)
     with pytest.raises(OptionError, match="use trajectory_matching"):
         gradient_matching(model, experts=experts)

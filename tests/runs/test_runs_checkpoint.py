@@ -210,7 +210,7 @@ def test_if_all_are_damaged_it_says_what_to_do(saved, tmp_path):
     shutil.copytree(saved, folder)
     for checkpoint in folder.iterdir():
         (checkpoint / "manifest.json").unlink()
-    with pytest.raises(RunError, match=r"Delete .* to start anew"):
+    with pytest.raises(RunError, match=r"Delete .* to start again"):
         latest(folder, tree())
 
 

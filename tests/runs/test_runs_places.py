@@ -182,7 +182,7 @@ def test_a_run_of_a_network_of_ones_own_says_so(place, capsys):
 
     in_python(data, "run", dd.models.from_functions(init, apply, data, name="mine"))
     assert main(["evaluate", "run", "--num-nets", "2"]) == 2
-    assert "was made with the network 'mine', which is none of dd_jax" in capsys.readouterr().err
+    assert "was made with the network 'mine', which is not in dd_jax" in capsys.readouterr().err
     assert main(["evaluate", "run", "--num-nets", "2", "--model", "mlp:hidden=(8,)"]) == 0
 
 

@@ -152,5 +152,5 @@ def test_several_seeds_from_python(tmp_path, digits, digits_mlp):
         assert np.array_equal(run.distilled.images, alone.distilled.images)
         assert run.out == tmp_path / f"seed{seed}"
     assert not np.array_equal(runs[0].distilled.images, runs[1].distilled.images)
-    with pytest.raises(OptionError, match="different"):
+    with pytest.raises(OptionError, match="should differ, but are 4, 4"):
         dd.distill_many(method, digits, seeds=[4, 4], **options)
