@@ -44,7 +44,7 @@ def test_words_of_seeds_are_seeds_of_32_bits():
 
 @pytest.mark.parametrize("seed", NONE)
 def test_what_is_no_seed_is_refused(seed):
-    with pytest.raises(OptionError, match=r"split_seed must be an integer from 0 to 2\*\*63 - 1 .*; found"):
+    with pytest.raises(OptionError, match=r"split_seed must be an integer from 0 to 2\*\*63 - 1 .*, but is"):
         check_seed(seed, "split_seed")
 
 

@@ -74,7 +74,7 @@ def test_classes_with_such_words_in_their_names_are_classes(tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("train", "val", "Valid"), "has Valid and val, which both mean validation"),
+        (("train", "val", "Valid"), "has Valid and val, which both mean the validation split"),
         (("val", "test"), "has test, val with class folders, but no training folder"),
         ((".", "test"), "has test with class folders, but no training folder"),
     ],

@@ -26,7 +26,7 @@ def made(counts):
 @pytest.fixture(scope="module")
 def dataset():
     """Of 30 test images 24 are cats, 6 dogs and none a frog; of 23 to train on 3 are frogs."""
-    with pytest.warns(DataWarning, match="no image of 1 of the 3 classes: 'frog'"):
+    with pytest.warns(DataWarning, match="no images of 1 of the 3 classes: 'frog'"):
         return dd.dataset_from_arrays(
             *made((10, 10, 3)), test=made((24, 6)), validation=made((4, 4, 4)), class_names=["cat", "dog", "frog"]
         )

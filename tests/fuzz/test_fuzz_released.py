@@ -189,6 +189,6 @@ def test_the_message_says_what_was_expected_found_and_to_do(folder):
     assert "convert it with PyTorch: numpy.savez" in said("idc", images)
     assert "should hold one tensor, but holds a list of 2" in said("mtt", SETS["idc"][0] * 3)
     assert "should hold features (N, F) or an adjacency" in said("gcond", SETS["mtt"][0][:1] * 2)
-    assert "it starts b'nothing like it'" in said("gcond", [b"nothing like it"] * 2)
+    assert "it starts with b'nothing like it'" in said("gcond", [b"nothing like it"] * 2)
     assert "is a web page" in said("gcond", [b"<!DOCTYPE html>"] * 2)
-    assert "which no set needs; it was not run" in said("idc", [torch_file(b"cos\nsystem\n(X\x01\0\0\0xtR")])
+    assert "which no set needs. It was not run" in said("idc", [torch_file(b"cos\nsystem\n(X\x01\0\0\0xtR")])

@@ -68,5 +68,5 @@ def test_distilling_in_bf16_learns(digits, digits_mlp):
 def test_unknown_precisions_and_foreign_networks(case):
     with pytest.raises(dd.OptionError, match="bf16"):
         with_precision(case[0], "bf61")
-    with pytest.raises(dd.OptionError, match="not made by this library"):
+    with pytest.raises(dd.OptionError, match="because this library didn't make it"):
         with_precision(case[0]._replace(apply=lambda params, images: images), "bf16")

@@ -270,7 +270,7 @@ def test_folders_of_something_else_are_left_alone(make, tmp_path):
         make(tmp_path / "other")
     with pytest.raises(DataError, match="dd-jax pretrain --snapshots"):
         dd.load_experts(tmp_path / "other")
-    with pytest.raises(OptionError, match="snapshots should be from 0 to 2, found"):
+    with pytest.raises(OptionError, match=r"snapshots should be from 0 to 2, but are \[3\]"):
         make(tmp_path / "mine", num_experts=1).read(0, [3])
     with pytest.raises(OptionError, match="Did you mean 'bfloat16'"):
         make(tmp_path / "x", dtype="bfloat")

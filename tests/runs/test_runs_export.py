@@ -432,7 +432,7 @@ def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path, forma
 
 
 def test_what_holds_no_set_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no distilled set"):
+    with pytest.raises(DataError, match=r"There is no folder .*nowhere\. Expected a run directory, or a distilled set"):
         dd.export(tmp_path / "nowhere", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
