@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from benchmark import MNIST, Peer, noise
+from benchmark import AGREEMENT, MNIST, Peer, agreeing, noise, relative
 from benchmark_matching import MATCHING
 from benchmark_matching import WORKLOADS as MATCHES
 from benchmark_matching import Workload as Match
@@ -28,15 +28,12 @@ from benchmark_trajectories import TRAJECTORIES
 from benchmark_trajectories import WORKLOADS as TRAJECTORY_WORKLOADS
 from benchmark_trajectories import Workload as Trajectory
 from benchmark_turns import (
-    AGREEMENT,
     CIFAR,
     Options,
     Ready,
     Subject,
     Times,
-    agreeing,
     outer_steps,
-    relative,
     run,
     with_norms,
 )

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from benchmark import MNIST, Peer, noise
-from benchmark_turns import CIFAR, Options, Ready, Subject, agreeing, outer_steps, relative, run, with_norms
+from benchmark import MNIST, Peer, agreeing, noise, relative
+from benchmark_turns import CIFAR, Options, Ready, Subject, outer_steps, run, with_norms
 
 import dd_jax as dd
 from dd_jax import models

@@ -28,7 +28,6 @@ from dd_jax.runs.provenance import provenance
 from dd_jax.storage.files import write_json
 
 CIFAR = (32, 32, 3)
-AGREEMENT = 1e-9  # relative, in float64
 
 
 class Times(NamedTuple):
@@ -170,19 +169,6 @@ def measure(workload: Any, options: Options, subject: Subject, flops: float) -> 
 def spread(values: list[float]) -> dict[str, Any]:
     """Median and range."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
-def agreeing(found: dict[str, float], tolerance: float = AGREEMENT) -> dict[str, float]:
-    """Relative differences, if they are small; else RuntimeError."""
-    if not max(found.values()) <= tolerance:
-        raise RuntimeError(f"The peer computes something else, so that its time means nothing: {found}")
-    return found
-
-
-def relative(theirs: Any, ours: Any) -> float:
-    """How far theirs is from ours, as a share of ours."""
-    ours = np.asarray(ours)
-    return float(np.linalg.norm(np.ravel(theirs - ours)) / np.linalg.norm(np.ravel(ours)))
 
 
 def with_norms(params: Any) -> dict[str, Any]:

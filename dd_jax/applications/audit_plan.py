@@ -9,6 +9,7 @@ from dd_jax.inner import Training
 from dd_jax.inner.fit import in_epochs, steps_per_epoch
 from dd_jax.models import Model
 from dd_jax.runs.counted import flops_per_image, rate_of
+from dd_jax.runs.scoring import ranked_kinds
 from dd_jax.types import Dataset, DistilledData
 
 
@@ -63,8 +64,7 @@ def of_scores(
         rates: learning rates that DD-Ranking chooses from.
     """
     short = Trainings(model, "dc", distilled.num_examples, num_nets, epochs)
-    kinds = 5 if distilled.labels.ndim == 3 else 4  # of soft labels also the hard ones
-    judged = kinds * (rates + 1 if rates > 1 else 1)
+    judged = ranked_kinds(distilled) * (rates + 1 if rates > 1 else 1)
     chosen = 2 * 2 * 2  # two sets, two augmentations, on validation and on test
     whole = Trainings(model, dataclasses.replace(full, steps=None), num_real, num_nets)
     return [whole, short._replace(num_nets=num_nets * (judged + chosen))]

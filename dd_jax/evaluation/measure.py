@@ -287,8 +287,9 @@ def in_chunks(split: Batch, model: Model) -> tuple[Any, jax.Array]:
     if see_each_other(split.images):
         return _in_one(split)
     num_images = split.labels.shape[0]
-    size = min(_CHUNK if jax.default_backend() == "cpu" else 1000, num_images)
-    if jax.default_backend() == "cpu" and model.kernel is None:
+    on_cpu = jax.default_backend() == "cpu"
+    size = min(_CHUNK if on_cpu else 1000, num_images)
+    if on_cpu and model.kernel is None:
         size = in_cache(model.apply, jax.eval_shape(model.init, jax.random.key(0)), split.images, size)
     missing = -num_images % size
     images = jnp.pad(split.images, ((0, missing), (0, 0), (0, 0), (0, 0)))

@@ -64,8 +64,10 @@ def teacher_experiment(network: str, teacher: str, paper: bool = False) -> Exper
             base = dataclasses.replace(base, model="convnet:width=64,depth=2")
     changes: dict[str, float] = {}
     if teacher == "pixels" and not paper:  # which bear larger steps, and cost a fraction
-        changes = {"learning_rate": 0.01} if network == "mlp" else {"learning_rate": 0.02, "init_step_size": 0.2}
-        base = base if network == "mlp" else dataclasses.replace(base, num_outer_steps=1200, eval_every=300)
+        changes = {"learning_rate": 0.01}
+        if network == "convnets":
+            changes = {"learning_rate": 0.02, "init_step_size": 0.2}
+            base = dataclasses.replace(base, num_outer_steps=1200, eval_every=300)
     method = dataclasses.replace(base.method, teacher=teacher, **changes)
     if network == "mlp" and paper:
         method = dataclasses.replace(method, widths=(64, 128, 256))

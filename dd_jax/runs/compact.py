@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from dd_jax.errors import DataError, OptionError
 from dd_jax.runs.comparing import configuration, runs_of
 from dd_jax.runs.report import words
+from dd_jax.runs.report.amounts import thinned
 from dd_jax.runs.report.record import Measured, RunRecord
 from dd_jax.storage.files import read_json
 
@@ -154,7 +153,7 @@ def _distillation(member: _Member) -> dict[str, Any]:
         "started": started.get("started"),
         "measured": record.made_with.get("started"),
         "revision": started.get("revision"),
-        "curve": _thinned([[row["step"], round(row["validation"], _DIGITS)] for row in record.validation]),
+        "curve": thinned([[row["step"], round(row["validation"], _DIGITS)] for row in record.validation], POINTS),
         **({} if found is None else _row(found)),
         **({"transfer": read_json(transfer)} if transfer.is_file() else {}),
     }
@@ -173,13 +172,6 @@ def _baselines(members: Sequence[_Member]) -> dict[str, Any]:
         if rows:
             return {name: {**_row(row), "rival": words.is_rival(name)} for name, row in rows.items()}
     return {}
-
-
-def _thinned(points: Sequence[Any]) -> list[Any]:
-    """At most `POINTS` of these, the first and the last among them."""
-    if len(points) <= POINTS:
-        return list(points)
-    return [points[i] for i in np.unique(np.linspace(0, len(points) - 1, POINTS).round().astype(int))]
 
 
 def command(argv: Sequence[str], seeds: Sequence[int]) -> str:

@@ -54,7 +54,7 @@ def score(
         augments = ("none", "dsa_no_flip" if distilled.protocol.name.endswith("-digits") else "dsa")
     networks = {name: made(name, data) for name in others}
     rounds = len(augments) * (3 if len(augments) > 1 else 2) + 2 * len(networks)
-    kinds = 5 if distilled.labels.ndim == 3 else 4
+    kinds = ranked_kinds(distilled)
     total = num_nets * (rounds + 1 + kinds * (1 + (len(rates) if len(rates) > 1 else 0)))
     counts: dict[str, Any] = {"num_nets": num_nets, "num_sets": num_sets}
     training = minibatches("dc")
@@ -72,6 +72,11 @@ def score(
     _show_ranking(ranking)
     note(f"The scores are in {kept}.")
     return found
+
+
+def ranked_kinds(distilled: DistilledData) -> int:
+    """Trainings that DD-Ranking compares; of soft labels also that on the hard ones."""
+    return 5 if distilled.labels.ndim == 3 else 4
 
 
 def transfer(

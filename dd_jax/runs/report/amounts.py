@@ -2,8 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from dd_jax.outcomes.spread import NO_BREAK
 from dd_jax.runs.estimates import duration
@@ -17,6 +19,13 @@ def fraction(value: float) -> str:
 def count(number: int, what: str, several: str | None = None) -> str:
     """A count with its noun: "1 image", "1,000 images"; several: the noun for more than one, with an s if None."""
     return f"{number:,} {what if number == 1 else several or what + 's'}"
+
+
+def thinned(items: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of these, spread evenly, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))]
 
 
 def lasting(seconds: float | None) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from dd_jax.outcomes.nested import nested
 from dd_jax.outcomes.spread import NO_BREAK, Spread, percent, spread_of
-from dd_jax.runs.report.amounts import count, lasting
+from dd_jax.runs.report.amounts import count, lasting, thinned
 from dd_jax.runs.report.words import NEIGHBOURS
 
 Record = Mapping[str, Any]  # as `compact_record` makes it
@@ -206,9 +206,7 @@ def _curve(record: Record) -> str:
     """Means over the distillations at the steps that all of them have, a few of them."""
     curves = [dict(map(tuple, one["curve"])) for one in record["distillations"] if one["curve"]]
     steps = sorted(set.intersection(*map(set, curves))) if curves else []
-    if len(steps) > POINTS:
-        steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, POINTS).round().astype(int))]
-    points = (f"{step:,}: {100 * np.mean([curve[step] for curve in curves]):.1f}" for step in steps)
+    points = (f"{step:,}: {100 * np.mean([curve[step] for curve in curves]):.1f}" for step in thinned(steps, POINTS))
     return " · ".join(points)
 
 
