@@ -84,14 +84,16 @@ class GroupNorm(nn.Module):
         groups = self.groups or channels
         scale = self.param("scale", nn.initializers.ones_init(), (channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
-        split = (*images.shape[:axis], groups, channels // groups, *images.shape[axis + 1 :])
-        grouped = images.reshape(split)
-        last = self.layout == "NHWC"
-        spatial = ((axis + 1, 1, 2) if last else (1, 2, 3)) + ((0 if last else 4,) if self.over_batch else ())
-        others = tuple(i for i in range(5) if i not in (axis, axis + 1))
-        scale, bias = (jnp.expand_dims(leaf.reshape(groups, -1), others) for leaf in (scale, bias))
-        centred = grouped - grouped.mean(spatial, keepdims=True)
-        variance = jnp.square(centred).mean(spatial, keepdims=True)
+        # Of one channel a group, without the axis of its channels: sums are not vectorised over an axis of length one.
+        within = () if groups == channels else (channels // groups,)
+        grouped = images.reshape(*images.shape[:axis], groups, *within, *images.shape[axis + 1 :])
+        own = tuple(range(axis, axis + 1 + len(within)))  # axes of the group, and of the channel in it
+        others = tuple(i for i in range(grouped.ndim) if i not in own)
+        batch = 0 if self.layout == "NHWC" else grouped.ndim - 1
+        over = (*own[1:], *(i for i in others if i != batch or self.over_batch))
+        scale, bias = (jnp.expand_dims(leaf.reshape(groups, *within), others) for leaf in (scale, bias))
+        centred = grouped - grouped.mean(over, keepdims=True)
+        variance = jnp.square(centred).mean(over, keepdims=True)
         # Scale times deviation first: the product is small, and images are gone through once less.
         return (centred * (scale * lax.rsqrt(variance + self.epsilon)) + bias).reshape(images.shape)
 

@@ -46,7 +46,7 @@ def convolve_winograd(
     tiles = _overlapping(_overlapping(padded, 1, rows), 3, columns)  # n, rows, 6, columns, 6, cin
     tiles = jnp.transpose(tiles, (2, 4, 0, 1, 3, 5)).reshape(_ACROSS**2, -1)
     values = (to_points @ tiles).reshape(_ACROSS**2, -1, channels)
-    weights = jnp.tensordot(of_kernel, kernel.reshape(TAPS**2, channels, outputs), 1)
+    weights = (of_kernel @ kernel.reshape(TAPS**2, -1)).reshape(-1, channels, outputs)
     products = jnp.einsum("ptc,pco->pto", values, weights).reshape(_ACROSS**2, -1)
     out = (from_points @ products).reshape(TILE, TILE, count, rows, columns, outputs)
     out = jnp.transpose(out, (2, 3, 0, 4, 1, 5)).reshape(count, rows * TILE, columns * TILE, outputs)
