@@ -33,6 +33,7 @@ from benchmark_turns import (
     Ready,
     Subject,
     Times,
+    about_program,
     outer_steps,
     run,
     with_norms,
@@ -49,6 +50,7 @@ from dd_jax.methods.frepo import feature_loss
 from dd_jax.methods.matched_gradients import class_wise
 from dd_jax.models import Model, Shapes
 from dd_jax.runs import arithmetic
+from dd_jax.runs.counted import rate_of
 from dd_jax.runs.experts import EXPERT_TRAINING
 from dd_jax.synthetic import Bases
 from dd_jax.synthetic.multi_formation import formed
@@ -158,13 +160,8 @@ def minibatches(workload: Workload) -> Ready:
         return Times((time.perf_counter() - started) / passed, (time.process_time() - busy) / passed)
 
     step()
-    about = {
-        "compile": seconds,
-        "program_mib": memory.temp_size_in_bytes / 2**20,
-        "argument_mib": memory.argument_size_in_bytes / 2**20,
-        "gflop": arithmetic.count(epoch, key, state, data.train).flops / 1e9 / passed,
-    }
-    return Ready(step, about)
+    flops = arithmetic.count(epoch, key, state, data.train).flops / passed
+    return Ready(step, about_program(seconds, memory, flops, rate_of(model, data)[0]))
 
 
 def of_peer(workload: Workload) -> dict[str, Any]:

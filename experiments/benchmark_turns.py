@@ -22,6 +22,7 @@ import dd_jax as dd
 from dd_jax.inner.parallel import device_mesh, replicate
 from dd_jax.methods import Method
 from dd_jax.runs import arithmetic
+from dd_jax.runs.counted import rate_of
 from dd_jax.runs.dispatch import run_steps, start_state
 from dd_jax.runs.progress import note, table
 from dd_jax.runs.provenance import provenance
@@ -104,12 +105,9 @@ def outer_steps(
     seconds, memory = time.perf_counter() - started, compiled.memory_analysis()
     assert memory is not None
     state = method.init(jax.random.key(0), data, 1)
-    about = {
-        "compile": seconds,
-        "program_mib": memory.temp_size_in_bytes / 2**20,
-        "argument_mib": memory.argument_size_in_bytes / 2**20,
-        "gflop": arithmetic.count(method.step, jax.random.key(0), state, given).flops / 1e9,
-    }
+    flops = arithmetic.count(method.step, jax.random.key(0), state, given).flops
+    shared = 1 if mesh is None else mesh.size
+    about = about_program(seconds, memory, flops, rate_of(method.model, data)[0] * shared)
     states, done = [held], [0]
 
     def step() -> Times:
@@ -122,6 +120,21 @@ def outer_steps(
     for _ in range(settle):
         step()
     return Ready(step, about)
+
+
+def about_program(seconds: float, memory: Any, flops: float, rate: float) -> dict[str, float]:
+    """What is recorded of a compiled step: what it took to make, its memory, its work, and what `estimate` says of it.
+
+    Args:
+        rate: floating-point operations a second, as `dd-jax estimate` takes them to be.
+    """
+    return {
+        "compile": seconds,
+        "program_mib": memory.temp_size_in_bytes / 2**20,
+        "argument_mib": memory.argument_size_in_bytes / 2**20,
+        "gflop": flops / 1e9,
+        "estimated": flops / rate,
+    }
 
 
 def measure(workload: Any, options: Options, subject: Subject, flops: float) -> dict[str, Any]:
@@ -212,13 +225,14 @@ def run(
                 span = f"{1000 * row['min']:.4g}-{1000 * row['max']:.4g}"
                 work = f"{1000 * row['work']['median']:.4g}"
                 made = (f"{row['compile']:.1f}", f"{row['program_mib'] + row['argument_mib']:.0f}",
-                        f"{100 * row['of_matmul_ceiling']:.0f} %") if "compile" in row else ("", "", "")  # fmt: skip
+                        f"{100 * row['of_matmul_ceiling']:.0f} %",
+                        f"{row['estimated'] / row['median']:.2f} x") if "compile" in row else ("",) * 4  # fmt: skip
                 rows.append((label, key, f"{1000 * row['median']:.4g}", span, work, str(row["n"]), *made))
             elif key.startswith("speedup"):
                 work = f"{row['work']['median']:.2f} x"
                 ratio = f"{row['median']:.2f} x"
-                rows.append((label, key, ratio, f"{row['min']:.2f}-{row['max']:.2f}", work, "", "", "", ""))
+                rows.append((label, key, ratio, f"{row['min']:.2f}-{row['max']:.2f}", work, *("",) * 5))
         note(f"  {label}: done")
-    head = ("workload", "on", "ms", "range", "of processors", "n", "compile s", "MiB", "of matmul peak")
+    head = ("workload", "on", "ms", "range", "of processors", "n", "compile s", "MiB", "of matmul peak", "estimated")
     table("One outer step (median, ms)", head, rows)
     note(f"Written to {out}")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dd_jax.data.memory import in_units
-from dd_jax.inner.losses import batch_loss
+from dd_jax.inner.losses import batch_loss, chunked_loss
 from dd_jax.methods import Method
 from dd_jax.methods.base import first_arrays
 from dd_jax.models import Model, num_params
@@ -18,6 +18,7 @@ from dd_jax.runs.estimates import duration, free_memory
 from dd_jax.types import Batch, Dataset, see_each_other
 
 _IMAGES = 64  # that the network's gradient is timed on
+_KERNEL_REAL = 2048  # real images that its kernel is timed on
 _SIDE = 512  # of the matrices that are multiplied where the network has no gradient to time
 _TIMED_SECONDS = 0.5
 
@@ -46,7 +47,7 @@ class Counted:
     def __str__(self) -> str:
         shared = f", shared by {self.devices} devices" if self.devices > 1 else ""
         return (
-            f"{self.num_params:,} parameters; {_flop(self.flops)} per outer step{shared}; at least "
+            f"{self.num_params:,} parameters; {_flop(self.flops)} per outer step{shared}; about "
             f"{duration_of_step(self.seconds_per_step)} each, {duration(self.total_seconds)} in all; "
             f"{in_units(self.argument_memory)} for data and state on each device, {in_units(self.free_memory)} free.\n"
             f"Assumed: matrix products and convolutions are all the work, at {_flop(self.rate)} a second, which "
@@ -101,11 +102,18 @@ def _timed_batch(dataset: Dataset) -> tuple[int, Batch]:
 
 def rate_of(model: Model, dataset: Dataset) -> tuple[float, str]:
     """Floating-point operations in a second on one device, and of what."""
-    if model.kernel is not None or see_each_other(dataset.train.images):
+    if see_each_other(dataset.train.images):
         one = jnp.ones((_SIDE, _SIDE), jnp.float32)
         return _timed(jax.jit(jnp.matmul), (one, one)), f"a product of matrices of {_SIDE} x {_SIDE}"
     count, batch = _timed_batch(dataset)
-    gradient = jax.jit(jax.grad(batch_loss(model.apply)))
+    images = jnp.asarray(batch.images)
+    if model.kernel is not None:
+        real = jnp.tile(images, (_KERNEL_REAL // count, 1, 1, 1))
+        total = jax.jit(jax.grad(lambda few, many: model.kernel(many, few).sum()))
+        timed = f"a gradient of the {model.name}'s kernel on {len(real)} and {count} images"
+        return _timed(total, (images, real)), timed
+    # In chunks, as methods take it: at once the activations of a wide network leave the cache.
+    gradient = jax.jit(jax.grad(chunked_loss(model.apply)))
     return _timed(gradient, (model.init(jax.random.key(0)), batch)), f"a gradient of the {model.name} on {count} images"
 
 
