@@ -98,7 +98,8 @@ def _interleaved(parts: jax.Array, axis: int, taps: int) -> jax.Array:
 
 def _formulation(images, kernel, padding, stride, layout):
     small = min(images.shape[1:3]) + 2 * padding < kernel.shape[0] + 2  # tiles would be mostly padding
-    if layout == "NHWC" and kernel.shape[:2] == (TAPS, TAPS) and stride == 1 and not small and kernel.shape[2] >= _WIDE:
+    tiled = stride == 1 and not small and any(kernel.shape[:2] == (taps, taps) for taps in TAPS)
+    if layout == "NHWC" and tiled and kernel.shape[2] >= _WIDE:
         return _convolve_winograd
     if kernel.shape[2] <= _FEW or math.prod(kernel.shape[:3]) <= _SMALL_PATCH:
         return _convolve_patches
@@ -195,9 +196,30 @@ def local_response_norm(
 
 
 def _window_slices(images: Images, window: int, stride: int) -> Sequence[Images]:
+    """What stands at each place of a window, row by row."""
     height, width = (_outputs(images.shape[axis], window, stride) for axis in (1, 2))
-    rows = [_strided(images, 1, a, height, stride) for a in range(window)]
-    return [_strided(row, 2, b, width, stride) for row in rows for b in range(window)]
+    found: list[Images] = []
+    for rows in _places(images, 1, window, stride, height):
+        found += _places(rows, 2, window, stride, width)
+    return found
+
+
+def _places(images: Images, axis: int, window: int, stride: int, count: int) -> Sequence[Images]:
+    """Along `axis`, what `count` windows have at their first, second, ... place.
+
+    Of windows that overlap, every stride-th number is cut out once and not once for each place: the derivative of a
+    slice with a stride spreads its numbers out, which is slow where several are summed.
+    """
+    if window <= stride or stride == 1:
+        return [_strided(images, axis, place, count, stride) for place in range(window)]
+    steps = count + (window - 1) // stride
+    pads = [(0, 0, 0)] * images.ndim
+    pads[axis] = (0, steps * stride - images.shape[axis], 0)
+    split = lax.pad(images, jnp.zeros((), images.dtype), pads)
+    split = split.reshape(*images.shape[:axis], steps, stride, *images.shape[axis + 1 :])
+    phases = [lax.index_in_dim(split, phase, axis + 1, keepdims=False) for phase in range(stride)]
+    starts = [divmod(place, stride) for place in range(window)]
+    return [lax.slice_in_dim(phases[phase], first, first + count, axis=axis) for first, phase in starts]
 
 
 def _pad(images: Images, padding: int, value: float) -> Images:

@@ -11,15 +11,22 @@ from test_convolution import derivatives, normal, reference
 from dd_jax.models import convolution
 from dd_jax.models.winograd import convolve_winograd
 
-# (height, width), padding: whole tiles and parts of them, one tile, ConvNet's padding of 28 pixels to 32
-GEOMETRIES = {"whole tiles": ((8, 4), 1), "parts": ((5, 6), 1), "one": ((3, 3), 0), "wide padding": ((6, 3), 3)}
+# (height, width), padding, taps: whole tiles and parts of them, one tile, ConvNet's padding of 28 pixels to 32
+GEOMETRIES = {
+    "whole tiles": ((8, 4), 1, 3),
+    "parts": ((5, 6), 1, 3),
+    "one": ((3, 3), 0, 3),
+    "wide padding": ((6, 3), 3, 3),
+    "five taps": ((8, 4), 2, 5),
+    "parts of five": ((6, 5), 2, 5),
+}
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_equals_xla_with_first_and_second_derivatives(geometry):
-    size, padding = GEOMETRIES[geometry]
-    images, kernel = normal(0, 2, *size, 3), normal(1, 3, 3, 3, 4)
+    size, padding, taps = GEOMETRIES[geometry]
+    images, kernel = normal(0, 2, *size, 3), normal(1, taps, taps, 3, 4)
     both = (
         functools.partial(form, padding=padding)
         for form in (convolve_winograd, lambda x, k, padding: reference(x, k, padding, 1))
@@ -38,15 +45,14 @@ def test_forward_mode_is_reverse_mode():
     assert jnp.vdot(along, cotangent) == pytest.approx(sum(map(float, map(jnp.vdot, pulled, direction))), rel=1e-12)
 
 
-def test_rounding_in_float32_is_as_stated():
-    images, kernel = normal(0, 8, 16, 16, 128), normal(1, 3, 3, 128, 8)
+@pytest.mark.parametrize(("taps", "bound"), [(3, 5e-6), (5, 2e-5)])
+def test_rounding_in_float32_is_as_stated(taps, bound):
+    images, kernel = normal(0, 8, 16, 16, 128), normal(1, taps, taps, 128, 8)
     with jax.enable_x64(True):
-        exact = np.asarray(reference(jnp.asarray(images, "float64"), jnp.asarray(kernel, "float64"), 1, 1))
-    error = np.abs(
-        jax.jit(convolve_winograd, static_argnums=2)(jnp.asarray(images, "float32"), jnp.asarray(kernel, "float32"), 1)
-        - exact
-    )
-    assert error.max() < 5e-6 * np.abs(exact).max()
+        exact = np.asarray(reference(jnp.asarray(images, "float64"), jnp.asarray(kernel, "float64"), taps // 2, 1))
+    given = jnp.asarray(images, "float32"), jnp.asarray(kernel, "float32")
+    error = np.abs(jax.jit(convolve_winograd, static_argnums=2)(*given, taps // 2) - exact)
+    assert error.max() < bound * np.abs(exact).max()
 
 
 def test_it_is_chosen_for_wide_networks_alone():
@@ -56,5 +62,6 @@ def test_it_is_chosen_for_wide_networks_alone():
 
     assert chosen(16, 3, 128)
     assert chosen(3, 3, 64)
-    for other in ((2, 3, 128), (16, 3, 32), (16, 5, 128), (16, 3, 128, 1, 2), (16, 3, 128, 1, 1, "CHWN")):
+    assert chosen(16, 5, 64, 2)
+    for other in ((2, 3, 128), (16, 3, 32), (16, 7, 128), (16, 3, 128, 1, 2), (16, 3, 128, 1, 1, "CHWN")):
         assert not chosen(*other)
