@@ -93,6 +93,9 @@ WORKLOADS: dict[str, Any] = {
     "MTT, CIFAR-10, 1 per class, 20 steps": TRAJECTORY_WORKLOADS["CIFAR-10 ConvNet-3-128, 1 per class, 20 steps"],
     "Bases, CIFAR-10, 40 images, 10 steps": Workload("bases", CIFAR, settings=_BASES),
     "Expert, CIFAR-10, a minibatch": Workload("experts", CIFAR, augment="dsa"),
+    # An epoch of a network that is trained from scratch on a distilled set of so many images, to evaluate it.
+    "Evaluation, CIFAR-10, 10 images": Workload("experts", CIFAR, batch_size=10, augment="dsa"),
+    "Evaluation, CIFAR-10, 100 images": Workload("experts", CIFAR, batch_size=100, augment="dsa"),
 }
 _TINY: dict[str, Any] = {"width": 4, "depth": 2, "batch_size": 16}
 SMOKE: dict[str, Any] = {

@@ -13,6 +13,7 @@ from dd_jax.inner.chunks import Apply, chunk_size, is_batchwise, is_wide
 from dd_jax.types import Batch, Labels, Params, see_each_other
 
 Loss: TypeAlias = Callable[[jax.Array, Labels], jax.Array]
+Gradient: TypeAlias = Callable[[Params, Batch], Params]
 
 
 def cross_entropy(logits: Float[Array, "*batch classes"], labels: Labels) -> Float[Array, ""]:
@@ -115,17 +116,22 @@ def chunked_loss(apply: Apply, loss: Loss = cross_entropy, chunk: int | None = N
     return chosen
 
 
-def gradient_in_chunks(apply: Apply, loss: Loss = cross_entropy) -> Callable[[Params, Batch], Params]:
+def gradient_in_chunks(
+    apply: Apply, loss: Loss = cross_entropy, share: Callable[[Gradient], Gradient] | None = None
+) -> Gradient:
     """The gradient of `batch_loss` in the parameters, which can be differentiated again, in parameters and batch.
 
     Of many images, in a wide network, it is the mean of the gradients of chunks that stay in cache, see `chunk_size`.
     What a chunk needs is computed again for the derivative of its gradient.
+
+    Args:
+        share: what a gradient that is a mean over images goes through, `divided` for instance.
     """
     whole = jax.grad(batch_loss(apply, loss))
     again = jax.checkpoint(whole, prevent_cse=False)
 
-    def gradient(params: Params, batch: Batch) -> Params:
-        if is_batchwise(apply) or see_each_other(batch.images) or not is_wide(apply, params, batch.images):
+    def in_chunks(params: Params, batch: Batch) -> Params:
+        if not is_wide(apply, params, batch.images):
             return whole(params, batch)
         count, size = len(batch.images), chunk_size(apply, params, batch.images)
         if size == count:
@@ -137,5 +143,11 @@ def gradient_in_chunks(apply: Apply, loss: Loss = cross_entropy) -> Callable[[Pa
         chunks = jax.tree.map(lambda leaf: leaf.reshape(count // size, size, *leaf.shape[1:]), batch)
         total, _ = lax.scan(add, jax.tree.map(jnp.zeros_like, params), chunks)
         return jax.tree.map(lambda leaf: leaf * (size / count), total)
+
+    mean = in_chunks if share is None else share(in_chunks)
+
+    def gradient(params: Params, batch: Batch) -> Params:
+        together = is_batchwise(apply) or see_each_other(batch.images)
+        return (whole if together else mean)(params, batch)
 
     return gradient

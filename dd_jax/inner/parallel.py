@@ -13,11 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dd_jax.errors import OptionError
 
 AXIS = "devices"
+DIVIDED = "divided"  # the name of results of `divided`, for those who choose what a reverse pass keeps
 
 Part: TypeAlias = Callable[[Any, jax.Array | int, int], Any]  # one(key, part, parts)
 
@@ -100,6 +102,50 @@ def map_over(one: Callable[[Any], Any], items: Any, at_once: int | None) -> Any:
     mine, _ = _share(items, lax.axis_index(AXIS), devices)
     found = _through(one, mine, at_once)
     return jax.tree.map(lambda leaf: lax.all_gather(leaf, AXIS, tiled=True)[: _count(items)], found)
+
+
+def divided(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """`function(params, batch)`, a pytree of means over the images of a batch, with these divided among the devices.
+
+    All of them must be called with the same, and their results have the same cotangents: `agreed` sees to that. What it
+    needs is computed again for the reverse pass, so that its result is best kept. Where devices can't have equal shares
+    some of them have the same.
+    """
+    devices = num_shares()
+    if devices == 1:
+        return function
+
+    def share(params: Any, batch: Any) -> Any:
+        parts = math.gcd(devices, _count(batch))
+        part = lax.axis_index(AXIS) % parts
+        return function(params, jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:])[part], batch))
+
+    @jax.custom_vjp
+    def whole(params: Any, batch: Any) -> Any:
+        return lax.pmean(share(params, batch), AXIS)
+
+    def forward(params: Any, batch: Any) -> tuple[Any, Any]:
+        return checkpoint_name(whole(params, batch), DIVIDED), (params, batch)
+
+    def backward(given: Any, cotangent: Any) -> Any:
+        return _mean_of_numbers(jax.vjp(share, *given)[1](cotangent))
+
+    whole.defvjp(forward, backward)
+    return whole
+
+
+def agreed(tree: Any) -> Any:
+    """`tree`, the same on all devices; in the reverse pass the mean of the cotangents that it has on each of them."""
+    if num_shares() == 1:
+        return tree
+    same = jax.custom_vjp(lambda tree: tree)
+    same.defvjp(lambda tree: (tree, None), lambda _, cotangent: (_mean_of_numbers(cotangent),))
+    return same(tree)
+
+
+def _mean_of_numbers(tree: Any) -> Any:
+    """Over the devices, of what has a derivative."""
+    return jax.tree.map(lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else lax.pmean(leaf, AXIS), tree)
 
 
 def num_shares() -> int:

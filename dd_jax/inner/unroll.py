@@ -10,8 +10,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError
-from dd_jax.inner.losses import Apply, Loss, cross_entropy, gradient_in_chunks
+from dd_jax.inner.losses import Apply, Gradient, Loss, cross_entropy, gradient_in_chunks
 from dd_jax.inner.memory import Remat, segments
+from dd_jax.inner.parallel import DIVIDED, agreed, divided
 from dd_jax.inner.rules import Memory, Rule
 from dd_jax.types import Batch, Params
 from dd_jax.values import Number, is_traced
@@ -51,6 +52,7 @@ def unroll(
     remat: Remat = "steps",
     discount: Number = 1.0,
     window: Window | None = None,
+    shared: bool = False,
 ) -> Params:
     """Parameters after T steps of training, theta_{t+1} = rule(theta_t, grad l(theta_t; x_t, y_t)).
 
@@ -73,14 +75,18 @@ def unroll(
             times: where a long unroll is chaotic the exact one is nearly all noise, and this is what can be followed.
             Values are not affected.
         window: the only steps that are differentiated; None for all.
+        shared: all devices of `on_each` take these very steps, and so divide the images of each batch. Values and
+            derivatives are those of one device beyond rounding, but only in reverse mode.
 
     Raises:
         OptionError: for a window that is longer than the steps.
 
     Source: Wang et al. 2018, Algorithm 1, lines 5-7 and equation 4; windows: Feng et al. 2024, RaT-BPTT.
     """
-    state, steps = _begin(apply, loss, params, batch_of, steps, rule, window)
-    return _through(_step(apply, loss, batch_of, rule, discount), state, steps, remat)[0]
+    gradient = gradient_in_chunks(apply, loss, divided if shared else None)
+    state, steps = _begin(gradient, params, batch_of, steps, rule, window)
+    after = _through(_step(gradient, batch_of, rule, discount), state, steps, remat)[0]
+    return agreed(after) if shared else after
 
 
 def unroll_on(
@@ -97,7 +103,8 @@ def unroll_on(
 
     The memory before the first step is `rule.init(params)`.
     """
-    return _through(_step(apply, loss, batch_of, rule, 1.0), tuple(state), (steps, rule.per_step), remat)
+    step = _step(gradient_in_chunks(apply, loss), batch_of, rule, 1.0)
+    return _through(step, tuple(state), (steps, rule.per_step), remat)
 
 
 def unroll_with_losses(
@@ -118,14 +125,15 @@ def unroll_with_losses(
     Raises:
         OptionError: where k doesn't divide T, the length of the window if there is one.
     """
-    state, steps = _begin(apply, loss, params, batch_of, steps, rule, window)
+    gradient = gradient_in_chunks(apply, loss)
+    state, steps = _begin(gradient, params, batch_of, steps, rule, window)
     length = jax.tree.leaves(steps)[0].shape[0]
     if intermediate.every < 1 or length % intermediate.every:
         raise OptionError(
             f"Intermediate losses are taken every so many steps, which must divide the {length} "
             f"steps, but is {intermediate.every}."
         )
-    step = _step(apply, loss, batch_of, rule, discount)
+    step = _step(gradient, batch_of, rule, discount)
 
     def part(state: Any, steps: Any) -> tuple[Any, jax.Array]:
         state = _through(step, state, steps, remat)
@@ -137,10 +145,9 @@ def unroll_with_losses(
 
 
 def _step(
-    apply: Apply, loss: Loss, batch_of: Callable[[Any], Batch], rule: Rule, discount: Number
+    gradient: Gradient, batch_of: Callable[[Any], Batch], rule: Rule, discount: Number
 ) -> Callable[[Any, Any], tuple[Any, None]]:
     """One step of the state (parameters, memory of the rule)."""
-    gradient = gradient_in_chunks(apply, loss)
 
     def step(state: Any, given: tuple[Any, Any]) -> tuple[Any, None]:
         mine, now = given
@@ -156,8 +163,9 @@ def _through(step: Callable[[Any, Any], tuple[Any, None]], state: Any, steps: An
     """The state after all of the steps."""
     if remat == "none":
         return lax.scan(step, state, steps)[0]
-    # Inside a scan nothing can be merged across steps, so the barriers that prevent it would only cost time.
-    body = jax.checkpoint(step, prevent_cse=False)
+    # Inside a scan nothing can be merged across steps, so the barriers that prevent it would only cost time. What
+    # several devices brought together is kept: the reverse pass computes their shares again by itself.
+    body = jax.checkpoint(step, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(DIVIDED))
     if remat == "steps":
         return lax.scan(body, state, steps)[0]
 
@@ -172,8 +180,7 @@ def _through(step: Callable[[Any, Any], tuple[Any, None]], state: Any, steps: An
 
 
 def _begin(
-    apply: Apply,
-    loss: Loss,
+    gradient: Gradient,
     params: Params,
     batch_of: Callable[[Any], Batch],
     steps: Any,
@@ -198,7 +205,7 @@ def _begin(
     example = jax.eval_shape(at, jnp.int32(0), steps)
     still_batch, closed_over = jax.closure_convert(batch_of, example)
     closed_over, still = lax.stop_gradient((closed_over, given))
-    before = _step(apply, loss, lambda mine: still_batch(mine, *closed_over), rule, 1.0)
+    before = _step(gradient, lambda mine: still_batch(mine, *closed_over), rule, 1.0)
     first = jnp.clip(jnp.asarray(window.first), 0, total - window.length)
     state = lax.stop_gradient(state)
     state = lax.fori_loop(0, first, lambda t, state: before(state, at(t, still))[0], state)

@@ -46,6 +46,7 @@ def bptt_loss(
             batch_of=inner_batches(synthetic, learnable, inner_key, classes, model.num_classes, options),
             remat=remat,
             window=window,
+            shared=options.num_inits == 1,
         )
         found = real_loss(params, real)
         if penalised:

@@ -152,12 +152,15 @@ def weighted_by_class(
     return whole
 
 
-def useful_devices(available: int, num_inits: int, num_classes: int) -> int:
-    """The fewest devices, of those available, that make a step fastest: networks are divided, and then classes."""
+def useful_devices(available: int, num_inits: int, num_parts: int) -> int:
+    """The fewest devices, of those available, that make a step fastest.
+
+    Networks are divided, and then what `num_parts` counts for each of them: classes, or images of an inner step.
+    """
 
     def speed(devices: int) -> float:
         groups = max(d for d in range(1, devices + 1) if devices % d == 0 and d <= num_inits)
-        return num_inits / math.ceil(num_inits / groups) * math.gcd(devices // groups, num_classes)
+        return num_inits / math.ceil(num_inits / groups) * math.gcd(devices // groups, num_parts)
 
     return max(range(1, available + 1), key=lambda devices: (speed(devices), -devices))
 

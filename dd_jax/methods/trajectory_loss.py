@@ -60,7 +60,15 @@ def trajectory_loss(
     def loss(learnable: Learnable, key: jax.Array, start: Params, target: Params) -> jax.Array:
         steps = jnp.arange(options.num_inner_steps)
         rule = gradient_descent(jnp.broadcast_to(learnable.step_size, steps.shape))
-        after = unroll(model.apply, start, steps, rule, batch_of=lambda t: batch_of(learnable, key, t), remat=remat)
+        after = unroll(
+            model.apply,
+            start,
+            steps,
+            rule,
+            batch_of=lambda t: batch_of(learnable, key, t),
+            remat=remat,
+            shared=options.num_inits == 1,
+        )
         return trajectory_distance(after, start, target, options.distance == "layers")
 
     return loss

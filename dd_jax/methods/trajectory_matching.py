@@ -14,6 +14,7 @@ from dd_jax.methods.canvases import as_asked, canvas_words
 from dd_jax.methods.described import described
 from dd_jax.methods.expert_answers import expert_logits, known_images
 from dd_jax.methods.expert_windows import ExpertWindows, check_dataset, check_experts, expert_feed
+from dd_jax.methods.matching import useful_devices
 from dd_jax.methods.outer import OuterOptimiser, OuterState, outer_sgd, scale_outer_learning_rate
 from dd_jax.methods.sampling import runs_mapped
 from dd_jax.methods.trajectory_loss import trajectory_gradient
@@ -127,6 +128,8 @@ def trajectory_matching(
 
     static = dataclasses.replace(opts, remat=_remat(model, opts))
     step, given = compiled_step(_step, model, static, _ROLES, arrays)
+    # A network that is the only one has its inner steps divided; of two passes by hand nothing is.
+    parts = _inner_size(model, opts) if opts.num_inits == 1 and opts.gradient == "exact" else 1
     return Method(
         "trajectory_matching",
         init,
@@ -134,7 +137,7 @@ def trajectory_matching(
         distilled,
         model,
         {**dataclasses.asdict(opts), "experts": experts.fingerprint},
-        lambda available: min(available, opts.num_inits),
+        lambda available: useful_devices(available, opts.num_inits, parts),
         given,
         feed=expert_feed(experts, model, opts),
         scale_learning_rate=scale_outer_learning_rate,
@@ -230,9 +233,14 @@ def _remat(model: Model, options: TrajectoryMatchingOptions) -> Any:
     """What the reverse pass keeps, in place of "auto"."""
     if options.remat != "auto":
         return options.remat
-    size = options.batch_size or num_images(options.images_per_class, model.num_classes) * options.canvas_samples
+    size = _inner_size(model, options)
     nets = 1 if runs_mapped(options.over_inits) else options.num_inits
     return remat_for(model, size, options.num_inner_steps, nets)
+
+
+def _inner_size(model: Model, options: TrajectoryMatchingOptions) -> int:
+    """Images of an inner step."""
+    return options.batch_size or num_images(options.images_per_class, model.num_classes) * options.canvas_samples
 
 
 def _words(options: TrajectoryMatchingOptions) -> tuple[str, ...]:

@@ -107,9 +107,10 @@ def rate_of(model: Model, dataset: Dataset) -> tuple[float, str]:
         return _timed(jax.jit(jnp.matmul), (one, one)), f"a product of matrices of {_SIDE} x {_SIDE}"
     count, batch = _timed_batch(dataset)
     images = jnp.asarray(batch.images)
-    if model.kernel is not None:
+    kernel = model.kernel
+    if kernel is not None:
         real = jnp.tile(images, (_KERNEL_REAL // count, 1, 1, 1))
-        total = jax.jit(jax.grad(lambda few, many: model.kernel(many, few).sum()))
+        total = jax.jit(jax.grad(lambda few, many: kernel(many, few).sum()))
         timed = f"a gradient of the {model.name}'s kernel on {len(real)} and {count} images"
         return _timed(total, (images, real)), timed
     # In chunks, as methods take it: at once the activations of a wide network leave the cache.

@@ -10,9 +10,10 @@ import numpy as np
 import optax
 
 import dd_jax as dd
-from dd_jax.inner import device_mesh, map_over, mean_over, on_each, on_one, replicate
+from dd_jax.inner import device_mesh, map_over, mean_over, momentum, on_each, on_one, replicate, unroll
 from dd_jax.methods.sampling import minibatch
 from dd_jax.runs.dispatch import run_steps, start_state
+from dd_jax.types import Batch
 
 STEPS = 6
 
@@ -92,11 +93,53 @@ def same_matches(data, model):
             model, num_inits=3, batch_size=16, num_matches=4, inner_epochs=2, inner_learning_rate=0.1
         ),
         "classes": dd.methods.gradient_matching(model, num_inits=1, batch_size=16),
+        "trainings": dd.methods.bptt(model, num_inner_steps=3, window=2, batch_size=80, learning_rate=0.01),
     }
     return {
         name: float(np.abs(outer_steps(method, data, 8) - outer_steps(method, data, 1)).max())
         for name, method in methods.items()
     }
+
+
+def shared_unrolls(model):
+    """Relative difference of the hypergradient of a shared unroll to one device's, by how many images a step has.
+
+    The loss has a share of its own on each device, as the loss on real images does; images, a step size and the start
+    are what it is differentiated in.
+    """
+    targets = jnp.linspace(0.0, 1.0, 8)
+
+    def hypergradient(images, devices):
+        labels = jnp.arange(len(images)) % 10
+
+        def loss(learnt, part, parts):
+            images, size, start = learnt
+            after = unroll(
+                model.apply,
+                start,
+                jnp.arange(3),
+                momentum(size * jnp.ones(3), 0.9),
+                batch_of=lambda t: Batch(images * (1 + t), labels),
+                shared=True,
+            )
+            mine = targets.reshape(parts, -1)[part]
+            return sum(jnp.square(leaf[..., None] - mine).mean(-1).sum() for leaf in jax.tree.leaves(after))
+
+        def one(key, part, parts):
+            return jax.grad(loss)((images, jnp.asarray(0.1), model.init(key)), part, parts)
+
+        mesh = device_mesh(devices)
+        keys = jax.random.split(jax.random.key(0), 1)
+        found = jax.jit(on_each(lambda keys: mean_over(one, keys, 8, None), mesh))(replicate(keys, mesh))
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(found)])
+
+    differences = {}
+    with jax.enable_x64(True):
+        for count in (16, 10, 3):
+            images = jax.random.normal(jax.random.key(count), (count, 8, 8, 1))
+            exact = hypergradient(images, 1)
+            differences[count] = float(np.abs(hypergradient(images, 8) - exact).max() / np.abs(exact).max())
+    return differences
 
 
 def division():
@@ -170,6 +213,7 @@ def main(folder):
         "use_cores": before,
         "steps": same_steps(data, model),
         "matches": same_matches(data, model),
+        "unrolls": shared_unrolls(model),
         "division": division(),
         "evaluations": [a.tolist() for a in accuracies],
         "resumed": [float(cut[0]) == float(cut[1]), cut[2] == cut[3]],

@@ -36,9 +36,15 @@ def test_outer_steps_are_those_of_one_device(found):
 
 
 def test_networks_that_are_matched_at_the_same_time_are_those_of_one_device(found):
-    assert set(found["matches"]) == {"features", "gradients", "classes"}
+    assert set(found["matches"]) == {"features", "gradients", "classes", "trainings"}
     for case, difference in found["matches"].items():
         assert difference < 2e-4, case
+
+
+def test_a_training_that_devices_share_has_the_hypergradient_of_one_device(found):
+    assert found["unrolls"].keys() == {"16", "10", "3"}
+    for count, difference in found["unrolls"].items():
+        assert difference < 1e-12, count
 
 
 def test_every_key_counts_once_however_unevenly_they_divide(found):
