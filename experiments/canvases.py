@@ -3,7 +3,7 @@
 Paper:     Cazenavette et al. 2022, *Wearable ImageNet: Synthesizing Tileable Textures via Dataset Distillation*
 Command:   python experiments/canvases.py runs/RUN             a run of experiments/wearable.py
 Leaves:    canvases.json in the run, and the table on the screen
-Result:    CIFAR10_RESULT
+Result:    not measured yet on CIFAR-10; experiments/wearable.py says what its own runs gave
 """
 
 import dataclasses
