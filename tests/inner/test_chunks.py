@@ -17,6 +17,8 @@ def test_a_chunk_has_fewer_images_of_a_wide_network():
         params = jax.eval_shape(model.init, jax.random.key(0))
         sizes[width] = chunk_size(model.apply, params, jnp.empty((256, 28, 28, 1)))
     assert sizes == {16: 16, 128: 8}
+    of_wide = {n: chunk_size(model.apply, params, jnp.empty((n, 28, 28, 1))) for n in (5, 40, 250, 251)}
+    assert of_wide == {5: 5, 40: 8, 250: 10, 251: 251}  # the next larger divisor, if it is not far, else all
 
 
 def test_the_largest_array_is_found_inside_of_loops_and_calls():
