@@ -69,8 +69,11 @@ def test_evaluate_on_another_network_and_for_more_epochs(run, capsys):
 
 
 def test_baselines_alone(capsys):
-    assert main(["baselines", "--num-nets", "4", "--num-epochs", "2"]) == 0  # as in TINY, which has compiled it
-    printed = capsys.readouterr().out
+    argv = ["--num-nets", "4", "--num-epochs", "2"]  # as in TINY, which has compiled it
+    assert main(["baselines", *argv, "--out", "kept"]) == 0
+    streams = capsys.readouterr()
+    printed = streams.out
+    assert "nothing is written to kept" in printed + streams.err
     for name in dd.evaluation.BASELINES:
         assert any(line.strip().startswith(name + " ") for line in printed.splitlines())
 

@@ -240,6 +240,9 @@ def baselines(argv: Sequence[str]) -> None:
         f"baselines. More of them can be named: {', '.join(dd_jax.evaluation.CORESETS)}."
     )
     experiment = parse_experiment(argv, "dd-jax baselines", what)
+    if experiment.out is not None:
+        kept = "dd-jax distill --num-outer-steps 0 would leave baselines there"
+        note(f"Note: nothing is written to {experiment.out}; {kept}.")
     method, data, pretrained = load_method(experiment)
     template = method.distilled(method.init(key_of_seed(check_seed(experiment.seed)), data, 1))
     if template.labels.ndim == 2:
