@@ -22,7 +22,7 @@ PAGES = {
     ),
     "applications/privacy.md": (
         "privacy-mnist-dm.json", "privacy-mnist-dm-noise.json", "privacy-mnist-dc.json", "privacy-cifar10-dm.json",
-        "privacy-cifar10-dc.json",
+        "privacy-cifar10-dc.json", "privacy-mnist-bptt.json", "privacy-cifar10-bptt.json",
     ),
 }  # fmt: skip
 
