@@ -125,14 +125,13 @@ def gradient_in_chunks(
     What a chunk needs is computed again for the derivative of its gradient.
 
     Args:
-        share: what a gradient that is a mean over images goes through, `divided` for instance.
+        share: what the gradient of a wide network goes through, `divided` for instance; small ones are done sooner than
+            devices have met.
     """
     whole = jax.grad(batch_loss(apply, loss))
     again = jax.checkpoint(whole, prevent_cse=False)
 
     def in_chunks(params: Params, batch: Batch) -> Params:
-        if not is_wide(apply, params, batch.images):
-            return whole(params, batch)
         count, size = len(batch.images), chunk_size(apply, params, batch.images)
         if size == count:
             return whole(params, batch)
@@ -147,7 +146,7 @@ def gradient_in_chunks(
     mean = in_chunks if share is None else share(in_chunks)
 
     def gradient(params: Params, batch: Batch) -> Params:
-        together = is_batchwise(apply) or see_each_other(batch.images)
+        together = is_batchwise(apply) or see_each_other(batch.images) or not is_wide(apply, params, batch.images)
         return (whole if together else mean)(params, batch)
 
     return gradient

@@ -75,8 +75,8 @@ def unroll(
             times: where a long unroll is chaotic the exact one is nearly all noise, and this is what can be followed.
             Values are not affected.
         window: the only steps that are differentiated; None for all.
-        shared: all devices of `on_each` take these very steps, and so divide the images of each batch. Values and
-            derivatives are those of one device beyond rounding, but only in reverse mode.
+        shared: all devices of `on_each` take these very steps, and so divide the images of each batch if the network
+            is wide. Values and derivatives are those of one device beyond rounding, but only in reverse mode.
 
     Raises:
         OptionError: for a window that is longer than the steps.

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from dd_jax.inner import mean_over, remat_for
+from dd_jax.inner.chunks import is_wide
 from dd_jax.methods.base import Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.canvases import as_asked, canvas_words
 from dd_jax.methods.described import described
@@ -128,8 +129,11 @@ def trajectory_matching(
 
     static = dataclasses.replace(opts, remat=_remat(model, opts))
     step, given = compiled_step(_step, model, static, _ROLES, arrays)
-    # A network that is the only one has its inner steps divided; of two passes by hand nothing is.
-    parts = _inner_size(model, opts) if opts.num_inits == 1 and opts.gradient == "exact" else 1
+    # A wide network that is the only one has its inner steps divided; of two passes by hand nothing is.
+    alone = opts.num_inits == 1 and opts.gradient == "exact"
+    images: Any = jax.ShapeDtypeStruct((_inner_size(model, opts), *model.image_shape), jnp.float32)
+    wide = is_wide(model.apply, jax.eval_shape(model.init, jax.random.key(0)), images)
+    parts = images.shape[0] if alone and wide else 1
     return Method(
         "trajectory_matching",
         init,

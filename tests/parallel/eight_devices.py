@@ -3,6 +3,7 @@
 import json
 import sys
 from typing import NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 
 import dd_jax as dd
-from dd_jax.inner import device_mesh, map_over, mean_over, momentum, on_each, on_one, replicate, unroll
+from dd_jax.inner import chunks, device_mesh, map_over, mean_over, momentum, on_each, on_one, replicate, unroll
 from dd_jax.methods.sampling import minibatch
 from dd_jax.runs.dispatch import run_steps, start_state
 from dd_jax.types import Batch
@@ -93,12 +94,19 @@ def same_matches(data, model):
             model, num_inits=3, batch_size=16, num_matches=4, inner_epochs=2, inner_learning_rate=0.1
         ),
         "classes": dd.methods.gradient_matching(model, num_inits=1, batch_size=16),
-        "trainings": dd.methods.bptt(model, num_inner_steps=3, window=2, batch_size=80, learning_rate=0.01),
     }
-    return {
-        name: float(np.abs(outer_steps(method, data, 8) - outer_steps(method, data, 1)).max())
-        for name, method in methods.items()
-    }
+    return {name: difference(method, data) for name, method in methods.items()}
+
+
+def same_trainings(data, model):
+    """The same of a method whose inner steps are shared."""
+    method = dd.methods.bptt(model, num_inner_steps=3, window=2, batch_size=80, learning_rate=0.01)
+    return {"trainings": difference(method, data)}
+
+
+def difference(method, data):
+    """The largest of eight devices to one."""
+    return float(np.abs(outer_steps(method, data, 8) - outer_steps(method, data, 1)).max())
 
 
 def shared_unrolls(model):
@@ -208,12 +216,14 @@ def main(folder):
         refused = ""
     except dd.OptionError as error:
         refused = str(error)
+    with mock.patch.object(chunks, "_CACHED", 1):  # every network is wide
+        unrolls, trainings = shared_unrolls(model), same_trainings(data, model)
     found = {
         "devices": len(jax.devices()),
         "use_cores": before,
         "steps": same_steps(data, model),
-        "matches": same_matches(data, model),
-        "unrolls": shared_unrolls(model),
+        "matches": same_matches(data, model) | trainings,
+        "unrolls": unrolls,
         "division": division(),
         "evaluations": [a.tolist() for a in accuracies],
         "resumed": [float(cut[0]) == float(cut[1]), cut[2] == cut[3]],
