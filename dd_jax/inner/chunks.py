@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from dd_jax.types import Params
 
 Apply: TypeAlias = Callable[[Params, jax.Array], jax.Array]
+Shaped: TypeAlias = jax.Array | jax.ShapeDtypeStruct  # images of which only the shape is asked
 
 _SMALL = 1024  # numbers in an image
 _CACHED = 2**20  # numbers of its largest array that a chunk may have
@@ -22,7 +23,7 @@ def is_batchwise(apply: Apply) -> bool:
     return getattr(apply, "batchwise", False)
 
 
-def chunk_size(apply: Apply, params: Params, images: jax.Array) -> int:
+def chunk_size(apply: Apply, params: Params, images: Shaped) -> int:
     """Images per chunk: on a CPU a divisor of their number whose activations stay in a core's cache, else all of them.
 
     Of small images (MNIST) at most 32, of larger ones (CIFAR-10) 16: LeNet and AlexCifarNet are a tenth slower in
@@ -39,8 +40,8 @@ def chunk_size(apply: Apply, params: Params, images: jax.Array) -> int:
     return next((size for size in (*below, *above) if num_images % size == 0), num_images)
 
 
-def in_cache(apply: Apply, params: Params, images: jax.Array, most: int) -> int:
-    """How many images, at most `most`, have activations that stay in a core's cache; shapes will do."""
+def in_cache(apply: Apply, params: Params, images: Shaped, most: int) -> int:
+    """How many images, at most `most`, have activations that stay in a core's cache."""
     return max(_FEWEST, min(most, _CACHED // largest_array(apply, params, images)))
 
 
@@ -54,13 +55,13 @@ def apply_in_chunks(apply: Apply, params: Params, images: Float[Array, "batch ..
     return found.reshape(count, *found.shape[2:])
 
 
-def largest_array(apply: Apply, params: Params, images: jax.Array) -> int:
+def largest_array(apply: Apply, params: Params, images: Shaped) -> int:
     """How many numbers the largest array has that a network makes on the way from one of the images to its answer."""
     one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
     return _largest(jax.make_jaxpr(apply)(params, one).jaxpr)
 
 
-def is_wide(apply: Apply, params: Params, images: jax.Array) -> bool:
+def is_wide(apply: Apply, params: Params, images: Shaped) -> bool:
     """Whether the activations of a few images fill a core's cache, as those of a ConvNet of width 128 do."""
     return 2 * _FEWEST * largest_array(apply, params, images) > _CACHED
 

@@ -131,7 +131,7 @@ def trajectory_matching(
     step, given = compiled_step(_step, model, static, _ROLES, arrays)
     # A wide network that is the only one has its inner steps divided; of two passes by hand nothing is.
     alone = opts.num_inits == 1 and opts.gradient == "exact"
-    images: Any = jax.ShapeDtypeStruct((_inner_size(model, opts), *model.image_shape), jnp.float32)
+    images = jax.ShapeDtypeStruct((_inner_size(model, opts), *model.image_shape), jnp.float32)
     wide = is_wide(model.apply, jax.eval_shape(model.init, jax.random.key(0)), images)
     parts = images.shape[0] if alone and wide else 1
     return Method(
