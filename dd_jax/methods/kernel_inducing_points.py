@@ -130,6 +130,10 @@ def kernel_inducing_points(
     def real(dataset: Dataset) -> ByClass:
         return by_class(dataset.train, model.num_classes)
 
+    def useful_devices(available: int) -> int:
+        # A CPU's cores share each product by themselves, and every device repeats the kernel of the set and its solve.
+        return 1 if jax.default_backend() == "cpu" else available
+
     step, arrays = compiled_step(_step, model, opts, _ROLES, real)
     per_class = _per_class(model, opts)
     count = num_images(opts.images_per_class, model.num_classes)
@@ -141,7 +145,8 @@ def kernel_inducing_points(
         distilled,
         model,
         dataclasses.asdict(opts),
-        arrays=arrays,
+        useful_devices,
+        arrays,
         scale_learning_rate=scale_outer_learning_rate,
         summary=summary,
         protocol=protocol,

@@ -190,6 +190,7 @@ def test_what_goes_with_what_is_said(digits, digits_mlp, wide):
 def test_hyperparameters_are_plain_and_the_learning_rate_is_scaled(digits, wide):
     method = kernel_inducing_points(wide, **SMALL)
     assert json.loads(json.dumps(method.hyperparameters)) == method.hyperparameters
+    assert method.useful_devices(8) == 1, "its products use all cores of a CPU as they are"
     state, arrays = method.init(jax.random.key(0), digits, 5), method.arrays(digits)
     moves = [
         one_step(method.step, jax.random.key(1), s, arrays)[0].learnable.images - s.learnable.images
