@@ -1,11 +1,12 @@
 """How networks are trained on a distilled set: by the learnt steps, from scratch in minibatches, or in closed form."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from dd_jax.errors import unknown_name
-from dd_jax.inner import AUGMENTS, Regression, Training
+from dd_jax.inner import AUGMENTS, Regression, Training, steps_per_epoch
 from dd_jax.types import AS_DISTILLED, DistilledData
 
 _DC = Training(
@@ -111,7 +112,8 @@ def training_of(
     Args:
         protocol: "as-distilled", a name in `PROTOCOLS`, or a training or regression of one's own; None for the set's
             own.
-        num_epochs: in place of the training's own, unless it is 0.
+        num_epochs: in place of the training's own, unless it is 0. A `ProtocolWarning` says where so few leave most of
+            an average of weights where the network started.
 
     Raises:
         OptionError: for an unknown name.
@@ -128,7 +130,18 @@ def training_of(
         return protocol
     if protocol.learning_rate is None:
         protocol = dataclasses.replace(protocol, learning_rate=float(distilled.step_sizes.mean()))
-    return dataclasses.replace(protocol, epochs=num_epochs, steps=None) if num_epochs else protocol
+    if not num_epochs:
+        return protocol
+    steps = num_epochs * steps_per_epoch(protocol, distilled.labels.shape[0] * distilled.labels.shape[1])
+    untrained = protocol.average**steps
+    if untrained > 0.5:
+        warnings.warn(
+            f"{num_epochs} epochs of this set are {steps} gradient steps, and the protocol's average of weights then "
+            f"is still {untrained:.0%} the untrained network. Use more epochs, or none to have the protocol's own.",
+            ProtocolWarning,
+            stacklevel=3,
+        )
+    return dataclasses.replace(protocol, epochs=num_epochs, steps=None)
 
 
 def minibatches(name: str) -> Training:

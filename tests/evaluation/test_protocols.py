@@ -111,6 +111,17 @@ def test_presets_are_those_of_the_papers(distilled):
         training_of("dsaa", distilled)
 
 
+def test_epochs_too_few_for_an_average_of_weights_are_told(distilled):
+    with pytest.warns(
+        dd.ProtocolWarning, match="100 epochs of this set are 100 gradient steps, .* still 61% the untrained"
+    ):
+        training_of("frepo", distilled, 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        training_of("frepo", distilled, 1000)
+        training_of("dc", distilled, 1)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [({}, "2 batches in a fixed order"), ({"init": "fixed"}, "one known network"), ({"pretrained": "x"}, "pretrained")],
