@@ -90,6 +90,7 @@ class Method(NamedTuple):
             gave.
         shown: the numbers of its infos that are shown while it runs.
         advice: what to change where a run can't go on.
+        inner_images: images in each inner step that it differentiates through; 0 where there are none.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Method(NamedTuple):
     feed: Feed | None = None
     shown: tuple[str, ...] = ("loss",)
     advice: Advice = Advice()
+    inner_images: int = 0
 
 
 class MethodSpec(NamedTuple):

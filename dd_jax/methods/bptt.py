@@ -18,6 +18,7 @@ from dd_jax.methods.bptt_options import (
     check_options,
     images_of,
     inner_remat,
+    inner_size,
     optimiser_of,
     protocol_of,
     set_words,
@@ -119,6 +120,7 @@ def bptt(
         summary=f"{words}, {opts.num_inner_steps} inner steps of {opts.inner_optimiser}{window}",
         protocol=protocol,
         advice=advice_of(opts),
+        inner_images=inner_size(model, opts),
     )
 
 

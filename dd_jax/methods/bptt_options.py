@@ -171,9 +171,13 @@ def inner_remat(model: Model, options: BpttOptions) -> Remat:
     if options.remat != "auto":
         return options.remat
     nets = 1 if runs_mapped(options.over_inits) else options.num_inits
+    return remat_for(model, inner_size(model, options), options.window or options.num_inner_steps, nets)
+
+
+def inner_size(model: Model, options: BpttOptions) -> int:
+    """Images of an inner step."""
     per_class = options.inner_per_class or images_made(options)
-    size = (options.classes_per_step or model.num_classes) * per_class
-    return remat_for(model, size, options.window or options.num_inner_steps, nets)
+    return (options.classes_per_step or model.num_classes) * per_class
 
 
 def images_made(options: BpttOptions) -> int:

@@ -131,6 +131,7 @@ def generative_teaching(
         protocol=protocol,
         shown=("loss", "step_size", "momentum"),
         advice=advice_of(opts),
+        inner_images=opts.images_per_step,
     )
 
 

@@ -131,9 +131,10 @@ def trajectory_matching(
     step, given = compiled_step(_step, model, static, _ROLES, arrays)
     # A wide network that is the only one has its inner steps divided; of two passes by hand nothing is.
     alone = opts.num_inits == 1 and opts.gradient == "exact"
-    images = jax.ShapeDtypeStruct((_inner_size(model, opts), *model.image_shape), jnp.float32)
+    size = _inner_size(model, opts)
+    images = jax.ShapeDtypeStruct((size, *model.image_shape), jnp.float32)
     wide = is_wide(model.apply, jax.eval_shape(model.init, jax.random.key(0)), images)
-    parts = images.shape[0] if alone and wide else 1
+    parts = size if alone and wide else 1
     return Method(
         "trajectory_matching",
         init,
@@ -150,6 +151,7 @@ def trajectory_matching(
         protocol=protocol,
         shown=("loss", "step_size"),
         advice=advice_of(opts),
+        inner_images=size,
     )
 
 

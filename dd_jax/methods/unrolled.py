@@ -31,6 +31,7 @@ from dd_jax.methods.unrolled_options import (
     advice_of,
     images_of,
     inner_remat,
+    inner_size,
     optimiser_of,
     protocol_of,
     words_of,
@@ -149,6 +150,7 @@ def unrolled(
         protocol,
         shown=("loss", "step_size"),
         advice=advice_of(opts),
+        inner_images=inner_size(model, opts),
     )
 
 

@@ -122,8 +122,12 @@ def protocol_of(options: UnrolledOptions, pretrained: Pretrained | None = None) 
 
 def inner_remat(model: Model, options: UnrolledOptions, nets: int) -> Remat:
     """The way of `choose_remat` for the unroll that these options ask for, `nets` at once."""
-    size = num_images(options.images_per_class, model.num_classes) * options.canvas_samples
-    return remat_for(model, size, options.num_batches * options.num_epochs, nets)
+    return remat_for(model, inner_size(model, options), options.num_batches * options.num_epochs, nets)
+
+
+def inner_size(model: Model, options: UnrolledOptions) -> int:
+    """Images of an inner step."""
+    return num_images(options.images_per_class, model.num_classes) * options.canvas_samples
 
 
 def advice_of(options: UnrolledOptions) -> Advice:

@@ -2,22 +2,24 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dd_jax.data.memory import in_units
-from dd_jax.inner.losses import batch_loss, chunked_loss
+from dd_jax.inner.losses import batch_loss, chunked_loss, gradient_in_chunks
 from dd_jax.methods import Method
 from dd_jax.methods.base import first_arrays
 from dd_jax.models import Model, num_params
 from dd_jax.runs import arithmetic
 from dd_jax.runs.dispatch import mesh_for
 from dd_jax.runs.estimates import duration, free_memory
-from dd_jax.types import Batch, Dataset, see_each_other
+from dd_jax.types import Batch, Dataset, Params, see_each_other
 
 _IMAGES = 64  # that the network's gradient is timed on
+_INNER_IMAGES = 16  # at most, that the derivative of an inner step is timed on; of more, making room would be timed too
 _KERNEL_REAL = 2048  # real images that its kernel is timed on
 _SIDE = 512  # of the matrices that are multiplied where the network has no gradient to time
 _TIMED_SECONDS = 0.5
@@ -66,7 +68,7 @@ def count_run(method: Method, dataset: Dataset, *, num_outer_steps: int, devices
     state = method.init(jax.random.key(0), dataset, num_outer_steps)
     arrays = first_arrays(method, dataset)
     flops = arithmetic.count(method.step, jax.random.key(1), state, arrays).flops
-    rate, timed = rate_of(method.model, dataset)
+    rate, timed = rate_of(method.model, dataset, method.inner_images)
     mesh = mesh_for(method, devices)
     shared = 1 if mesh is None else mesh.size
     seconds = flops / rate / shared
@@ -95,13 +97,18 @@ def flops_per_image(model: Model, dataset: Dataset) -> float:
     return arithmetic.count(jax.grad(batch_loss(model.apply)), shapes, batch).flops / count
 
 
-def _timed_batch(dataset: Dataset) -> tuple[int, Batch]:
-    count = min(_IMAGES, len(dataset.train.labels))
+def _timed_batch(dataset: Dataset, most: int = _IMAGES) -> tuple[int, Batch]:
+    count = min(most, len(dataset.train.labels))
     return count, Batch(dataset.train.images[:count], dataset.train.labels[:count])
 
 
-def rate_of(model: Model, dataset: Dataset) -> tuple[float, str]:
-    """Floating-point operations in a second on one device, and of what."""
+def rate_of(model: Model, dataset: Dataset, inner_images: int = 0) -> tuple[float, str]:
+    """Floating-point operations in a second on one device, and of what.
+
+    Args:
+        inner_images: of a `Method`. Where inner steps are differentiated, they are most of the work, and what is timed
+            is the derivative of one.
+    """
     if see_each_other(dataset.train.images):
         one = jnp.ones((_SIDE, _SIDE), jnp.float32)
         return _timed(jax.jit(jnp.matmul), (one, one)), f"a product of matrices of {_SIDE} x {_SIDE}"
@@ -113,9 +120,25 @@ def rate_of(model: Model, dataset: Dataset) -> tuple[float, str]:
         total = jax.jit(jax.grad(lambda few, many: kernel(many, few).sum()))
         timed = f"a gradient of the {model.name}'s kernel on {len(real)} and {count} images"
         return _timed(total, (images, real)), timed
+    params = model.init(jax.random.key(0))
+    if inner_images:
+        count, batch = _timed_batch(dataset, min(inner_images, _INNER_IMAGES))
+        timed = f"a gradient through a gradient of the {model.name} on {count} images"
+        return _timed(jax.jit(_through_gradient(model)), (params, batch)), timed
     # In chunks, as methods take it: at once the activations of a wide network leave the cache.
     gradient = jax.jit(jax.grad(chunked_loss(model.apply)))
-    return _timed(gradient, (model.init(jax.random.key(0)), batch)), f"a gradient of the {model.name} on {count} images"
+    return _timed(gradient, (params, batch)), f"a gradient of the {model.name} on {count} images"
+
+
+def _through_gradient(model: Model) -> Callable[[Params, Batch], Any]:
+    """The derivative of a gradient in parameters and images, as of an inner step in a reverse pass."""
+    gradient = gradient_in_chunks(model.apply)
+
+    def found(params: Params, batch: Batch) -> Any:
+        given, back = jax.vjp(lambda theta, images: gradient(theta, Batch(images, batch.labels)), params, batch.images)
+        return back(given)
+
+    return found
 
 
 def _timed(function: Any, arguments: tuple[Any, ...]) -> float:

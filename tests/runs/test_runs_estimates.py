@@ -1,5 +1,7 @@
 """What a run will need is said before it starts, and refused with advice where it cannot fit."""
 
+import re
+
 import jax
 import pytest
 
@@ -46,6 +48,21 @@ def test_networks_without_weights_are_timed_by_their_kernel(digits, monkeypatch)
     monkeypatch.setattr(counted, "_TIMED_SECONDS", 0.01)
     method = dd.methods.kernel_inducing_points(dd.models.infinite_mlp(digits), init_images="noise", batch_size=100)
     assert "kernel on 2048 and 64 images" in str(counted.count_run(method, digits, num_outer_steps=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("unrolled", {"num_batches": 1}, "a gradient through a gradient of the mlp on 10 images"),
+        ("bptt", {"made_per_class": 9, "images": "bases", "downscale": 1}, "a gradient through .* on 16 images"),
+        ("generative_teaching", {"images_per_step": 8}, "a gradient through .* on 8 images"),
+        ("distribution_matching", {}, "which a gradient of the mlp on 64 images"),
+    ],
+)
+def test_what_is_timed_is_what_a_method_does_most(name, options, words, digits, digits_mlp, monkeypatch):
+    monkeypatch.setattr(counted, "_TIMED_SECONDS", 0.01)
+    method = getattr(dd.methods, name)(digits_mlp, **options)
+    assert re.search(words, str(counted.count_run(method, digits, num_outer_steps=1)))
 
 
 def test_the_command_counts(capsys):
