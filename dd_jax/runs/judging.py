@@ -59,7 +59,8 @@ def measure_rows(
     """As `judge`, without the table, so that results can be saved before they are printed.
 
     Args:
-        see: is given the rows that there are as soon as the distilled set is measured, if baselines are to follow.
+        see: is given the rows that there are as soon as the distilled set is measured, if baselines are to follow, and
+            after each of these.
     """
     if dataset.stream is not None and names != ():
         note(f"Baselines are made of the {len(dataset.train.labels):,} training images in memory, of {dataset.size:,}.")
@@ -80,6 +81,8 @@ def measure_rows(
             about(name)
             rows.append(baseline_row(*next(measured)))
             note(f"  {name}: {rows[-1].evaluation}")
+            if see is not None:
+                see(rows)
     return rows
 
 
