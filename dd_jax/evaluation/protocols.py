@@ -132,7 +132,7 @@ def training_of(
         protocol = dataclasses.replace(protocol, learning_rate=float(distilled.step_sizes.mean()))
     if not num_epochs:
         return protocol
-    steps = num_epochs * steps_per_epoch(protocol, distilled.labels.shape[0] * distilled.labels.shape[1])
+    steps = num_epochs * steps_per_epoch(protocol, distilled.num_examples)
     untrained = protocol.average**steps
     if untrained > 0.5:
         warnings.warn(

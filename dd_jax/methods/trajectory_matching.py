@@ -133,8 +133,8 @@ def trajectory_matching(
     alone = opts.num_inits == 1 and opts.gradient == "exact"
     size = _inner_size(model, opts)
     images = jax.ShapeDtypeStruct((size, *model.image_shape), jnp.float32)
-    wide = is_wide(model.apply, jax.eval_shape(model.init, jax.random.key(0)), images)
-    parts = size if alone and wide else 1
+    shared = alone and is_wide(model.apply, jax.eval_shape(model.init, jax.random.key(0)), images)
+    parts = size if shared else 1
     return Method(
         "trajectory_matching",
         init,

@@ -112,17 +112,16 @@ def rate_of(model: Model, dataset: Dataset, inner_images: int = 0) -> tuple[floa
     if see_each_other(dataset.train.images):
         one = jnp.ones((_SIDE, _SIDE), jnp.float32)
         return _timed(jax.jit(jnp.matmul), (one, one)), f"a product of matrices of {_SIDE} x {_SIDE}"
-    count, batch = _timed_batch(dataset)
-    images = jnp.asarray(batch.images)
+    count, batch = _timed_batch(dataset, min(inner_images, _INNER_IMAGES) or _IMAGES)
     kernel = model.kernel
     if kernel is not None:
+        images = jnp.asarray(batch.images)
         real = jnp.tile(images, (_KERNEL_REAL // count, 1, 1, 1))
         total = jax.jit(jax.grad(lambda few, many: kernel(many, few).sum()))
         timed = f"a gradient of the {model.name}'s kernel on {len(real)} and {count} images"
         return _timed(total, (images, real)), timed
     params = model.init(jax.random.key(0))
     if inner_images:
-        count, batch = _timed_batch(dataset, min(inner_images, _INNER_IMAGES))
         timed = f"a gradient through a gradient of the {model.name} on {count} images"
         return _timed(jax.jit(_through_gradient(model)), (params, batch)), timed
     # In chunks, as methods take it: at once the activations of a wide network leave the cache.
