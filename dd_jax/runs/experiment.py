@@ -80,6 +80,9 @@ class Experiment:
     images, with at least one image of each class)."""
     num_outer_steps: int = 1500
     """Outer steps: updates of the distilled images."""
+    start_from: str | None = None
+    """Run directory of another run: start from the images, labels and step sizes that it had after its last outer step.
+    The optimiser and its schedule begin anew. None: start as the method says."""
     seed: int = 0
     """Seed of all random numbers in the distillation, from 0 to 2**63 - 1."""
     out: str | None = None
@@ -149,6 +152,7 @@ def run_experiment(experiment: Experiment, loaded: Loaded | None = None) -> Repo
         max_rollbacks=experiment.max_rollbacks,
         tensorboard=experiment.tensorboard,
         patience=experiment.patience,
+        start_from=experiment.start_from,
         record=record_of(experiment),
     )
     note(f"Distilled in {run.seconds:.0f} s, {100 * run.validation:.1f} % on validation. Measuring on test ...")
@@ -187,7 +191,7 @@ def is_finished(experiment: Experiment, loaded: Loaded) -> bool:
     if not (out / "results.json").is_file() or not (out / "config.json").is_file():
         return False
     method, dataset, _ = loaded
-    names = ("num_outer_steps", "seed", "eval_every", "num_eval_nets", "max_rollbacks", "patience")
+    names = ("num_outer_steps", "seed", "eval_every", "num_eval_nets", "max_rollbacks", "patience", "start_from")
     options = {name: getattr(experiment, name) for name in names}
     asked = plain(asked_config(method, dataset, **options, record=record_of(experiment)))
     return read_config(out)["config"] == asked and read_json(out / "results.json").get("asked") == asked_of(experiment)

@@ -25,12 +25,13 @@ from dd_jax.runs.feeds import Arrays
 from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.metrics import rollback_metrics, training_metrics, validation_metrics
 from dd_jax.runs.pictures import save_frame
-from dd_jax.runs.places import whole_reading
+from dd_jax.runs.places import whole_file, whole_reading
 from dd_jax.runs.processes import agree, lost_processes, on_first
 from dd_jax.runs.progress import note, progress
 from dd_jax.runs.provenance import provenance
 from dd_jax.runs.rollback import FACTOR, MAX_ROLLBACKS, Good, collapsed, good_state, with_smaller_rate
 from dd_jax.runs.tensorboard import TensorBoard, check_tensorboard, open_tensorboard
+from dd_jax.runs.warm_start import learnt_by
 from dd_jax.seeds import check_seed, key_of_seed
 from dd_jax.storage import checkpoint
 from dd_jax.storage.artefact import holds, save_distilled
@@ -127,6 +128,7 @@ def distill(
     tensorboard: bool = False,
     patience: int | None = None,
     callback: Callable[[Validated], bool | None] | None = None,
+    start_from: str | Path | None = None,
 ) -> Run:
     """Run `num_outer_steps` of `method` on `dataset` and return the distilled set that was best on validation.
 
@@ -146,12 +148,14 @@ def distill(
         patience: validations in a row without a better set before the run ends. None: it runs to the last outer step.
         callback: called after each validation, when everything is saved. If it returns True the run ends there, and the
             same call continues from there. All of several processes call it.
+        start_from: the directory of another run, which had learnt what this one starts from, in place of `init_images`
+            and the like: images, labels, step sizes. The optimiser and its schedule begin anew.
 
     Raises:
         DataError: if data and model don't match.
         OptionError: with advice, if an outer step can't fit into memory.
         DivergedError: if it diverges once more (the last good checkpoint stays).
-        RunError: if `out` holds another configuration or can't be written.
+        RunError: if `out` holds another configuration or can't be written, or `start_from` holds no such run.
         RunInterrupted: on Ctrl-C, after a checkpoint.
     """
     values_at_least(0, num_outer_steps=num_outer_steps, max_rollbacks=max_rollbacks)
@@ -161,7 +165,7 @@ def distill(
     if tensorboard:
         check_tensorboard()
     eval_every = eval_every or max(1, num_outer_steps // 20)
-    options = (num_outer_steps, seed, eval_every, num_eval_nets, max_rollbacks, patience, record)
+    options = (num_outer_steps, seed, eval_every, num_eval_nets, max_rollbacks, patience, record, start_from)
     config = asked_config(method, dataset, *options)
     with contextlib.ExitStack() as stack:
         stack.enter_context(lost_processes())
@@ -174,7 +178,7 @@ def distill(
         loop.patience, loop.callback = patience, callback
         stack.callback(loop.arrays.close)
         stop = stack.enter_context(stop_requests())
-        loop.restore()
+        loop.restore(start_from)
         if tensorboard and directory is not None:
             loop.tensorboard = stack.enter_context(open_tensorboard(directory.path / "tensorboard", loop.step))
         loop.run(stack.enter_context(progress(num_outer_steps, loop.step, show_progress)), stop)
@@ -200,6 +204,7 @@ def asked_config(
     max_rollbacks: int,
     patience: int | None,
     record: Mapping[str, Any] | None = None,
+    start_from: str | Path | None = None,
 ) -> dict[str, Any]:
     """The configuration of a run: what `distill`, whose arguments these are, records and compares."""
     return {
@@ -210,6 +215,7 @@ def asked_config(
         "num_eval_nets": num_eval_nets,
         "max_rollbacks": max_rollbacks,
         **({} if patience is None else {"patience": patience}),  # which runs from before didn't have
+        **({} if start_from is None else {"start_from": whole_file(str(start_from))}),
         **(record or {}),
     }
 
@@ -255,8 +261,8 @@ class _Loop:
         self.callback: Callable[[Validated], bool | None] | None = None
         self.ended = False  # by the callback
 
-    def restore(self) -> None:
-        """Go on where the newest intact checkpoint is, if there is one."""
+    def restore(self, start_from: str | Path | None) -> None:
+        """Go on where the newest intact checkpoint is, if there is one; else from what another run has learnt."""
         on_first(self._read_checkpoint)
         self.step, found = agree(self.step, bool(self.history))
         if found:
@@ -267,8 +273,25 @@ class _Loop:
         self.validated = bool(found)
         if found:
             on_first(self._mend_set)
-        else:
-            self._tell_few()
+            return
+        if start_from is not None:
+            self._start_from(start_from)
+        self._tell_few()
+
+    def _start_from(self, run: str | Path) -> None:
+        state = on_one(self.progress.state)
+        named = run_config(self.method, self.dataset)["dataset"]
+
+        def read() -> None:
+            nonlocal state
+            learnable, notes = learnt_by(run, state, named)
+            for line in notes:
+                note(line)
+            state = state._replace(learnable=learnable)
+
+        on_first(read)
+        best = self.progress.best._replace(arrays=_arrays(self.method.distilled(state)))
+        self.progress = Progress(replicate(state, self.mesh), best, good_state(state, 0, 0), jnp.float32(0))
 
     def _tell_few(self) -> None:
         """Say where a class has more images than there are real ones, and where few images choose the set."""

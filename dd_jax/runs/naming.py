@@ -64,7 +64,7 @@ def hash_of_places(experiment: Any) -> str:
 
 def _places(experiment: Any) -> dict[str, str]:
     """What of an experiment is found by a path or in a module, by role."""
-    files = {role: getattr(experiment, role) for role in ("pretrained", "experts")}
+    files = {role: getattr(experiment, role) for role in ("pretrained", "experts", "start_from")}
     found = {"dataset": whole(experiment.dataset), **{role: whole_file(file) for role, file in files.items()}}
     placed = {role: resolved(place) for role, place in found.items() if place}
     return {**placed, "code": " ".join(own_names(experiment))}
@@ -76,7 +76,8 @@ def _recorded_places(path: Path) -> dict[str, str]:
         if (path / SWEEP).is_file():
             path = Path(read_json(path / SWEEP)["runs"][0]["out"])
         config = read_json(path / "config.json")["config"]
-        placed = {role: resolved(str(place)) for role, place in config["source"].items() if place}
+        places = {**config["source"], "start_from": config.get("start_from")}
+        placed = {role: resolved(str(place)) for role, place in places.items() if place}
         return {**placed, "code": " ".join(config.get("code", {}))}
     except (RunError, KeyError, IndexError, TypeError, AttributeError):
         return {}  # nothing is there, or what is there is told when it is opened
@@ -153,7 +154,7 @@ def _changes(experiment: Any, start: Any) -> Iterator[tuple[str, bool]]:
                     yield word_of(option.name, value), _told(value, before, base, _base_or_none(other))
         elif field.name == "model":
             yield from _of_model(now or DEFAULT_MODEL, then or DEFAULT_MODEL, base)
-        elif field.name in ("dataset", "pretrained", "experts") and now is not None:
+        elif field.name in ("dataset", "pretrained", "experts", "start_from") and now is not None:
             short = file_name(now) if field.name == "dataset" else Path(now).stem
             yield word_of(field.name, short), _stands(short, base)
         else:

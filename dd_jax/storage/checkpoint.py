@@ -81,12 +81,13 @@ def drop_after(folder: str | Path, step: int) -> None:
             _discard(folder / _name(later))
 
 
-def restore_latest(folder: str | Path, template: Any) -> Restored | None:
+def restore_latest(folder: str | Path, template: Any, part: bool = False) -> Restored | None:
     """The newest intact checkpoint in `folder`, or None if there is none at all.
 
     Args:
         template: a pytree of the same structure, of arrays or `jax.ShapeDtypeStruct`s. The result has its structure,
             dtypes and, where the template's arrays are bound to devices, its placement.
+        part: whether the checkpoint may hold more than the template, whose leaves are found by their names.
 
     Raises:
         RunError: if the template does not match, or if there are checkpoints and every one is damaged.
@@ -102,7 +103,7 @@ def restore_latest(folder: str | Path, template: Any) -> Restored | None:
             damages.append((step, str(damage)))
             continue
         notes = tuple(f"checkpoint {_name(bad)} is damaged ({why}); fell back to {_name(step)}" for bad, why in damages)
-        return Restored(step, _into(template, folder / _name(step), content), notes)
+        return Restored(step, _into(template, folder / _name(step), content, part), notes)
     if damages:
         listing = "; ".join(f"{_name(bad)}: {why}" for bad, why in damages)
         raise RunError(
@@ -235,15 +236,19 @@ def _read_arrays(target: Path) -> dict[str, np.ndarray]:
         return orbax.restore(target.absolute())
 
 
-def _into(template: Any, checkpoint: Path, content: dict[str, Any]) -> Any:
+def _into(template: Any, checkpoint: Path, content: dict[str, Any], part: bool) -> Any:
     expected, slots = _described(template)
-    if content["leaves"] != expected:
+    asked = {leaf["name"] for leaf in expected}
+    places = [place for place, leaf in enumerate(content["leaves"]) if not part or leaf["name"] in asked]
+    saved = [content["leaves"][place] for place in places]
+    if saved != expected:
         raise RunError(
-            f"{checkpoint} does not fit this run: {_difference(content['leaves'], expected)}. It was saved with "
+            f"{checkpoint} does not fit this run: {_difference(saved, expected)}. It was saved with "
             "other options or by another version. Use the options that it was saved with, or another directory."
         )
     arrays, keys = _read_arrays(checkpoint / "arrays"), content["keys"]
-    restored = [_placed(arrays.get(_slot(index)), slot, keys.get(_slot(index), "")) for index, slot in enumerate(slots)]
+    named = zip(map(_slot, places), slots, strict=True)
+    restored = [_placed(arrays.get(name), slot, keys.get(name, "")) for name, slot in named]
     return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(template), restored)
 
 
