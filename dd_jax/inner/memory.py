@@ -3,18 +3,23 @@
 import functools
 import math
 import os
+from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
 from dd_jax.errors import unknown_name
+from dd_jax.inner.chunks import Shaped, inner_programs
 from dd_jax.inner.losses import Apply, Loss, batch_loss, cross_entropy
 from dd_jax.models import Model
+from dd_jax.models.winograd import CONVOLVED
 from dd_jax.types import Batch, Params
 
 Remat: TypeAlias = Literal["none", "steps", "nested"]
 REMATS: tuple[str, ...] = get_args(Remat)
+
+GRADIENT = "gradient"  # name of the gradient of an inner step
 
 _SHARE = 0.5  # of a device's memory that an unroll may take when it is chosen; the rest is data, real images, XLA
 
@@ -23,6 +28,16 @@ def segments(num_inner_steps: int) -> tuple[int, int]:
     """How many segments of how many steps "nested" keeps the starts of; what is left over makes one more."""
     length = max(1, math.isqrt(num_inner_steps))
     return num_inner_steps // length, length
+
+
+def kept_names(apply: Apply, params: Params, images: Shaped) -> tuple[str, ...]:
+    """Names of what the reverse pass of an unroll keeps of each step, with the parameters and unless it keeps all.
+
+    Of networks with wide convolutions by 3 x 3 what these give, and the gradient, which learnt step sizes need: a few
+    small arrays, without which a ninth of a step's products would be computed again. Other networks are no faster so.
+    """
+    program = jax.make_jaxpr(apply)(params, images).jaxpr
+    return (GRADIENT, CONVOLVED) if any(True for _ in _named(program, CONVOLVED)) else ()
 
 
 def unroll_memory(
@@ -40,14 +55,15 @@ def unroll_memory(
     if num_inner_steps == 0:
         return 0
     params, batch = jax.tree.map(_shape, (params, batch))
-    kept = _bytes(params)
     leaves, structure = jax.tree.flatten((params, batch))
     saved = _saved_by_a_step(apply, loss, structure, tuple(leaves))
+    state = _bytes(params)
+    kept = state + _named_in_a_step(apply, loss, structure, tuple(leaves))
     count, length = segments(num_inner_steps)
     return {
         "none": num_inner_steps * saved,
         "steps": num_inner_steps * kept + saved,
-        "nested": (count + 1 + length) * kept + saved + num_inner_steps * _bytes(batch.images),
+        "nested": (count + 1) * state + length * kept + saved + num_inner_steps * _bytes(batch.images),
     }[remat]
 
 
@@ -103,6 +119,26 @@ def _saved_by_a_step(
     given = {id(var) for var in jaxpr.invars[num_params:]}
     kept = {id(var): var.aval for var in jaxpr.outvars if id(var) not in given}  # the same value may be kept twice
     return _bytes(list(kept.values()))
+
+
+@functools.lru_cache(maxsize=64)
+def _named_in_a_step(
+    apply: Apply, loss: Loss, structure: jax.tree_util.PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...]
+) -> int:
+    """Bytes of what an inner step keeps by `kept_names`; of shapes of (params, batch)."""
+    params, batch = jax.tree.unflatten(structure, shapes)
+    program = jax.make_jaxpr(jax.grad(batch_loss(apply, loss)))(params, batch).jaxpr
+    convolved = list(_named(program, CONVOLVED))
+    return _bytes(params) + _bytes(convolved) if convolved else 0
+
+
+def _named(program: Any, name: str) -> Iterator[Any]:
+    """Shapes of what bears a name in a traced program."""
+    for equation in program.eqns:
+        if equation.primitive.name == "name" and equation.params["name"] == name:
+            yield from (var.aval for var in equation.outvars)
+        for inner in inner_programs(equation):
+            yield from _named(inner, name)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -1,17 +1,18 @@
 """The differentiable learner: the training of a network on distilled batches as one `lax.scan`."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError
 from dd_jax.inner.losses import Apply, Gradient, Loss, cross_entropy, gradient_in_chunks
-from dd_jax.inner.memory import Remat, segments
+from dd_jax.inner.memory import GRADIENT, Remat, kept_names, segments
 from dd_jax.inner.parallel import DIVIDED, agreed, divided
 from dd_jax.inner.rules import Memory, Rule
 from dd_jax.types import Batch, Params
@@ -68,8 +69,8 @@ def unroll(
         rule: see `dd_jax.inner.rules`.
         remat: what is kept for the reverse pass; the same result to the last bit is not promised. "none": everything
             that it reads. "steps": the parameters of each step, the rest being computed again (six to eight times less
-            memory for LeNet at about the same time). "nested": of sqrt(T) steps only, with one more computation of the
-            others.
+            memory for LeNet at about the same time) but for a few products of wide networks, see `kept_names`.
+            "nested": of sqrt(T) steps only, with one more computation of the others.
         discount: in the reverse pass multiply the adjoint of the parameters, and of what the rule remembers, by this at
             every step. 1 gives the exact hypergradient; below 1 a biased one in which step T - k counts discount^k
             times: where a long unroll is chaotic the exact one is nearly all noise, and this is what can be followed.
@@ -85,7 +86,8 @@ def unroll(
     """
     gradient = gradient_in_chunks(apply, loss, divided if shared else None)
     state, steps = _begin(gradient, params, batch_of, steps, rule, window)
-    after = _through(_step(gradient, batch_of, rule, discount), state, steps, remat)[0]
+    kept = _kept(apply, params, batch_of, steps[0], remat)
+    after = _through(_step(gradient, batch_of, rule, discount), state, steps, remat, kept)[0]
     return agreed(after) if shared else after
 
 
@@ -104,7 +106,8 @@ def unroll_on(
     The memory before the first step is `rule.init(params)`.
     """
     step = _step(gradient_in_chunks(apply, loss), batch_of, rule, 1.0)
-    return _through(step, tuple(state), (steps, rule.per_step), remat)
+    kept = _kept(apply, state[0], batch_of, steps, remat)
+    return _through(step, tuple(state), (steps, rule.per_step), remat, kept)
 
 
 def unroll_with_losses(
@@ -133,10 +136,10 @@ def unroll_with_losses(
             f"Intermediate losses are taken every so many steps, which must divide the {length} "
             f"steps, but is {intermediate.every}."
         )
-    step = _step(gradient, batch_of, rule, discount)
+    step, kept = _step(gradient, batch_of, rule, discount), _kept(apply, params, batch_of, steps[0], remat)
 
     def part(state: Any, steps: Any) -> tuple[Any, jax.Array]:
-        state = _through(step, state, steps, remat)
+        state = _through(step, state, steps, remat, kept)
         return state, intermediate.loss(state[0])
 
     split = jax.tree.map(lambda leaf: leaf.reshape(-1, intermediate.every, *leaf.shape[1:]), steps)
@@ -154,18 +157,29 @@ def _step(
         if is_traced(discount) or discount != 1.0:
             state = jax.tree.map(lambda p: discount * p + (1.0 - discount) * lax.stop_gradient(p), state)
         theta, memory = state
-        return rule.update(gradient(theta, batch_of(mine)), memory, theta, now), None
+        found = checkpoint_name(gradient(theta, batch_of(mine)), GRADIENT)
+        return rule.update(found, memory, theta, now), None
 
     return step
 
 
-def _through(step: Callable[[Any, Any], tuple[Any, None]], state: Any, steps: Any, remat: Remat) -> Any:
-    """The state after all of the steps."""
+def _kept(apply: Apply, params: Params, batch_of: Callable[[Any], Batch], steps: Any, remat: Remat) -> tuple[str, ...]:
+    """Names of what the reverse pass keeps of each step besides the parameters."""
+    if remat == "none":
+        return ()
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), steps)
+    return kept_names(apply, params, jax.eval_shape(batch_of, one).images)
+
+
+def _through(
+    step: Callable[[Any, Any], tuple[Any, None]], state: Any, steps: Any, remat: Remat, kept: Sequence[str] = ()
+) -> Any:
+    """The state after all of the steps. kept: names of what isn't computed again."""
     if remat == "none":
         return lax.scan(step, state, steps)[0]
     # Inside a scan nothing can be merged across steps, so the barriers that prevent it would only cost time. What
     # several devices brought together is kept: the reverse pass computes their shares again by itself.
-    body = jax.checkpoint(step, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(DIVIDED))
+    body = jax.checkpoint(step, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(DIVIDED, *kept))
     if remat == "steps":
         return lax.scan(body, state, steps)[0]
 

@@ -12,6 +12,7 @@ Layouts: "NHWC" (batch outermost) and "CHWN" (channels first, batch innermost: l
 for the narrow networks). Kernels are always (kh, kw, C_in, C_out).
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -171,8 +172,28 @@ def max_pool(images: Images, window: int, stride: int, padding: int = 0) -> Imag
 
 def avg_pool(images: Images, window: int, stride: int) -> Images:
     """Mean over windows without padding, in either layout."""
+    if window == stride and all(size % window == 0 for size in images.shape[1:3]):
+        return _mean_of_blocks(images, window)
     slices = _window_slices(images, window, stride)
     return sum(slices[1:], slices[0]) / len(slices)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _mean_of_blocks(images: Images, window: int) -> Images:
+    """Mean over windows that neither overlap nor leave anything out.
+
+    Slices are the fastest to sum, but their derivative spreads numbers out between zeros; that of a sum over two axes
+    gives the same number to all, a tenth of a ConvNet's step sooner.
+    """
+    slices = _window_slices(images, window, window)
+    return sum(slices[1:], slices[0]) / len(slices)
+
+
+@_mean_of_blocks.defjvp
+def _mean_of_blocks_jvp(window: int, primals: tuple[Images], tangents: tuple[Images]) -> tuple[Images, Images]:
+    first, height, width, last = tangents[0].shape
+    blocks = tangents[0].reshape(first, height // window, window, width // window, window, last)
+    return _mean_of_blocks(primals[0], window), blocks.sum((2, 4)) / window**2
 
 
 def local_response_norm(

@@ -6,7 +6,8 @@ points they need six multiplications where twelve would be: F(4, 3); in two dime
 which cost little beside the channels' products if there are many channels.
 
 All of it is pads, reshapes, transposes and products, so that every derivative is as fast, in either mode. Tiles
-are cut by two overlapping reshapes: slices with a stride would have a derivative of 36 scattered sums.
+are put together from four pieces of what is cut without overlap: slices with a stride would have a derivative of 36
+scattered sums, and tiles that are transposed after they were put together cost XLA five times as much.
 
 Sources: Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks", sections 3 and 4; Toom-Cook matrices
 for any points as in Barabasz et al. 2020, "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep
@@ -19,7 +20,10 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
+
+CONVOLVED = "convolved"  # name of what a convolution by 3 x 3 gives: small, and much work to compute again
 
 TILE = 4  # outputs of a tile on each side
 # By the taps of a kernel on each side; and infinity. The usual 0, 1, -1, 2, -2 of three taps have twice the root mean
@@ -48,23 +52,30 @@ def convolve_winograd(
     pads = [(padding, full - size - padding) for full, size in zip(whole, given, strict=True)]
     padded = jnp.pad(images, [(0, 0), *pads, (0, 0)])
     to_points, of_kernel, from_points = (jnp.asarray(matrix, images.dtype) for matrix in _both_ways(taps))
-    tiles = _overlapping(_overlapping(padded, 1, rows, across), 3, columns, across)
-    tiles = jnp.transpose(tiles, (2, 4, 0, 1, 3, 5)).reshape(across**2, -1)  # from n, rows, across, columns, across, c
-    values = (to_points @ tiles).reshape(across**2, -1, channels)
+    tiles = _tiles(padded, rows, columns, across)
+    values = (to_points @ tiles.reshape(across**2, -1)).reshape(across**2, -1, channels)
     weights = (of_kernel @ kernel.reshape(taps**2, -1)).reshape(-1, channels, outputs)
     products = jnp.einsum("ptc,pco->pto", values, weights).reshape(across**2, -1)
-    out = (from_points @ products).reshape(TILE, TILE, count, rows, columns, outputs)
+    out = from_points @ products
+    if taps == 3:  # 5 x 5 is no slower to compute again than to read
+        out = checkpoint_name(out, CONVOLVED)
+    out = out.reshape(TILE, TILE, count, rows, columns, outputs)
     out = jnp.transpose(out, (2, 3, 0, 4, 1, 5)).reshape(count, rows * TILE, columns * TILE, outputs)
     return out[:, :height, :width]
 
 
-def _overlapping(images: jax.Array, axis: int, tiles: int, across: int) -> jax.Array:
-    """Along `axis`, of (tiles + 1) * 4 numbers, so many tiles of `across` that begin every four: one axis more."""
-    shape = images.shape
-    blocks = images.reshape(*shape[:axis], tiles + 1, TILE, *shape[axis + 1 :])
-    first = jax.lax.slice_in_dim(blocks, 0, tiles, axis=axis)
-    after = jax.lax.slice_in_dim(blocks, 1, tiles + 1, axis=axis)
-    return jnp.concatenate([first, jax.lax.slice_in_dim(after, 0, across - TILE, axis=axis + 1)], axis + 1)
+def _tiles(padded: jax.Array, rows: int, columns: int, across: int) -> jax.Array:
+    """Tiles that begin every four numbers, (across, across, n, rows, columns, channels), of 4 more each way."""
+    count, *_, channels = padded.shape
+    blocks = padded.reshape(count, rows + 1, TILE, columns + 1, TILE, channels)
+    blocks = jnp.transpose(blocks, (2, 4, 0, 1, 3, 5))
+
+    def piece(down: int, right: int) -> jax.Array:
+        """What a tile has of the blocks so far below and to the right of its own: all of its own, else the first."""
+        height, width = (across - TILE if beyond else TILE for beyond in (down, right))
+        return blocks[:height, :width, :, down : down + rows, right : right + columns]
+
+    return jnp.concatenate([jnp.concatenate([piece(down, 0), piece(down, 1)], 1) for down in (0, 1)], 0)
 
 
 @functools.cache

@@ -56,6 +56,36 @@ def test_rematerialised_unrolls_are_smaller_and_grow_less(mlp):
     assert need["nested"][1] / need["nested"][0] < 2.1
 
 
+def test_wide_networks_keep_their_gradients_and_what_convolutions_give(monkeypatch):
+    """Which changes nothing but the memory: one more set of parameters a step, and what Winograd gives."""
+    model = models.convnet(Shapes((8, 8, 1), 10), width=64, depth=2)
+    params = jax.jit(model.init)(jax.random.key(1))
+    batch = Batch(jax.random.normal(jax.random.key(2), (4, 8, 8, 1)), jnp.arange(4))
+
+    def hypergradient(remat):
+        def outer(images, step_sizes):
+            batches = Batch(images, jnp.broadcast_to(batch.labels, (30, 4)))
+            trained = unroll(model.apply, params, batches, gradient_descent(step_sizes), remat=remat)
+            return batch_loss(model.apply)(trained, batch)
+
+        given = jnp.broadcast_to(batch.images, (30, *batch.images.shape)), jnp.full(30, 0.1)
+        compiled = jax.jit(jax.grad(outer, (0, 1))).lower(*given).compile()
+        return compiled(*given), compiled.memory_analysis().temp_size_in_bytes
+
+    def said():
+        return unroll_memory(model.apply, params, batch, 30, "steps")
+
+    kept, whole = hypergradient("steps"), said()
+    monkeypatch.setattr(sys.modules["dd_jax.inner.unroll"], "kept_names", lambda *_: ())
+    monkeypatch.setattr(memory, "_named_in_a_step", lambda *_: 0)
+    plain, without = hypergradient("steps"), said()
+    for found, expected in zip(kept[0], plain[0], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * float(jnp.abs(expected).max()))
+    more = 4 * (sum(leaf.size for leaf in jax.tree.leaves(params)) + 4 * 4 * 4 * 64)
+    assert whole - without == 30 * more
+    assert 0.8 * 30 * more < kept[1] - plain[1] < 1.5 * 30 * more
+
+
 def test_no_steps_need_nothing(mlp):
     assert unroll_memory(mlp[0].apply, *mlp[1:], 0, "none") == 0
 

@@ -146,6 +146,28 @@ def test_avg_pool_equals_reduce_window(size, layout):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [(6, 8), (7, 5)])
+def test_derivatives_of_avg_pool_are_those_of_reduce_window(size, layout):
+    images, along = normal(0, 2, *size, 3), normal(1, 2, *size, 3)
+
+    def all_of(pool):
+        def loss(x):
+            return jnp.sin(pool(x)).sum()
+
+        def first(x):
+            return jnp.vdot(jax.grad(loss)(x), along)
+
+        forward = jax.jvp(jax.grad(loss), (images,), (along,))[1]
+        return jax.grad(loss)(images), jax.grad(first)(images), forward
+
+    found = jax.jit(lambda: all_of(lambda x: from_layout(avg_pool(lay(x, layout), 2, 2), layout)))()
+    expected = jax.jit(lambda: all_of(lambda x: windows(x, 0.0, lax.add, 2, 2) / 4))()
+    np.testing.assert_allclose(found[1], found[2], rtol=1e-10, atol=1e-12)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), found, expected)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_first_of_equal_values_takes_the_gradient(layout):
     """A dead ReLU gives windows of zeros: the gradient is neither split nor lost, and goes where PyTorch's goes."""
