@@ -2,8 +2,9 @@
 
 Paper:     Cazenavette et al. 2022, *Wearable ImageNet: Synthesizing Tileable Textures via Dataset Distillation*
 Command:   python experiments/canvases.py runs/RUN             a run of experiments/wearable.py
+           python experiments/canvases.py runs/RUN --num-nets 2 --num-sets 2 --rolls 1      five minutes at width 32
 Leaves:    canvases.json in the run, and the table on the screen
-Result:    not measured yet on CIFAR-10; experiments/wearable.py says what its own runs gave
+Result:    docs/methods/trajectory_matching.md, for CIFAR-10; experiments/wearable.py says what its own runs gave
 """
 
 import dataclasses
