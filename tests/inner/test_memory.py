@@ -62,10 +62,10 @@ def test_wide_networks_keep_their_gradients_and_what_convolutions_give(monkeypat
     params = jax.jit(model.init)(jax.random.key(1))
     batch = Batch(jax.random.normal(jax.random.key(2), (4, 8, 8, 1)), jnp.arange(4))
 
-    def hypergradient(remat):
+    def hypergradient():
         def outer(images, step_sizes):
             batches = Batch(images, jnp.broadcast_to(batch.labels, (30, 4)))
-            trained = unroll(model.apply, params, batches, gradient_descent(step_sizes), remat=remat)
+            trained = unroll(model.apply, params, batches, gradient_descent(step_sizes), remat="steps")
             return batch_loss(model.apply)(trained, batch)
 
         given = jnp.broadcast_to(batch.images, (30, *batch.images.shape)), jnp.full(30, 0.1)
@@ -75,10 +75,10 @@ def test_wide_networks_keep_their_gradients_and_what_convolutions_give(monkeypat
     def said():
         return unroll_memory(model.apply, params, batch, 30, "steps")
 
-    kept, whole = hypergradient("steps"), said()
+    kept, whole = hypergradient(), said()
     monkeypatch.setattr(sys.modules["dd_jax.inner.unroll"], "kept_names", lambda *_: ())
     monkeypatch.setattr(memory, "_named_in_a_step", lambda *_: 0)
-    plain, without = hypergradient("steps"), said()
+    plain, without = hypergradient(), said()
     for found, expected in zip(kept[0], plain[0], strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * float(jnp.abs(expected).max()))
     more = 4 * (sum(leaf.size for leaf in jax.tree.leaves(params)) + 4 * 4 * 4 * 64)

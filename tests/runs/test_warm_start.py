@@ -77,9 +77,5 @@ def test_what_it_cannot_start_from_is_said(method, digits, first, tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(OptionError, match=r"start_from needs a method whose state .* but tuple has none"):
         learnt_by(first.out, (), {"name": "digits", "fingerprint": ""})
-    assert (
-        "learnt from digits, this one learns from other"
-        in learnt_by(first.out, method.init(jax.random.key(0), digits, 1), {"name": "other", "fingerprint": ""}).notes[
-            -1
-        ]
-    )
+    told = learnt_by(first.out, method.init(jax.random.key(0), digits, 1), {"name": "other", "fingerprint": ""}).notes
+    assert "learnt from digits, this one learns from other" in told[-1]
