@@ -1,5 +1,7 @@
 """What a report says in sentences, of one run and of several."""
 
+import json
+
 import numpy as np
 import pytest
 from made_runs import RESULTS, attacked, make_run, row
@@ -141,6 +143,15 @@ def test_the_report_says_what_to_try_next(tmp_path, results, options, said):
     path = make_run(tmp_path / "run", results, **options)
     assert said in " ".join(advised(read_run(path))).replace("\u00a0", " ")
     assert "What to try next" in write_report(path).read_text(encoding="utf-8")
+
+
+def test_a_set_that_stayed_what_another_run_had_learnt_is_not_said_to_hold_nothing_learnt(tmp_path):
+    path = make_run(tmp_path / "run", {"distilled": row(0.9)}, best=0, options={"init_images": "real"})
+    saved = json.loads((path / "config.json").read_text())
+    saved["config"]["start_from"] = "runs/first"
+    (path / "config.json").write_text(json.dumps(saved))
+    said = " ".join(advised(read_run(path)))
+    assert "as it started (what runs/first had learnt): nothing that this run learnt is in it" in said
 
 
 @pytest.mark.parametrize(

@@ -68,11 +68,12 @@ def _chosen(record: RunRecord) -> str:
     luck, act = _luck(record)
     said = f"{luck} {_MORE_IMAGES} " if act else ""
     if step == 0 and last > 0:
-        start = record.setting("method", "init_images")
-        as_it_was = f" ({start})" if start else ""
+        start, other = record.setting("method", "init_images"), record.setting("start_from")
+        as_it_was = f" (what {other} had learnt)" if other else f" ({start})" if start else ""
         said += (
             f"No validation was better than the first, before any outer step, so the set is as it started{as_it_was}: "
-            "nothing that was learnt is in it. Try a smaller learning rate, or more outer steps."
+            f"nothing that {'this run' if other else 'was'} learnt is in it. Try a smaller learning rate, or more "
+            "outer steps."
         )
     elif step == last and last > 0 and len(record.validation) > 1 and images >= _FEW:
         said += "The last validation was the best one: more outer steps may give more."
