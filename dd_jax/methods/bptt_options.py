@@ -236,14 +236,15 @@ def check_options(model: Model, options: BpttOptions) -> None:
         if options.factor != 1 or options.canvas_size != 1 or options.clamp:
             raise OptionError("Bases are not tiled, cropped or clamped. Leave out factor, canvas and clamp.")
     else:
-        for name in ("made_per_class", "downscale", "num_bases", "coefficient_l1", "coefficient_l2"):
-            own, default = getattr(options, name), getattr(BpttOptions, name)
-            if own != default:
-                raise OptionError(
-                    f'{name} needs images="bases", but images is {options.images!r} and {name} is '
-                    f'{own!r}. Set images="bases", or leave out {name}. If a preset sets it, give '
-                    f"its default, {default!r}."
-                )
+        names = ("made_per_class", "downscale", "num_bases", "coefficient_l1", "coefficient_l2")
+        given = [name for name in names if getattr(options, name) != getattr(BpttOptions, name)]
+        if given:
+            found = ", ".join(f"{name}={getattr(options, name)}" for name in given)
+            defaults = ", ".join(f"{name}={getattr(BpttOptions, name)}" for name in given)
+            raise OptionError(
+                f'{found}: options that need images="bases", but images is {options.images!r}. Set images="bases", or '
+                f"leave them out. If a preset sets them, give their defaults: {defaults}."
+            )
 
 
 def _check_numbers(options: BpttOptions) -> None:

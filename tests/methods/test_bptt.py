@@ -210,13 +210,14 @@ def test_norms_are_clipped_to_a_multiple_of_their_running_mean():
         ({"batch_size": 2}, "draws real images of each of 3 classes"),
         ({"inner_per_class": 3}, "inner_per_class must be from 1 to 2, the number of images of each class"),
         ({"images": "bases", "factor": 2}, "not tiled, cropped or clamped"),
-        ({"downscale": 3}, 'downscale needs images="bases"'),
+        ({"downscale": 3}, 'downscale=3: options that need images="bases"'),
         ({"inner_momentum": 1.0}, "inner_momentum must be at least 0 and below 1"),
         ({"inner_learning_rate": 0.0}, "inner_learning_rate must be positive"),
         ({"coefficient_l1": -1.0}, "coefficient_l1 must be at least 0"),
         ({"clip_factor": 0.0}, "clip_factor must be positive"),
         ({"images": "bases", "made_per_class": 200}, "but a single one takes"),
-        ({"made_per_class": 2}, 'needs images="bases".* is 2.* If a preset sets it, give its default, 4'),
+        ({"made_per_class": 2}, "=2: options that need .* sets them, give their defaults: made_per_class=4"),
+        ({"made_per_class": 2, "downscale": 1}, "=2, downscale=1: .* defaults: made_per_class=4, downscale=2"),
     ],
 )
 def test_options_that_are_wrong_are_refused(model, options, message):
