@@ -12,7 +12,7 @@ from dd_jax.methods.trajectory_options import TrajectoryMatchingOptions, last_st
 from dd_jax.models import Model, check_pretrained
 from dd_jax.types import Dataset, Experts, Feed, Networks, Pretrained
 
-_WINDOW_BYTES = 2**28  # of starts and targets that are in memory, and of those that are read ahead
+_WINDOW_BYTES = 2**24  # of starts and targets that are in memory, and of those that are read ahead
 _MOST_STEPS = 256
 
 
