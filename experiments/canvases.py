@@ -21,7 +21,7 @@ from dd_jax.runs.load_run import load_set
 from dd_jax.runs.progress import note, table
 from dd_jax.storage.files import write_json
 from dd_jax.synthetic import sample_per_class
-from dd_jax.synthetic.canvas import seam_ratio
+from dd_jax.synthetic.canvas import mirrored, seam_ratio
 
 
 def main(
@@ -48,9 +48,13 @@ def main(
     def rolled() -> np.ndarray:
         return np.roll(canvases, [int(generator.integers(side)) for side in canvases.shape[2:4]], (2, 3))
 
+    def single(key: jax.Array) -> np.ndarray:
+        """A real image of each canvas's class, with its mirror images."""
+        drawn = data.train.images[sample_per_class(key, data.train.labels, classes)]
+        return np.asarray(mirrored(drawn, down)).reshape(canvases.shape)
+
     def tiled(key: jax.Array) -> np.ndarray:
         """Real images of a canvas's class side by side, as many as it has room for."""
-        down, across = (big // small for big, small in zip(canvases.shape[2:4], data.image_shape[:2], strict=True))
         wanted = np.repeat(classes[:, None], down * across, 1)
         drawn = np.asarray(data.train.images)[sample_per_class(key, data.train.labels, wanted)]
         rows = [np.concatenate(list(drawn[:, i * across : (i + 1) * across].swapaxes(0, 1)), 2) for i in range(down)]
@@ -58,16 +62,18 @@ def main(
 
     samples = dict(distilled.parameterisation.settings)["samples"]
     classes = np.asarray(distilled.labels).reshape(-1)[::samples]
-    real = [tiled(key) for key in jax.random.split(jax.random.key(seed), num_sets)]
+    down, across = (big // small for big, small in zip(canvases.shape[2:4], data.image_shape[:2], strict=True))
+    keys = jax.random.split(jax.random.key(seed), num_sets)
+    laid_out = {"real images side by side": tiled} | ({} if down % 2 else {"real images, mirrored": single})
     each = -(-num_nets // num_sets)
     rows: dict[str, dict[str, Any]] = {
         "distilled": {"seam_ratio": seam_ratio(canvases), "accuracies": measured(canvases, num_nets)},
         "distilled, rolled": {"accuracies": [a for _ in range(rolls) for a in measured(rolled(), each)]},
-        "real images side by side": {
-            "seam_ratio": float(np.mean([seam_ratio(one) for one in real])),
-            "accuracies": [a for one in real for a in measured(one, each)],
-        },
     }
+    for name, lay_out in laid_out.items():
+        real = [lay_out(key) for key in keys]
+        ratio = float(np.mean([seam_ratio(one) for one in real]))
+        rows[name] = {"seam_ratio": ratio, "accuracies": [a for one in real for a in measured(one, each)]}
     write_json(run / "canvases.json", {"rows": rows, "rolls": rolls, "num_sets": num_sets})
     table(
         f"Canvases of {run.name}: test accuracy of {model.name} on random crops",

@@ -137,7 +137,7 @@ _ROLES = Roles(
         "coefficient_l1": 0.0,
         "coefficient_l2": 0.0,
     },
-    outside=("init_images", "protocol"),
+    outside=("init_images", "canvas_start", "protocol"),
 )
 
 

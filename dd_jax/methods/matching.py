@@ -71,7 +71,8 @@ class MatchingOptions(OuterOptions, SamplingOptions, StoredOptions):
 
 
 MATCHING_ROLES = Roles(
-    numbers={"learning_rate": None, "momentum": None, "decay_every": None}, outside=("init_images", "protocol")
+    numbers={"learning_rate": None, "momentum": None, "decay_every": None},
+    outside=("init_images", "canvas_start", "protocol"),
 )
 
 

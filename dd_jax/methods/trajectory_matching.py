@@ -168,8 +168,8 @@ _ROLES = Roles(
         "max_loss": None,
     },
     outside=(
-        "init_images", "init_labels", "init_correct", "expert_epochs", "min_start", "max_start", "first_max_start",
-        "growth_steps", "protocol",
+        "init_images", "canvas_start", "init_labels", "init_correct", "expert_epochs", "min_start", "max_start",
+        "first_max_start", "growth_steps", "protocol",
     ),
 )  # fmt: skip
 

@@ -167,7 +167,7 @@ _ROLES = Roles(
         "smoothing": 0.0,
         "step_smoothing": 0.0,
     },
-    outside=("init_images", "init_step_size", "init_step_decay", *ATTACK_OUTSIDE),
+    outside=("init_images", "canvas_start", "init_step_size", "init_step_decay", *ATTACK_OUTSIDE),
 )
 
 

@@ -5,34 +5,47 @@ A canvas has no edges: what leaves it on one side comes in on the other, so that
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dd_jax.errors import DataError, OptionError
+from dd_jax.errors import DataError, OptionError, unknown_name
 from dd_jax.parameterisation import PLAIN, Kind, Learnt, Parameterisation
 from dd_jax.synthetic.base import Synthetic, describe
 from dd_jax.types import Batch, Dataset, DistilledData, Learnable
 
+CanvasStart: TypeAlias = Literal["side_by_side", "mirrored"]
+CANVAS_STARTS: tuple[str, ...] = get_args(CanvasStart)
+
 _SHIFTED = 1  # what a key is folded with to draw where the crops are
 
 
-def on_canvas(synthetic: Synthetic, image_shape: tuple[int, int, int], size: int = 2, samples: int = 1) -> Synthetic:
+def on_canvas(
+    synthetic: Synthetic,
+    image_shape: tuple[int, int, int],
+    size: int = 2,
+    samples: int = 1,
+    start: CanvasStart = "side_by_side",
+) -> Synthetic:
     """`synthetic`, whose images become canvases, `size` times as high and wide; networks see `samples` crops of each.
 
     Each crop (H, W, C) is at a place of its own, drawn anew in every inner step, anywhere on the torus. Labels are
-    those of the canvas. A canvas starts as size * size images side by side, drawn as those of `synthetic` are; where
-    these are real ones their seams take long to go, and noise is the better start.
+    those of the canvas.
 
     Args:
         synthetic: a set whose learnable has `images` (..., H, W, C), such as `pixels` and `step_batches`.
         image_shape: (H, W, C) of the crops.
+        start: what a canvas starts as, of images drawn as those of `synthetic` are. "side_by_side": size * size of
+            them; of real ones the seams stay through the learning. "mirrored": one image, which every second place
+            across and every second place down has mirrored. Neighbours then agree where they meet, and so do the
+            edges: there are no seams.
 
     Raises:
-        OptionError: for a size or a number of samples below one; at its start DataError for a whitened dataset.
+        OptionError: for a size or a number of samples below one, an unknown start, or an odd size of mirrored images;
+            at its start DataError for a whitened dataset.
 
     Source: Cazenavette et al. 2022, *Wearable ImageNet: Synthesizing Tileable Textures via Dataset Distillation*,
     section 3 and the released code (--texture).
@@ -40,6 +53,7 @@ def on_canvas(synthetic: Synthetic, image_shape: tuple[int, int, int], size: int
     for name, count in (("canvas_size", size), ("canvas_samples", samples)):
         if count < 1:
             raise OptionError(f"{name} must be at least 1, but is {count}.")
+    check_canvas_start(start, size)
     height, width, _ = image_shape
     form = Parameterisation.of(CANVAS, height=height, width=width, samples=samples)
 
@@ -49,6 +63,9 @@ def on_canvas(synthetic: Synthetic, image_shape: tuple[int, int, int], size: int
                 f"{dataset.name} is whitened (ZCA). Whitening filters each pixel by its place, so a crop of a "
                 "whitened canvas is not a whitened image. Load the dataset without zca."
             )
+        if start == "mirrored":
+            one = synthetic.init(key, dataset)
+            return one._replace(images=mirrored(one.images, size))
         parts = [synthetic.init(jax.random.fold_in(key, i) if i else key, dataset) for i in range(size**2)]
         rows = [[part.images for part in parts[i : i + size]] for i in range(0, size**2, size)]
         whole = jnp.concatenate([jnp.concatenate(row, -2) for row in rows], -3)
@@ -67,6 +84,23 @@ def on_canvas(synthetic: Synthetic, image_shape: tuple[int, int, int], size: int
         return dataclasses.replace(plain, learnt=learnt, labels=labels, parameterisation=form)
 
     return Synthetic(init, batch, decode, synthetic.project, synthetic.num_inner_steps)
+
+
+def check_canvas_start(start: str, size: int) -> None:
+    """OptionError for an unknown start, or for mirrored images of which the last meets a copy of itself, unmirrored."""
+    if start not in CANVAS_STARTS:
+        raise unknown_name("canvas_start", start, CANVAS_STARTS)
+    if start == "mirrored" and size % 2:
+        raise OptionError(
+            f"Mirrored images join at the edges of a canvas if their number across is even, but canvas_size is {size}. "
+            'Use canvas_size=2, or canvas_start="side_by_side".'
+        )
+
+
+def mirrored(images: Float[Array, "*batch h w c"], size: int) -> Float[Array, "*batch tall broad c"]:
+    """Canvases of `size` by `size` copies of an image each, every second one mirrored, across and down."""
+    row = jnp.concatenate([images if i % 2 == 0 else jnp.flip(images, -2) for i in range(size)], -2)
+    return jnp.concatenate([row if i % 2 == 0 else jnp.flip(row, -3) for i in range(size)], -3)
 
 
 def crops(

@@ -111,6 +111,24 @@ def test_a_canvas_starts_as_images_side_by_side(tiny_data):
         assert len(set(tiles)) > 1
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_mirrored_canvas_is_one_image_without_seams(tiny_data, size):
+    """Every crop of 2 x 2 that lies across a join, or across the edges, has pairs of equal neighbours there."""
+    learnable = on_canvas(pixels(3, 1, "real"), (4, 4, 1), size, start="mirrored").init(jax.random.key(0), tiny_data)
+    whole = np.asarray(learnable.images)
+    plain = pixels(3, 1, "real").init(jax.random.key(0), tiny_data).images
+    np.testing.assert_array_equal(whole[:, :4, :4], plain)
+    for row in range(size):
+        for column in range(size):
+            image = plain[:, :: -1 if row % 2 else 1, :: -1 if column % 2 else 1]
+            np.testing.assert_array_equal(whole[:, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4], image)
+    for axis in (1, 2):
+        across = np.abs(whole - np.roll(whole, 1, axis)).mean((0, 3 - axis, 3))
+        assert (across[::4] == 0).all()
+        assert np.delete(across, np.s_[::4]).min() > 0
+    assert seam_ratio(whole) == 0
+
+
 def seam(canvases):
     """Mean difference of neighbours across the edges, as a share of that of all others."""
     ratios = []
@@ -216,11 +234,21 @@ def test_a_whitened_dataset_is_refused(digits, digits_mlp):
         ({"canvas_samples": 2}, "Set canvas_size to 2 or more"),
         ({"canvas_size": 2, "canvas_samples": 0}, "canvas_samples must be at least 1"),
         ({"canvas_size": 2, "factor": 2}, "A canvas can't be tiled"),
+        ({"canvas_start": "mirrored"}, "there is no canvas. Set canvas_size to 2"),
+        (
+            {"canvas_size": 3, "canvas_start": "mirrored"},
+            "join at the edges of a canvas if their number across is even",
+        ),
     ],
 )
 def test_options_that_make_no_sense_are_refused(digits_mlp, options, words):
     with pytest.raises(OptionError, match=words):
         distribution_matching(digits_mlp, **options)
+
+
+def test_an_unknown_start_of_canvases_has_its_neighbour_named():
+    with pytest.raises(OptionError, match=r"canvas_start.*mirrored"):
+        canvas.check_canvas_start("mirored", 2)
 
 
 @pytest.mark.parametrize(
