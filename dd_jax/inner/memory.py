@@ -33,8 +33,9 @@ def segments(num_inner_steps: int) -> tuple[int, int]:
 def kept_names(apply: Apply, params: Params, images: Shaped) -> tuple[str, ...]:
     """Names of what the reverse pass of an unroll keeps of each step, with the parameters and unless it keeps all.
 
-    Of networks with wide convolutions by 3 x 3 what these give, and the gradient, which learnt step sizes need: a few
-    small arrays, without which a ninth of a step's products would be computed again. Other networks are no faster so.
+    Of networks with wide convolutions by 3 x 3 what these give, the gradients of what they read, and the gradient of the
+    parameters, which learnt step sizes need: a few small arrays, without which a fifth of a step's products would be
+    computed again. Other networks are no faster so.
     """
     program = jax.make_jaxpr(apply)(params, images).jaxpr
     return (GRADIENT, CONVOLVED) if any(True for _ in _named(program, CONVOLVED)) else ()

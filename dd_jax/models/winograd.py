@@ -23,7 +23,11 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-CONVOLVED = "convolved"  # name of what a convolution by 3 x 3 gives: small, and much work to compute again
+from dd_jax.models.named_gradient import name_gradient
+
+# Name of what a convolution by 3 x 3 gives, and of its input's gradient: small, and much work to compute again. Those
+# of 5 x 5 are no slower to compute than to read.
+CONVOLVED = "convolved"
 
 TILE = 4  # outputs of a tile on each side
 # By the taps of a kernel on each side; and infinity. The usual 0, 1, -1, 2, -2 of three taps have twice the root mean
@@ -45,6 +49,8 @@ def convolve_winograd(
     """
     count, *given, channels = images.shape
     taps, outputs = kernel.shape[0], kernel.shape[3]
+    if taps == 3:
+        images = name_gradient(images, CONVOLVED)
     across = TILE + taps - 1
     height, width = (size + 2 * padding - taps + 1 for size in given)
     rows, columns = -(-height // TILE), -(-width // TILE)
@@ -57,7 +63,7 @@ def convolve_winograd(
     weights = (of_kernel @ kernel.reshape(taps**2, -1)).reshape(-1, channels, outputs)
     products = jnp.einsum("ptc,pco->pto", values, weights).reshape(across**2, -1)
     out = from_points @ products
-    if taps == 3:  # 5 x 5 is no slower to compute again than to read
+    if taps == 3:
         out = checkpoint_name(out, CONVOLVED)
     out = out.reshape(TILE, TILE, count, rows, columns, outputs)
     out = jnp.transpose(out, (2, 3, 0, 4, 1, 5)).reshape(count, rows * TILE, columns * TILE, outputs)
