@@ -6,7 +6,7 @@ convolutions that are split over the batch.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -104,12 +104,12 @@ def map_over(one: Callable[[Any], Any], items: Any, at_once: int | None) -> Any:
     return jax.tree.map(lambda leaf: lax.all_gather(leaf, AXIS, tiled=True)[: _count(items)], found)
 
 
-def divided(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def divided(function: Callable[[Any, Any], Any], kept: Sequence[str] = ()) -> Callable[[Any, Any], Any]:
     """`function(params, batch)`, a pytree of means over the images of a batch, with these divided among the devices.
 
     All of them must be called with the same, and their results have the same cotangents: `agreed` sees to that. What it
-    needs is computed again for the reverse pass, so that its result is best kept. Where devices can't have equal shares
-    some of them have the same.
+    needs is computed again for the reverse pass, so that its result is best kept, and what bears one of the names in
+    `kept`: both bear the name `DIVIDED`. Where devices can't have equal shares some of them have the same.
     """
     devices = num_shares()
     if devices == 1:
@@ -120,15 +120,20 @@ def divided(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         part = lax.axis_index(AXIS) % parts
         return function(params, jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:])[part], batch))
 
+    again = jax.checkpoint(share, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(*kept))
+
     @jax.custom_vjp
     def whole(params: Any, batch: Any) -> Any:
         return lax.pmean(share(params, batch), AXIS)
 
     def forward(params: Any, batch: Any) -> tuple[Any, Any]:
-        return checkpoint_name(whole(params, batch), DIVIDED), (params, batch)
+        found, pull = jax.vjp(again, params, batch)
+        given = {id(leaf) for leaf in jax.tree.leaves((params, batch))}
+        pull = jax.tree.map(lambda leaf: leaf if id(leaf) in given else checkpoint_name(leaf, DIVIDED), pull)
+        return checkpoint_name(lax.pmean(found, AXIS), DIVIDED), pull
 
-    def backward(given: Any, cotangent: Any) -> Any:
-        return _mean_of_numbers(jax.vjp(share, *given)[1](cotangent))
+    def backward(pull: Callable[[Any], Any], cotangent: Any) -> Any:
+        return _mean_of_numbers(pull(cotangent))
 
     whole.defvjp(forward, backward)
     return whole

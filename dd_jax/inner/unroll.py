@@ -15,6 +15,7 @@ from dd_jax.inner.losses import Apply, Gradient, Loss, cross_entropy, gradient_i
 from dd_jax.inner.memory import GRADIENT, Remat, kept_names, segments
 from dd_jax.inner.parallel import DIVIDED, agreed, divided
 from dd_jax.inner.rules import Memory, Rule
+from dd_jax.models.winograd import CONVOLVED
 from dd_jax.types import Batch, Params
 from dd_jax.values import Number, is_traced
 
@@ -84,7 +85,7 @@ def unroll(
 
     Source: Wang et al. 2018, Algorithm 1, lines 5-7 and equation 4; windows: Feng et al. 2024, RaT-BPTT.
     """
-    gradient = gradient_in_chunks(apply, loss, divided if shared else None)
+    gradient = gradient_in_chunks(apply, loss, functools.partial(divided, kept=(CONVOLVED,)) if shared else None)
     state, steps = _begin(gradient, params, batch_of, steps, rule, window)
     kept = _kept(apply, params, batch_of, steps[0], remat)
     after = _through(_step(gradient, batch_of, rule, discount), state, steps, remat, kept)[0]
