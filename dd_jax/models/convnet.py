@@ -38,11 +38,11 @@ class _ConvNet(nn.Module):
         x = to_layout(images, self.layout)
         for block in range(self.depth):
             padding = 3 if block == 0 and x.shape[1] == 28 else 1  # 28 pixels become 32, which halve evenly
+            groups = NORMS[self.norm]
+            norm = None if groups is None else GroupNorm(groups, self.layout, over_batch=self.norm == BATCH)
             x = Conv(
                 self.width * self.growth**block, 3, padding, 1, self.layout, self.initialiser, before_norm=self.norm
-            )(x)
-            groups = NORMS[self.norm]
-            x = x if groups is None else GroupNorm(groups, self.layout, over_batch=self.norm == BATCH)(x)
+            )(x, norm)
             x = ACTIVATIONS[self.activation](x)
             if self.pooling != "none":
                 x = max_pool(x, 2, 2) if self.pooling == "max" else avg_pool(x, 2, 2)

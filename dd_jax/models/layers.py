@@ -1,7 +1,8 @@
 """The Linen layers that the networks are made of, over the formulations of convolution.py."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,15 @@ from flax import linen as nn
 from jax import lax
 
 from dd_jax.errors import OptionError, unknown_name
-from dd_jax.models.convolution import Layout, channel_axis, convolve
+from dd_jax.models.convolution import (
+    Deferred,
+    Layout,
+    channel_axis,
+    convolve,
+    deferred,
+    defers,
+    normalised_products,
+)
 from dd_jax.models.initialisers import bias_initialiser, kernel_initialiser
 
 BATCH = "batch"
@@ -35,17 +44,19 @@ class Conv(nn.Module):
     before_norm: str = "none"
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array, then: Callable[[Any], jax.Array] | None = None) -> jax.Array:
+        """What the convolution gives, or `then` of it: of a `Deferred` where `before_norm` can be done with it."""
         axis = channel_axis(self.layout)
         shape = (self.size, self.size, images.shape[axis], self.channels)
         kernel = self.param("kernel", kernel_initialiser(self.initialiser), shape)
+        if self.bias:
+            bias = self.param("bias", bias_initialiser(self.initialiser, math.prod(shape[:3])), (self.channels,))
+        if then is not None and self.before_norm == "instance" and defers(kernel, self.stride, self.layout):
+            return then(deferred(images, kernel, self.padding))
         out = convolve(images, kernel, self.padding, self.stride, self.layout)
-        if not self.bias:
-            return out
-        bias = self.param("bias", bias_initialiser(self.initialiser, math.prod(shape[:3])), (self.channels,))
-        if NORMS[self.before_norm] == 0:
-            return out
-        return out + jnp.expand_dims(bias, tuple(i for i in range(4) if i != axis))
+        if self.bias and NORMS[self.before_norm] != 0:
+            out = out + jnp.expand_dims(bias, tuple(i for i in range(4) if i != axis))
+        return out if then is None else then(out)
 
 
 class Dense(nn.Module):
@@ -78,12 +89,14 @@ class GroupNorm(nn.Module):
     over_batch: bool = False
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array | Deferred) -> jax.Array:
         axis = channel_axis(self.layout)
-        channels = images.shape[axis]
+        channels = images.weights.shape[1] if isinstance(images, Deferred) else images.shape[axis]
         groups = self.groups or channels
         scale = self.param("scale", nn.initializers.ones_init(), (channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
+        if isinstance(images, Deferred):
+            return normalised_products(images, scale, bias, self.epsilon)
         # Of one channel a group, without the axis of its channels: sums are not vectorised over an axis of length one.
         within = () if groups == channels else (channels // groups,)
         grouped = images.reshape(*images.shape[:axis], groups, *within, *images.shape[axis + 1 :])
@@ -105,9 +118,10 @@ class Norm(nn.Module):
     layout: Layout = "NHWC"
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array | Deferred) -> jax.Array:
         groups = NORMS[self.norm]
         if groups is None:
+            assert not isinstance(images, Deferred)
             return images
         return GroupNorm(groups, self.layout, over_batch=self.norm == BATCH, name="GroupNorm")(images)
 

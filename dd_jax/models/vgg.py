@@ -29,7 +29,7 @@ class _VGG(nn.Module):
         for stage in _STAGES:
             for share in stage:
                 conv = Conv(share * self.width, 3, padding, 1, self.layout, self.initialiser, before_norm=self.norm)
-                x = nn.relu(Norm(self.norm, self.layout)(conv(x)))
+                x = nn.relu(conv(x, Norm(self.norm, self.layout)))
                 padding = 1
             x = max_pool(x, 2, 2)
         x = from_layout(x, self.layout).reshape(images.shape[0], -1)
