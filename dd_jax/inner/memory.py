@@ -33,7 +33,7 @@ def segments(num_inner_steps: int) -> tuple[int, int]:
 def kept_names(apply: Apply, params: Params, images: Shaped) -> tuple[str, ...]:
     """Names of what the reverse pass of an unroll keeps of each step, with the parameters and unless it keeps all.
 
-    Of networks with wide convolutions by 3 x 3 what these give, the gradients of what they read, and the gradient of the
+    Of networks with wide convolutions by 3 x 3 what these give, the gradients of what they read, and that of the
     parameters, which learnt step sizes need: a few small arrays, without which a fifth of a step's products would be
     computed again. Other networks are no faster so.
     """

@@ -88,12 +88,13 @@ def test_wide_convnets_and_vggs_do_their_first_layer_so(monkeypatch, width, shap
         calls.clear()
 
 
-def test_it_is_for_plain_steps_in_one_layout():
+def test_it_is_for_plain_steps_in_one_layout_and_not_for_half_precision():
     kernel = jnp.zeros((3, 3, 3, 128))
     assert defers(kernel, 1, "NHWC")
     assert not defers(kernel, 2, "NHWC")
     assert not defers(kernel, 1, "CHWN")
     assert not defers(jnp.zeros((5, 5, 3, 128)), 1, "NHWC")
+    assert not defers(kernel.astype("bfloat16"), 1, "NHWC")
 
 
 @pytest.mark.usefixtures("x64")
