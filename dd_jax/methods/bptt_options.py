@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from dd_jax.errors import OptionError, check_at_least
 from dd_jax.inner import Remat, Rule, adam, momentum, remat_for
 from dd_jax.methods.base import Advice
+from dd_jax.methods.canvases import check_canvas_options
 from dd_jax.methods.matching import StoredOptions, stored_images
 from dd_jax.methods.outer import OuterOptimiser, OuterOptions, Schedule, outer_adam, outer_sgd
 from dd_jax.methods.sampling import SamplingOptions, check_sampling, less_sampling, runs_mapped
@@ -215,6 +216,7 @@ def words_of(options: BpttOptions) -> tuple[str, ...]:
 def check_options(model: Model, options: BpttOptions) -> None:
     """OptionError for options that are out of range, or don't go together."""
     check_sampling(options)
+    check_canvas_options(options)
     check_at_least(1, options, "num_inner_steps", "growth_steps")
     _check_numbers(options)
     _check_windows(options)

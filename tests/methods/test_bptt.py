@@ -209,6 +209,7 @@ def test_norms_are_clipped_to_a_multiple_of_their_running_mean():
         ({"classes_per_step": 4}, "classes_per_step must be from 1 to 3"),
         ({"batch_size": 2}, "draws real images of each of 3 classes"),
         ({"inner_per_class": 3}, "inner_per_class must be from 1 to 2, the number of images of each class"),
+        ({"canvas_samples": 2}, "Set canvas_size to 2 or more"),
         ({"images": "bases", "factor": 2}, "not tiled, cropped or clamped"),
         ({"downscale": 3}, 'downscale=3: options that need images="bases"'),
         ({"inner_momentum": 1.0}, "inner_momentum must be at least 0 and below 1"),
