@@ -38,11 +38,6 @@ def check_canvas_options(options: CanvasOptions) -> None:
             f"(canvas_samples is {options.canvas_samples}). Set canvas_size to 2 or more, or "
             "leave out canvas_samples."
         )
-    if options.canvas_size == 1 and options.canvas_start != "side_by_side":
-        raise OptionError(
-            f"canvas_start is {options.canvas_start!r}, but there is no canvas. Set canvas_size to 2, or leave out "
-            "canvas_start."
-        )
     check_canvas_start(options.canvas_start, options.canvas_size)
 
 

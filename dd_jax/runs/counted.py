@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from dd_jax.data.memory import in_units
+from dd_jax.inner import centred, enough, ridge_loss
 from dd_jax.inner.losses import batch_loss, chunked_loss, gradient_in_chunks
 from dd_jax.methods import Method
 from dd_jax.methods.base import first_arrays
 from dd_jax.models import Model, num_params
+from dd_jax.models.base import KernelFn
 from dd_jax.runs import arithmetic
 from dd_jax.runs.dispatch import mesh_for
 from dd_jax.runs.estimates import duration, free_memory
@@ -20,7 +22,8 @@ from dd_jax.types import Batch, Dataset, Params, see_each_other
 
 _IMAGES = 64  # that the network's gradient is timed on
 _INNER_IMAGES = 16  # at most, that the derivative of an inner step is timed on; of more, making room would be timed too
-_KERNEL_REAL = 2048  # real images that its kernel is timed on
+_KERNEL_REAL = 2048  # real images that a regression by its kernel is timed on
+_REGULARISER = 1e-6  # of that regression
 _SIDE = 512  # of the matrices that are multiplied where the network has no gradient to time
 _TIMED_SECONDS = 0.5
 
@@ -117,9 +120,8 @@ def rate_of(model: Model, dataset: Dataset, inner_images: int = 0) -> tuple[floa
     if kernel is not None:
         images = jnp.asarray(batch.images)
         real = jnp.tile(images, (_KERNEL_REAL // count, 1, 1, 1))
-        total = jax.jit(jax.grad(lambda few, many: kernel(many, few).sum()))
-        timed = f"a gradient of the {model.name}'s kernel on {len(real)} and {count} images"
-        return _timed(total, (images, real)), timed
+        timed = f"a gradient of a regression by the {model.name}'s kernel on {len(real)} and {count} images"
+        return _timed(jax.jit(_regression(kernel, model.num_classes)), (images, real)), timed
     params = model.init(jax.random.key(0))
     if inner_images:
         timed = f"a gradient through a gradient of the {model.name} on {count} images"
@@ -138,6 +140,17 @@ def _through_gradient(model: Model) -> Callable[[Params, Batch], Any]:
         return back(given)
 
     return found
+
+
+def _regression(kernel: KernelFn, num_classes: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The gradient of the loss of kernel ridge regression on real images in the images that it is fitted to."""
+
+    def loss(images: jax.Array, real: jax.Array) -> jax.Array:
+        targets, wanted = (centred(jnp.arange(len(some)) % num_classes, num_classes) for some in (images, real))
+        gram = kernel(images, images)
+        return ridge_loss(gram, kernel(real, images), targets, wanted, enough(gram, _REGULARISER))
+
+    return jax.grad(loss)
 
 
 def _timed(function: Any, arguments: tuple[Any, ...]) -> float:

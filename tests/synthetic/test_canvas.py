@@ -234,7 +234,7 @@ def test_a_whitened_dataset_is_refused(digits, digits_mlp):
         ({"canvas_samples": 2}, "Set canvas_size to 2 or more"),
         ({"canvas_size": 2, "canvas_samples": 0}, "canvas_samples must be at least 1"),
         ({"canvas_size": 2, "factor": 2}, "A canvas can't be tiled"),
-        ({"canvas_start": "mirrored"}, "there is no canvas. Set canvas_size to 2"),
+        ({"canvas_start": "mirrored"}, "but canvas_size is 1. Use canvas_size=2, or canvas_start"),
         (
             {"canvas_size": 3, "canvas_start": "mirrored"},
             "join at the edges of a canvas if their number across is even",
