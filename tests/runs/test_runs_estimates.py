@@ -53,7 +53,7 @@ def test_networks_without_weights_are_timed_by_their_kernel(digits, monkeypatch)
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("unrolled", {"num_batches": 1}, "a gradient through a gradient of the mlp on 10 images"),
+        ("unrolled", {"num_batches": 1}, "a gradient through 4 steps of the mlp on 10 images"),
         ("bptt", {"made_per_class": 9, "images": "bases", "downscale": 1}, "a gradient through .* on 16 images"),
         ("generative_teaching", {"images_per_step": 8}, "a gradient through .* on 8 images"),
         ("distribution_matching", {}, "which a gradient of the mlp on 64 images"),
