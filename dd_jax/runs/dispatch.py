@@ -17,6 +17,9 @@ from dd_jax.types import Dataset
 
 MAX_STEPS = 256  # per dispatch; rows of the buffer that the infos of a dispatch are written to
 _SECONDS = 0.5  # aimed at per dispatch: Python's share is below 1 %, and Ctrl-C is heard in time
+# Of long steps some more: a dispatch costs up to 30 ms, most of it making room for what a reverse pass keeps.
+_LONG_STEPS = 3
+_LONG_SECONDS = 2.5
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
@@ -68,7 +71,9 @@ class Pace:
         """Note that `steps` have just ended; the first dispatch counts for nothing, as it compiles."""
         seconds = (time.perf_counter() - self._started) / steps
         if self._warm:
-            self.count = max(1, min(MAX_STEPS, int(_SECONDS / max(seconds, 1e-6))))
+            seconds = max(seconds, 1e-6)
+            long = min(_LONG_STEPS, int(_LONG_SECONDS / seconds))
+            self.count = max(1, long, min(MAX_STEPS, int(_SECONDS / seconds)))
         self._warm = True
 
 
