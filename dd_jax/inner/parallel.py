@@ -91,7 +91,7 @@ def mean_over(one: Part, keys: Any, num_real: int, at_once: int | None) -> Any:
     def total(leaf: jax.Array) -> jax.Array:
         return jnp.tensordot(counts.astype(leaf.dtype), leaf, 1)
 
-    return jax.tree.map(lambda leaf: lax.psum(total(leaf), AXIS) / (count * members), found)
+    return jax.tree.map(lambda leaf: leaf / (count * members), _summed(jax.tree.map(total, found)))
 
 
 def map_over(one: Callable[[Any], Any], items: Any, at_once: int | None) -> Any:
@@ -124,13 +124,13 @@ def divided(function: Callable[[Any, Any], Any], kept: Sequence[str] = ()) -> Ca
 
     @jax.custom_vjp
     def whole(params: Any, batch: Any) -> Any:
-        return lax.pmean(share(params, batch), AXIS)
+        return _mean_of_numbers(share(params, batch))
 
     def forward(params: Any, batch: Any) -> tuple[Any, Any]:
         found, pull = jax.vjp(again, params, batch)
         given = {id(leaf) for leaf in jax.tree.leaves((params, batch))}
         pull = jax.tree.map(lambda leaf: leaf if id(leaf) in given else checkpoint_name(leaf, DIVIDED), pull)
-        return checkpoint_name(lax.pmean(found, AXIS), DIVIDED), pull
+        return checkpoint_name(_mean_of_numbers(found), DIVIDED), pull
 
     def backward(pull: Callable[[Any], Any], cotangent: Any) -> Any:
         return _mean_of_numbers(pull(cotangent))
@@ -150,7 +150,23 @@ def agreed(tree: Any) -> Any:
 
 def _mean_of_numbers(tree: Any) -> Any:
     """Over the devices, of what has a derivative."""
-    return jax.tree.map(lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else lax.pmean(leaf, AXIS), tree)
+    leaves, structure = jax.tree.flatten(tree)
+    numbers = [leaf for leaf in leaves if leaf.dtype != jax.dtypes.float0]
+    means = iter([total / num_shares() for total in _summed(numbers)])
+    return structure.unflatten([leaf if leaf.dtype == jax.dtypes.float0 else next(means) for leaf in leaves])
+
+
+def _summed(tree: Any) -> Any:
+    """Over the devices, all numbers of a type in one array: XLA's CPU backend takes a tenth of the time for that."""
+    leaves, structure = jax.tree.flatten(tree)
+    found: list[Any] = list(leaves)
+    for dtype in dict.fromkeys(leaf.dtype for leaf in leaves):
+        chosen = [index for index, leaf in enumerate(leaves) if leaf.dtype == dtype]
+        whole = lax.psum(jnp.concatenate([leaves[index].reshape(-1) for index in chosen]), AXIS)
+        ends = np.cumsum([leaves[index].size for index in chosen])[:-1]
+        for index, part in zip(chosen, jnp.split(whole, ends), strict=True):
+            found[index] = part.reshape(leaves[index].shape)
+    return structure.unflatten(found)
 
 
 def num_shares() -> int:

@@ -165,6 +165,22 @@ def division():
     }
 
 
+def brought_together():
+    """Means of arrays of two types over keys 0 to 10, and how often devices meet for them: once for each type."""
+
+    def one(key, part, parts):
+        return {"a": key * jnp.ones((2, 3)), "b": key * jnp.ones((), jnp.bfloat16), "c": key * jnp.arange(4.0)}
+
+    keys = replicate(jnp.arange(11), device_mesh())
+    mean = on_each(lambda keys: mean_over(one, keys, 64, None), device_mesh())
+    found = jax.jit(mean)(keys)
+    return {
+        "means": {name: np.asarray(leaf, np.float64).tolist() for name, leaf in found.items()},
+        "types": [str(leaf.dtype) for leaf in jax.tree.leaves(found)],
+        "collectives": str(jax.make_jaxpr(mean)(keys)).count("= psum["),
+    }
+
+
 def evaluations(data, model):
     """Accuracies on one device and on eight."""
     method = unrolled(model)
@@ -225,6 +241,7 @@ def main(folder):
         "matches": same_matches(data, model) | trainings,
         "unrolls": unrolls,
         "division": division(),
+        "together": brought_together(),
         "evaluations": [a.tolist() for a in accuracies],
         "resumed": [float(cut[0]) == float(cut[1]), cut[2] == cut[3]],
         "refused": refused,
