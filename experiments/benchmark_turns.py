@@ -107,7 +107,8 @@ def outer_steps(
     state = method.init(jax.random.key(0), data, 1)
     flops = arithmetic.count(method.step, jax.random.key(0), state, given).flops
     shared = 1 if mesh is None else mesh.size
-    about = about_program(seconds, memory, flops, rate_of(method.model, data, method.inner_images)[0] * shared)
+    rate = rate_of(method.model, data, method.inner_images, method.forward_only)[0]
+    about = about_program(seconds, memory, flops, rate * shared)
     states, done = [held], [0]
 
     def step() -> Times:

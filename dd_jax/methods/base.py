@@ -91,6 +91,7 @@ class Method(NamedTuple):
         shown: the numbers of its infos that are shown while it runs.
         advice: what to change where a run can't go on.
         inner_images: images in each inner step that it differentiates through; 0 where there are none.
+        forward_only: whether a step is mostly the answers of a network to real images, without their derivatives.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Method(NamedTuple):
     shown: tuple[str, ...] = ("loss",)
     advice: Advice = Advice()
     inner_images: int = 0
+    forward_only: bool = False
 
 
 class MethodSpec(NamedTuple):

@@ -138,6 +138,7 @@ def frepo(model: Model, options: FrepoOptions | None = None, **overrides: Any) -
         summary=f"{total} images, a pool of {opts.pool_size} networks of up to {opts.max_updates} steps",
         protocol=protocol,
         advice=_ADVICE,
+        forward_only=True,
     )
 
 

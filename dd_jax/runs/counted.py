@@ -1,6 +1,7 @@
 """What a run will take, from the arithmetic of its outer step: in seconds, without compiling that step."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import optax
 
 from dd_jax.data.memory import in_units
 from dd_jax.inner import centred, enough, gradient_descent, ridge_loss, unroll
+from dd_jax.inner.chunks import apply_in_chunks
 from dd_jax.inner.losses import batch_loss, chunked_loss
 from dd_jax.methods import Method
 from dd_jax.methods.base import first_arrays
@@ -73,7 +75,7 @@ def count_run(method: Method, dataset: Dataset, *, num_outer_steps: int, devices
     state = method.init(jax.random.key(0), dataset, num_outer_steps)
     arrays = first_arrays(method, dataset)
     flops = arithmetic.count(method.step, jax.random.key(1), state, arrays).flops
-    rate, timed = rate_of(method.model, dataset, method.inner_images)
+    rate, timed = rate_of(method.model, dataset, method.inner_images, method.forward_only)
     mesh = mesh_for(method, devices)
     shared = 1 if mesh is None else mesh.size
     seconds = flops / rate / shared
@@ -107,12 +109,12 @@ def _timed_batch(dataset: Dataset, most: int = _IMAGES) -> tuple[int, Batch]:
     return count, Batch(dataset.train.images[:count], dataset.train.labels[:count])
 
 
-def rate_of(model: Model, dataset: Dataset, inner_images: int = 0) -> tuple[float, str]:
+def rate_of(model: Model, dataset: Dataset, inner_images: int = 0, forward_only: bool = False) -> tuple[float, str]:
     """Floating-point operations in a second on one device, and of what.
 
     Args:
-        inner_images: of a `Method`. Where inner steps are differentiated, they are most of the work, and what is timed
-            is the derivative of a few.
+        inner_images, forward_only: of a `Method`: what is most of its work, and so is timed. The derivative of a few
+            inner steps, where there are inner images; else answers alone, or a gradient.
     """
     if see_each_other(dataset.train.images):
         one = jnp.ones((_SIDE, _SIDE), jnp.float32)
@@ -120,14 +122,18 @@ def rate_of(model: Model, dataset: Dataset, inner_images: int = 0) -> tuple[floa
     count, batch = _timed_batch(dataset, min(inner_images, _INNER_IMAGES) or _IMAGES)
     kernel = model.kernel
     if kernel is not None:
-        images = jnp.asarray(batch.images)
-        real = jnp.tile(images, (_KERNEL_REAL // count, 1, 1, 1))
-        timed = f"a gradient of a regression by the {model.name}'s kernel on {len(real)} and {count} images"
-        return _timed(jax.jit(_regression(kernel, model.num_classes)), (images, real)), timed
+        real = jnp.asarray(dataset.train.images[:_KERNEL_REAL])
+        drawn = jax.random.randint(jax.random.key(0), (_KERNEL_REAL,), 0, len(real))
+        timed = f"a gradient of a regression by the {model.name}'s kernel on {_KERNEL_REAL} and {count} images"
+        regression = jax.jit(_regression(kernel, model.num_classes))
+        return _timed(regression, (jnp.asarray(batch.images), real, drawn)), timed
     params = model.init(jax.random.key(0))
     if inner_images:
         timed = f"a gradient through {_INNER_STEPS} steps of the {model.name} on {count} images"
         return _timed(jax.jit(_through_steps(model)), (params, batch)), timed
+    if forward_only:
+        answers = jax.jit(functools.partial(apply_in_chunks, model.apply))
+        return _timed(answers, (params, batch.images)), f"a pass of the {model.name} over {count} images"
     # In chunks, as methods take it: at once the activations of a wide network leave the cache.
     gradient = jax.jit(jax.grad(chunked_loss(model.apply)))
     return _timed(gradient, (params, batch)), f"a gradient of the {model.name} on {count} images"
@@ -147,10 +153,11 @@ def _through_steps(model: Model) -> Callable[[Params, Batch], Any]:
     return lambda params, batch: gradient(params, batch.images, batch.labels)
 
 
-def _regression(kernel: KernelFn, num_classes: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The gradient of the loss of kernel ridge regression on real images in the images that it is fitted to."""
+def _regression(kernel: KernelFn, num_classes: int) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
+    """The gradient of the loss of kernel ridge regression, on drawn real images, in the images it is fitted to."""
 
-    def loss(images: jax.Array, real: jax.Array) -> jax.Array:
+    def loss(images: jax.Array, real: jax.Array, drawn: jax.Array) -> jax.Array:
+        real = real[drawn]
         targets, wanted = (centred(jnp.arange(len(some)) % num_classes, num_classes) for some in (images, real))
         gram = kernel(images, images)
         return ridge_loss(gram, kernel(real, images), targets, wanted, enough(gram, _REGULARISER))

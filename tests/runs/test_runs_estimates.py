@@ -57,6 +57,7 @@ def test_networks_without_weights_are_timed_by_their_kernel(digits, monkeypatch)
         ("bptt", {"made_per_class": 9, "images": "bases", "downscale": 1}, "a gradient through .* on 16 images"),
         ("generative_teaching", {"images_per_step": 8}, "a gradient through .* on 8 images"),
         ("distribution_matching", {}, "which a gradient of the mlp on 64 images"),
+        ("frepo", {"pool_size": 2}, "which a pass of the mlp over 64 images"),
     ],
 )
 def test_what_is_timed_is_what_a_method_does_most(name, options, words, digits, digits_mlp, monkeypatch):
