@@ -141,7 +141,7 @@ def stepper(workload: Workload, devices: int) -> Ready:
     """One outer step, or the minibatch of an expert."""
     if workload.kind == "experts":
         return minibatches(workload)
-    return outer_steps(method_of(workload), noise(workload.image_shape), devices, settle=2)
+    return outer_steps(method_of(workload), noise(workload.image_shape), devices)
 
 
 def minibatches(workload: Workload) -> Ready:
@@ -323,7 +323,7 @@ def kernel_stepper(workload: Kernel, devices: int) -> Ready:
     method = dd.methods.kernel_inducing_points(
         model, images_per_class=workload.images_per_class, batch_size=workload.batch_size, init_images="noise"
     )
-    return outer_steps(method, noise(workload.image_shape), devices, count=4)
+    return outer_steps(method, noise(workload.image_shape), devices)
 
 
 def kernel_of_peer(workload: Kernel) -> dict[str, Any]:

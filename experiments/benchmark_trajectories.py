@@ -40,15 +40,13 @@ class Workload:
     model: str
     images_per_class: int
     num_inner_steps: int
-    at_once: int = 1
-    """Outer steps of one dispatch, as in a run: half a second's, or two long ones."""
 
 
 WORKLOADS = {
-    "MNIST MLP 64-64, 10 per class, 20 steps": Workload(MNIST, "mlp:hidden=(64,64)", 10, 20, 16),
-    "MNIST ConvNet-2-16, 1 per class, 20 steps": Workload(MNIST, "convnet:width=16,depth=2", 1, 20, 3),
+    "MNIST MLP 64-64, 10 per class, 20 steps": Workload(MNIST, "mlp:hidden=(64,64)", 10, 20),
+    "MNIST ConvNet-2-16, 1 per class, 20 steps": Workload(MNIST, "convnet:width=16,depth=2", 1, 20),
     "CIFAR-10 ConvNet-3-32, 1 per class, 20 steps": Workload(CIFAR, "convnet:width=32,depth=3", 1, 20),
-    "CIFAR-10 ConvNet-3-128, 1 per class, 20 steps": Workload(CIFAR, "convnet:width=128,depth=3", 1, 20, 2),
+    "CIFAR-10 ConvNet-3-128, 1 per class, 20 steps": Workload(CIFAR, "convnet:width=128,depth=3", 1, 20),
     "CIFAR-10 ConvNet-3-128, 1 per class, 50 steps": Workload(CIFAR, "convnet:width=128,depth=3", 1, 50),
 }
 SMOKE = {"MNIST ConvNet-2-4, 1 per class, 3 steps": Workload(MNIST, "convnet:width=4,depth=2", 1, 3)}
@@ -84,7 +82,7 @@ def stepper(workload: Workload, devices: int) -> Ready:
     )  # fmt: skip
     assert method.feed is not None
     given = method.feed.join(method.arrays(data), method.feed.read(0, 0))
-    return outer_steps(method, data, devices, workload.at_once, given)
+    return outer_steps(method, data, devices, given)
 
 
 def of_peer(workload: Workload) -> dict[str, Any]:

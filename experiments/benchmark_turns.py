@@ -23,12 +23,13 @@ from dd_jax.inner.parallel import device_mesh, replicate
 from dd_jax.methods import Method
 from dd_jax.runs import arithmetic
 from dd_jax.runs.counted import rate_of
-from dd_jax.runs.dispatch import run_steps, start_state
+from dd_jax.runs.dispatch import MAX_STEPS, Pace, run_steps, start_state
 from dd_jax.runs.progress import note, table
 from dd_jax.runs.provenance import provenance
 from dd_jax.storage.files import write_json
 
 CIFAR = (32, 32, 3)
+_SETTLE = 2  # dispatches before the first that counts: the pace is found, and the first step of a network may differ
 
 
 class Times(NamedTuple):
@@ -86,22 +87,18 @@ class Options:
     """Where the JSON goes; None: beside the other results, named after the device."""
 
 
-def outer_steps(
-    method: Method, data: dd.Dataset, devices: int, count: int = 1, arrays: Any = None, settle: int = 1
-) -> Ready:
-    """The outer step of a method on as many of the devices as it has work for.
+def outer_steps(method: Method, data: dd.Dataset, devices: int, arrays: Any = None) -> Ready:
+    """The outer step of a method on as many of the devices as it has work for; as many at once as a run takes.
 
     Args:
-        count: outer steps of one dispatch.
         arrays: what the step reads, in place of all the real data.
-        settle: dispatches before the first that counts: the first step of a network's life may differ from others.
     """
     mesh = device_mesh(method.useful_devices(devices))
     given = method.arrays(data) if arrays is None else arrays
     held = start_state(method, jax.random.key(0), data, 1000, mesh)
-    key, real, first, steps = replicate((jax.random.key(1), given, jnp.int32(0), jnp.int32(count)), mesh)
+    key, real, first = replicate((jax.random.key(1), given, jnp.int32(0)), mesh)
     started = time.perf_counter()
-    compiled = run_steps.lower(method.step, mesh, key, held, real, first, steps).compile()
+    compiled = run_steps.lower(method.step, mesh, key, held, real, first, first).compile()
     seconds, memory = time.perf_counter() - started, compiled.memory_analysis()
     assert memory is not None
     state = method.init(jax.random.key(0), data, 1)
@@ -109,16 +106,19 @@ def outer_steps(
     shared = 1 if mesh is None else mesh.size
     rate = rate_of(method.model, data, method.inner_images, method.forward_only)[0]
     about = about_program(seconds, memory, flops, rate * shared)
-    states, done = [held], [0]
+    states, done, pace = [held], [0], Pace()
 
     def step() -> Times:
-        begin = replicate(jnp.int32(done[0]), mesh)
+        count = pace.start(MAX_STEPS)
+        begin, steps = replicate((jnp.int32(done[0]), jnp.int32(count)), mesh)
         started, busy = time.perf_counter(), time.process_time()
         states[0], _ = jax.block_until_ready(compiled(key, states[0], real, begin, steps))
+        times = Times((time.perf_counter() - started) / count, (time.process_time() - busy) / count)
+        pace.done(count)
         done[0] += count
-        return Times((time.perf_counter() - started) / count, (time.process_time() - busy) / count)
+        return times
 
-    for _ in range(settle):
+    for _ in range(_SETTLE):
         step()
     return Ready(step, about)
 
