@@ -104,7 +104,7 @@ def outer_steps(method: Method, data: dd.Dataset, devices: int, arrays: Any = No
     state = method.init(jax.random.key(0), data, 1)
     flops = arithmetic.count(method.step, jax.random.key(0), state, given).flops
     shared = 1 if mesh is None else mesh.size
-    rate = rate_of(method.model, data, method.inner_images, method.forward_only)[0]
+    rate = rate_of(method.model, data, method.inner_images, method.forward_only, mesh)[0]
     about = about_program(seconds, memory, flops, rate * shared)
     states, done, pace = [held], [0], Pace()
 

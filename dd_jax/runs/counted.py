@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from dd_jax.data.memory import in_units
-from dd_jax.inner import centred, enough, gradient_descent, ridge_loss, unroll
+from dd_jax.inner import centred, enough, gradient_descent, on_each, replicate, ridge_loss, unroll
 from dd_jax.inner.chunks import apply_in_chunks
 from dd_jax.inner.losses import batch_loss, chunked_loss
 from dd_jax.methods import Method
@@ -75,8 +76,8 @@ def count_run(method: Method, dataset: Dataset, *, num_outer_steps: int, devices
     state = method.init(jax.random.key(0), dataset, num_outer_steps)
     arrays = first_arrays(method, dataset)
     flops = arithmetic.count(method.step, jax.random.key(1), state, arrays).flops
-    rate, timed = rate_of(method.model, dataset, method.inner_images, method.forward_only)
     mesh = mesh_for(method, devices)
+    rate, timed = rate_of(method.model, dataset, method.inner_images, method.forward_only, mesh)
     shared = 1 if mesh is None else mesh.size
     seconds = flops / rate / shared
     held = sum(leaf.nbytes for leaf in jax.tree.leaves((state, arrays)) if isinstance(leaf, jax.Array))
@@ -109,34 +110,41 @@ def _timed_batch(dataset: Dataset, most: int = _IMAGES) -> tuple[int, Batch]:
     return count, Batch(dataset.train.images[:count], dataset.train.labels[:count])
 
 
-def rate_of(model: Model, dataset: Dataset, inner_images: int = 0, forward_only: bool = False) -> tuple[float, str]:
+def rate_of(
+    model: Model,
+    dataset: Dataset,
+    inner_images: int = 0,
+    forward_only: bool = False,
+    mesh: Mesh | None = None,
+) -> tuple[float, str]:
     """Floating-point operations in a second on one device, and of what.
 
     Args:
         inner_images, forward_only: of a `Method`: what is most of its work, and so is timed. The derivative of a few
             inner steps, where there are inner images; else answers alone, or a gradient.
+        mesh: the devices that work at the same time, and may share cores or memory.
     """
     if see_each_other(dataset.train.images):
         one = jnp.ones((_SIDE, _SIDE), jnp.float32)
-        return _timed(jax.jit(jnp.matmul), (one, one)), f"a product of matrices of {_SIDE} x {_SIDE}"
+        return _timed(jnp.matmul, (one, one), mesh), f"a product of matrices of {_SIDE} x {_SIDE}"
     count, batch = _timed_batch(dataset, min(inner_images, _INNER_IMAGES) or _IMAGES)
     kernel = model.kernel
     if kernel is not None:
         real = jnp.asarray(dataset.train.images[:_KERNEL_REAL])
         drawn = jax.random.randint(jax.random.key(0), (_KERNEL_REAL,), 0, len(real))
         timed = f"a gradient of a regression by the {model.name}'s kernel on {_KERNEL_REAL} and {count} images"
-        regression = jax.jit(_regression(kernel, model.num_classes))
-        return _timed(regression, (jnp.asarray(batch.images), real, drawn)), timed
+        regression = _regression(kernel, model.num_classes)
+        return _timed(regression, (jnp.asarray(batch.images), real, drawn), mesh), timed
     params = model.init(jax.random.key(0))
     if inner_images:
         timed = f"a gradient through {_INNER_STEPS} steps of the {model.name} on {count} images"
-        return _timed(jax.jit(_through_steps(model)), (params, batch)), timed
+        return _timed(_through_steps(model), (params, batch), mesh), timed
     if forward_only:
-        answers = jax.jit(functools.partial(apply_in_chunks, model.apply))
-        return _timed(answers, (params, batch.images)), f"a pass of the {model.name} over {count} images"
+        answers = functools.partial(apply_in_chunks, model.apply)
+        return _timed(answers, (params, batch.images), mesh), f"a pass of the {model.name} over {count} images"
     # In chunks, as methods take it: at once the activations of a wide network leave the cache.
-    gradient = jax.jit(jax.grad(chunked_loss(model.apply)))
-    return _timed(gradient, (params, batch)), f"a gradient of the {model.name} on {count} images"
+    gradient = jax.grad(chunked_loss(model.apply))
+    return _timed(gradient, (params, batch), mesh), f"a gradient of the {model.name} on {count} images"
 
 
 def _through_steps(model: Model) -> Callable[[Params, Batch], Any]:
@@ -165,8 +173,10 @@ def _regression(kernel: KernelFn, num_classes: int) -> Callable[[jax.Array, jax.
     return jax.grad(loss)
 
 
-def _timed(function: Any, arguments: tuple[Any, ...]) -> float:
+def _timed(function: Callable[..., Any], arguments: tuple[Any, ...], mesh: Mesh | None) -> float:
+    """Floating-point operations in a second, on each of the devices."""
     flops = arithmetic.count(function, *arguments).flops
+    function, arguments = jax.jit(on_each(function, mesh)), replicate(arguments, mesh)
     jax.block_until_ready(function(*arguments))
     best, spent = float("inf"), 0.0
     while spent < _TIMED_SECONDS:

@@ -13,6 +13,7 @@ import optax
 import dd_jax as dd
 from dd_jax.inner import chunks, device_mesh, map_over, mean_over, momentum, on_each, on_one, replicate, unroll
 from dd_jax.methods.sampling import minibatch
+from dd_jax.runs import counted
 from dd_jax.runs.dispatch import run_steps, start_state
 from dd_jax.types import Batch
 
@@ -188,6 +189,19 @@ def evaluations(data, model):
     return [dd.evaluate(distilled, model, data, num_nets=11, num_curve_nets=3, devices=d).accuracies for d in (1, 8)]
 
 
+def counted_on_all(data, model):
+    """How many devices an estimate timed at once, and its time of a step, in shares of one on that many."""
+    meshes = []
+
+    def seen(function, mesh):
+        meshes.append(mesh.size)
+        return on_each(function, mesh)
+
+    with mock.patch.object(counted, "on_each", seen), mock.patch.object(counted, "_TIMED_SECONDS", 0.01):
+        found = counted.count_run(unrolled(model), data, num_outer_steps=1, devices=8)
+    return [*meshes, found.seconds_per_step * found.rate * found.devices / found.flops]
+
+
 def resumed(data, model, folder):
     """The images of a run that was cut in two, and of one that was not."""
     method = unrolled(model)
@@ -242,6 +256,7 @@ def main(folder):
         "unrolls": unrolls,
         "division": division(),
         "together": brought_together(),
+        "counted": counted_on_all(data, model),
         "evaluations": [a.tolist() for a in accuracies],
         "resumed": [float(cut[0]) == float(cut[1]), cut[2] == cut[3]],
         "refused": refused,

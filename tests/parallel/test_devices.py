@@ -65,6 +65,10 @@ def test_arrays_of_a_type_are_brought_together_at_once(found):
     assert together["collectives"] == 2
 
 
+def test_an_estimate_times_all_devices_at_once(found):
+    assert found["counted"] == [8, pytest.approx(1.0)]
+
+
 def test_evaluation_gives_the_same_accuracies_in_the_same_order(found):
     one, eight = found["evaluations"]
     assert len(one) == 11
