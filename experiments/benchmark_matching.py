@@ -4,7 +4,7 @@ Paper:     Zhao et al. 2021, Algorithm 1: one match, class after class, 256 real
 Command:   python experiments/benchmark_matching.py             a few minutes
            python experiments/benchmark_matching.py --smoke     to see it run
 Peer:      with torch installed (pip install ".[peer]") the same algorithm in plain PyTorch, checked to give the
-           same loss and gradient in float64, takes turns with ours: on one core each, and on all
+           same loss and gradient in float64, takes turns with ours: on all cores, or with --one-core on one each
 Leaves:    experiments/results/benchmark-matching-DEVICE.json, and the table on the screen
 
 Networks are random and images are noise: times do not depend on either.

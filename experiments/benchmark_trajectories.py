@@ -5,7 +5,8 @@ Paper:     Cazenavette et al. 2022, algorithm 1: N inner steps from an expert's 
 Command:   python experiments/benchmark_trajectories.py             a few minutes
            python experiments/benchmark_trajectories.py --smoke     to see it run
 Peer:      with torch installed (pip install ".[peer]") the same algorithm in plain PyTorch, checked to give the
-           same loss and gradients in float64, takes turns with ours: on one core each, and on all
+           same loss and gradients in float64, takes turns with ours: on all cores, or with --one-core on one
+           each
 Leaves:    experiments/results/benchmark-trajectories-DEVICE.json, and the table on the screen
 
 Snapshots and images are random, and there is no augmentation: times do not depend on the former, and the peer's is

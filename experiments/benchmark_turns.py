@@ -77,8 +77,8 @@ class Options:
     """Measure only workloads whose name contains this."""
     rounds: int = 5
     """Steps of either, in turns."""
-    all_cores: bool = True
-    """Also measure on all cores, and not on one alone: PyTorch's threads wait busily where others use the cores."""
+    one_core: bool = False
+    """Give either side one core and not all of them: this process is held to one."""
     peer: bool = importlib.util.find_spec("torch") is not None
     """Take turns with the peer."""
     smoke: bool = False
@@ -139,45 +139,44 @@ def about_program(seconds: float, memory: Any, flops: float, rate: float) -> dic
 
 
 def measure(workload: Any, options: Options, subject: Subject, flops: float) -> dict[str, Any]:
-    """Seconds of an outer step on one device and on all, in turns with the peer on one thread and on all.
+    """Seconds of an outer step on all devices, in turns with the peer on all of its threads.
 
     Args:
         flops: a second, of matrix products on all devices.
     """
     found: dict[str, Any] = {"workload": dataclasses.asdict(workload), "peer": subject.peer}
-    runs: dict[str, list[Times]] = {}
-    cores = max(len(jax.devices()), os.cpu_count() or 1) if options.all_cores else 1
-    counts = sorted({1, len(jax.devices())}) if options.all_cores else [1]
-    steps = {f"{n} device{'s'[: n > 1]}": subject.stepper(workload, n) for n in counts}
-    peers = {}
-    if options.peer:
-        for threads in sorted({1, cores}):
-            peer = peers[f"{subject.peer}, {threads} thread{'s'[: threads > 1]}"] = Peer(subject.script)
-            made_with = peer.ask(op="prepare", threads=threads, workload=subject.of_peer(workload))
-            found["peer_made_with"] = made_with
-            peer.ask(op="time", steps=1)
+    devices = len(jax.devices())
+    threads = 1 if options.one_core else max(devices, os.cpu_count() or 1)
+    ours, theirs = _several(devices, "device"), f"{subject.peer}, {_several(threads, 'thread')}"
+    ready, peer = subject.stepper(workload, devices), Peer(subject.script) if options.peer else None
+    runs: dict[str, list[Times]] = {ours: [], theirs: []}
+    if peer is not None:
+        found["peer_made_with"] = peer.ask(op="prepare", threads=threads, workload=subject.of_peer(workload))
+        peer.ask(op="time", steps=1)
         found["agreement"] = subject.agreement(workload, peer)
     for _ in range(options.rounds):
-        for name, ready in steps.items():
-            runs.setdefault(name, []).append(ready.step())
-        for name, peer in peers.items():
+        runs[ours].append(ready.step())
+        if peer is not None:
             told = peer.ask(op="time", steps=1)
-            runs.setdefault(name, []).append(Times(told["seconds"][0], told["work"][0]))
-            found.setdefault("peer_mib", {})[name] = told["peak_mib"]
-    for peer in peers.values():
-        peer.close()
+            runs[theirs].append(Times(told["seconds"][0], told["work"][0]))
+            found["peer_mib"] = {theirs: told["peak_mib"]}
     for name, times in runs.items():
-        found[name] = {**spread([t.seconds for t in times]), "work": spread([t.work for t in times]), "n": len(times)}
-        if name in steps:
-            about = steps[name].about
-            rate = 1e9 * about["gflop"] / found[name]["median"]
-            found[name] |= {**about, "of_matmul_ceiling": rate / flops}
-    # Paired: each round has one step of either, so that a noisy neighbour disturbs both.
-    for ours, theirs in zip(steps, peers, strict=False):
+        if times:
+            span = spread([t.seconds for t in times])
+            found[name] = {**span, "work": spread([t.work for t in times]), "n": len(times)}
+    rate = 1e9 * ready.about["gflop"] / found[ours]["median"]
+    found[ours] |= {**ready.about, "of_matmul_ceiling": rate / flops}
+    if peer is not None:
+        peer.close()
+        # Paired: each round has one step of either, so that a noisy neighbour disturbs both.
         pairs = list(zip(runs[ours], runs[theirs], strict=True))
-        found[f"speedup on {ours}"] = spread([b.seconds / a.seconds for a, b in pairs])
-        found[f"speedup on {ours}"]["work"] = spread([b.work / a.work for a, b in pairs])
+        speedup = spread([b.seconds / a.seconds for a, b in pairs])
+        found[f"speedup on {ours}"] = {**speedup, "work": spread([b.work / a.work for a, b in pairs])}
     return found
+
+
+def _several(count: int, name: str) -> str:
+    return f"{count} {name}{'s'[: count > 1]}"
 
 
 def spread(values: list[float]) -> dict[str, Any]:
@@ -210,12 +209,15 @@ def run(
         subject_of: how a workload is measured.
         name: of the file of results.
     """
+    if options.one_core:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     dd.use_cores()
     jax.config.update("jax_enable_compilation_cache", False)
     chosen = smoke if options.smoke else {k: w for k, w in workloads.items() if options.only.lower() in k.lower()}
     ceilings = measure_ceilings()
     found: dict[str, Any] = {"ceilings": ceilings, "workloads": {}, "made_with": provenance()}
     kind = jax.devices()[0].device_kind.lower().replace(" ", "-")
+    name += "-one-core" if options.one_core else ""
     out = options.out or Path(__file__).parent / "results" / f"{name}-{kind}.json"
     rows = []
     for label, workload in chosen.items():

@@ -146,7 +146,7 @@ def test_the_benchmark_runs_and_says_what_it_measured(tmp_path):
 def test_the_benchmarks_of_matching_run_and_both_agree(script, tmp_path):
     pytest.importorskip("torch")
     out = tmp_path / "benchmark.json"
-    options = ["--smoke", "--rounds", "2", "--no-all-cores", "--out", out]
+    options = ["--smoke", "--rounds", "2", "--one-core", "--out", out]
     subprocess.run([sys.executable, FOLDER / f"{script}.py", *options], check=True)
     (workload,) = json.loads(out.read_text())["workloads"].values()
     assert max(workload["agreement"].values()) < 1e-9
@@ -158,7 +158,7 @@ def test_the_benchmarks_of_matching_run_and_both_agree(script, tmp_path):
 def test_the_benchmark_at_published_sizes_has_every_method_and_a_peer_that_agrees(tmp_path):
     pytest.importorskip("torch")
     out = tmp_path / "benchmark.json"
-    options = ["--published", "--smoke", "--rounds", "1", "--no-all-cores", "--out", out]
+    options = ["--published", "--smoke", "--rounds", "1", "--one-core", "--out", out]
     subprocess.run([sys.executable, FOLDER / "benchmark.py", *options], check=True)
     found = json.loads(out.read_text())["workloads"]
     assert set(found) == {"DSA", "IDC", "DM", "FRePo", "KIP", "MTT", "Bases", "Expert"}
