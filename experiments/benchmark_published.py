@@ -5,8 +5,8 @@ Paper:     a ConvNet of three blocks of width 128 with instance norm (FRePo: wid
 Command:   python experiments/benchmark.py --published             a quarter of an hour on two cores
            python experiments/benchmark.py --published --smoke     to see it run
 Peer:      with torch installed (pip install ".[peer]") the same algorithm in plain eager PyTorch, or for FRePo and
-           KIP in plain JAX, checked to give the same loss and gradients in float64, takes turns with ours: on all cores,
-           or with --one-core on one each
+           KIP in plain JAX, checked to give the same loss and gradients in float64, takes turns with ours: on all
+           cores, or with --one-core on one each
 Leaves:    experiments/results/benchmark-published-DEVICE.json, and the table on the screen
 """
 

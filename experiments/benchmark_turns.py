@@ -21,8 +21,7 @@ from benchmark import Peer, measure_ceilings, peer_params
 import dd_jax as dd
 from dd_jax.inner.parallel import device_mesh, replicate
 from dd_jax.methods import Method
-from dd_jax.runs import arithmetic
-from dd_jax.runs.counted import rate_of
+from dd_jax.runs.counted import rate_of_step
 from dd_jax.runs.dispatch import MAX_STEPS, Pace, run_steps, start_state
 from dd_jax.runs.progress import note, table
 from dd_jax.runs.provenance import provenance
@@ -102,9 +101,8 @@ def outer_steps(method: Method, data: dd.Dataset, devices: int, arrays: Any = No
     seconds, memory = time.perf_counter() - started, compiled.memory_analysis()
     assert memory is not None
     state = method.init(jax.random.key(0), data, 1)
-    flops = arithmetic.count(method.step, jax.random.key(0), state, given).flops
+    flops, rate, _ = rate_of_step(method, data, state, given, mesh)
     shared = 1 if mesh is None else mesh.size
-    rate = rate_of(method.model, data, method.inner_images, method.forward_only, mesh)[0]
     about = about_program(seconds, memory, flops, rate * shared)
     states, done, pace = [held], [0], Pace()
 

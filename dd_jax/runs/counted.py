@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.sharding import Mesh
 
 from dd_jax.data.memory import in_units
@@ -16,7 +17,7 @@ from dd_jax.inner import centred, enough, gradient_descent, on_each, replicate, 
 from dd_jax.inner.chunks import apply_in_chunks
 from dd_jax.inner.losses import batch_loss, chunked_loss
 from dd_jax.methods import Method
-from dd_jax.methods.base import first_arrays
+from dd_jax.methods.base import State, StepFn, first_arrays
 from dd_jax.models import Model, num_params
 from dd_jax.models.base import KernelFn
 from dd_jax.runs import arithmetic
@@ -28,6 +29,8 @@ _IMAGES = 64  # that the network's gradient is timed on
 _INNER_IMAGES = 16  # at most, that the derivative of inner steps is timed on; of more, making room would be timed too
 _INNER_STEPS = 4
 _KERNEL_REAL = 2048  # real images that a regression by its kernel is timed on
+_SHORT_STEP = 2.0  # seconds up to which a step of a kernel's regression is timed itself, ...
+_STEPS = 8  # so many at once
 _REGULARISER = 1e-6  # of that regression
 _SIDE = 512  # of the matrices that are multiplied where the network has no gradient to time
 _TIMED_SECONDS = 0.5
@@ -75,9 +78,8 @@ def count_run(method: Method, dataset: Dataset, *, num_outer_steps: int, devices
     """
     state = method.init(jax.random.key(0), dataset, num_outer_steps)
     arrays = first_arrays(method, dataset)
-    flops = arithmetic.count(method.step, jax.random.key(1), state, arrays).flops
     mesh = mesh_for(method, devices)
-    rate, timed = rate_of(method.model, dataset, method.inner_images, method.forward_only, mesh)
+    flops, rate, timed = rate_of_step(method, dataset, state, arrays, mesh)
     shared = 1 if mesh is None else mesh.size
     seconds = flops / rate / shared
     held = sum(leaf.nbytes for leaf in jax.tree.leaves((state, arrays)) if isinstance(leaf, jax.Array))
@@ -108,6 +110,24 @@ def flops_per_image(model: Model, dataset: Dataset) -> float:
 def _timed_batch(dataset: Dataset, most: int = _IMAGES) -> tuple[int, Batch]:
     count = min(most, len(dataset.train.labels))
     return count, Batch(dataset.train.images[:count], dataset.train.labels[:count])
+
+
+def rate_of_step(
+    method: Method, dataset: Dataset, state: State, arrays: Any, mesh: Mesh | None
+) -> tuple[float, float, str]:
+    """Floating-point operations of an outer step, how many of them a device does in a second, and of what."""
+    given = (jax.random.key(1), state, arrays)
+    flops = arithmetic.count(method.step, *given).flops
+    rate, timed = rate_of(method.model, dataset, method.inner_images, method.forward_only, mesh)
+    if method.model.kernel is not None and flops / rate < _SHORT_STEP:
+        # Drawing real images is a fourth of it; and a step without networks is compiled in two seconds.
+        rate, timed = _timed(functools.partial(_steps, method.step), given, mesh), f"{_STEPS} of these steps"
+    return flops, rate, timed
+
+
+def _steps(step: StepFn, key: jax.Array, state: State, arrays: Any) -> State:
+    """A few outer steps in one program, as a run takes them."""
+    return lax.fori_loop(0, _STEPS, lambda i, state: step(jax.random.fold_in(key, i), state, arrays)[0], state)
 
 
 def rate_of(

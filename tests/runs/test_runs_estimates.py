@@ -44,10 +44,12 @@ def test_twice_the_steps_are_twice_the_work(digits, digits_mlp):
     assert (third - second) == pytest.approx(2 * (second - first))
 
 
-def test_networks_without_weights_are_timed_by_their_kernel(digits, monkeypatch):
+@pytest.mark.parametrize(("short", "words"), [(2.0, "which 8 of these steps"), (0.0, "kernel on 2048 and 64 images")])
+def test_networks_without_weights_are_timed_by_their_steps_or_their_kernel(short, words, digits, monkeypatch):
     monkeypatch.setattr(counted, "_TIMED_SECONDS", 0.01)
+    monkeypatch.setattr(counted, "_SHORT_STEP", short)
     method = dd.methods.kernel_inducing_points(dd.models.infinite_mlp(digits), init_images="noise", batch_size=100)
-    assert "kernel on 2048 and 64 images" in str(counted.count_run(method, digits, num_outer_steps=1))
+    assert words in str(counted.count_run(method, digits, num_outer_steps=1))
 
 
 @pytest.mark.parametrize(
