@@ -168,7 +168,7 @@ def _of_cell(record: Mapping[str, Any], row: str) -> str:
 
 def _of_benchmark(workload: Mapping[str, Any], measure: str) -> str:
     """A median time, how many times as fast with the range over the rounds, their number, compiling, share of peak."""
-    one = workload["1 device"]
+    one = next(row for name, row in workload.items() if re.fullmatch(r"\d+ devices?", name))
     if measure == "rounds":
         return str(one["n"])
     if measure == "compile":

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from dd_jax.errors import OptionError, check_at_least, check_choices
 from dd_jax.inner.augment import Augment, augment, cut_mix
 from dd_jax.inner.flat import flat_gradient
-from dd_jax.inner.losses import LOSSES, Apply, chunked_loss
+from dd_jax.inner.losses import LOSSES, Apply, Gradient, chunked_loss
 from dd_jax.inner.policies import POLICIES
 from dd_jax.inner.stability import largest_curvature
 from dd_jax.types import Batch, Params, Transform, see_each_other
@@ -129,20 +129,25 @@ class Trainer(NamedTuple):
 
 
 def trainer(
-    apply: Apply, training: Training, unit: Float[Array, ""] | None = None, transform: Transform | None = None
+    apply: Apply,
+    training: Training,
+    unit: Float[Array, ""] | None = None,
+    transform: Transform | None = None,
+    share: Callable[[Gradient], Gradient] | None = None,
 ) -> Trainer:
     """The training of networks `apply` that `training` describes, in epochs.
 
     Args:
         unit: what a relative learning rate is a share of, as `rate_unit` finds it.
         transform: between pixels and the images, for a training that changes pixels, see `augment`.
+        share: what the gradient goes through, `divided` for instance; not that of SAM.
 
     Raises:
         OptionError: for settings out of range.
 
     Source: the released code of Wang et al. 2018, mode "train" (Adam with b1 0.5, batches of 1,024, halving steps).
     """
-    prepare = passes(apply, training, unit, transform)
+    prepare = passes(apply, training, unit, transform, share)
     optimiser = _optimiser(training)
 
     def init(params: Params) -> FitState:
@@ -157,7 +162,11 @@ def trainer(
 
 
 def passes(
-    apply: Apply, training: Training, unit: Float[Array, ""] | None = None, transform: Transform | None = None
+    apply: Apply,
+    training: Training,
+    unit: Float[Array, ""] | None = None,
+    transform: Transform | None = None,
+    share: Callable[[Gradient], Gradient] | None = None,
 ) -> Callable[[jax.Array, FitState, Batch], tuple[Callable[[Any, Any], tuple[Any, None]], Any, Any]]:
     """As `trainer`: (key, state, images) -> one pass as what `lax.scan` takes: a step, its carry, minibatches.
 
@@ -193,6 +202,8 @@ def passes(
         loss_of = chunked_loss(apply, loss)
         sharp = is_zero(training.sam_rho)
         gradient_of = jax.grad(loss_of) if sharp else flat_gradient(loss_of, training.sam_rho, training.gsam_alpha)
+        if share is not None and sharp:
+            gradient_of = _shared(gradient_of, share)
 
         def step(carry: tuple[Params, optax.OptState, Params | None], part: tuple[jax.Array, jax.Array]):
             params, moments, average = carry
@@ -225,11 +236,30 @@ def fit(
     images: Batch,
     training: Training,
     transform: Transform | None = None,
+    share: Callable[[Gradient], Gradient] | None = None,
 ) -> Params:
-    """The parameters after all the epochs of `training` on `images`, from `params`; transform as for `trainer`."""
+    """The parameters after all the epochs of `training` on `images`, from `params`; the rest as for `trainer`."""
     training = in_epochs(training, images.labels.shape[0])
-    init, epoch = trainer(apply, training, rate_unit(apply, params, images, training), transform)
+    init, epoch = trainer(apply, training, rate_unit(apply, params, images, training), transform, share)
     return lax.fori_loop(0, training.epochs, lambda _, state: epoch(key, state, images), init(params)).network
+
+
+def _shared(gradient_of: Callable[..., Params], share: Callable[[Gradient], Gradient]) -> Callable[..., Params]:
+    """The same gradient of a minibatch, through `share`, whose parts may have images that don't count."""
+
+    def of_part(params: Params, part: Any) -> Params:
+        batch, weights = part
+        counts = weights.mean()
+        found = gradient_of(params, batch, jnp.where(counts > 0, weights, 1.0))
+        return jax.tree.map(lambda leaf: counts.astype(leaf.dtype) * leaf, found)
+
+    def gradient(params: Params, batch: Batch, weights: jax.Array | None = None) -> Params:
+        if weights is None:
+            return share(gradient_of)(params, batch)
+        parts: Any = batch, weights / weights.mean()
+        return share(of_part)(params, parts)
+
+    return gradient
 
 
 def in_epochs(training: Training, total: int) -> Training:

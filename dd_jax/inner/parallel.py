@@ -95,9 +95,12 @@ def mean_over(one: Part, keys: Any, num_real: int, at_once: int | None) -> Any:
 
 
 def map_over(one: Callable[[Any], Any], items: Any, at_once: int | None) -> Any:
-    """`one(item)` for every item of a pytree with a leading axis, stacked; on several devices each takes some."""
+    """`one(item)` for every item of a pytree with a leading axis, stacked; on several devices each takes some.
+
+    A single one is done by all of them.
+    """
     devices = num_shares()
-    if devices == 1:
+    if devices == 1 or _count(items) == 1:
         return _through(one, items, at_once)
     mine, _ = _share(items, lax.axis_index(AXIS), devices)
     found = _through(one, mine, at_once)

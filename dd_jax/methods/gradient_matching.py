@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from dd_jax.errors import OptionError
 from dd_jax.inner import by_class, class_batches, distance_named, draw_networks, mean_over
+from dd_jax.inner.chunks import is_batchwise, is_wide
 from dd_jax.methods.base import Advice, Method, MethodSpec, Roles, StepFn, compiled_step, with_overrides
 from dd_jax.methods.described import described
 from dd_jax.methods.gradient_matching_options import GradientMatchingOptions, check_options, with_loops
@@ -134,6 +135,7 @@ def gradient_matching(
         hyperparameters["experts"] = experts.fingerprint
         summary += f", drawn from {len(experts.accuracies['train'])} networks {experts.name}"
     step, arrays = compiled_step(_step, model, opts, _ROLES, real, (experts is not None,))
+    parts = opts.batch_size if _shared(model, opts) else _divided(model, opts)
     return Method(
         "gradient_matching",
         init,
@@ -141,7 +143,7 @@ def gradient_matching(
         distilled,
         model,
         hyperparameters,
-        lambda available: useful_devices(available, opts.num_inits, _divided(model, opts)),
+        lambda available: useful_devices(available, opts.num_inits, parts),
         arrays,
         feed=feed,
         scale_learning_rate=scale_outer_learning_rate,
@@ -165,7 +167,7 @@ _ROLES = Roles(
 
 def _step(model: Model, opts: GradientMatchingOptions, from_pool: bool) -> StepFn:
     synthetic, optimiser = _images(model, opts), _image_steps(model, opts)
-    advance = matched_networks(model, opts, from_pool)
+    advance = matched_networks(model, opts, from_pool, _shared(model, opts))
     gradient_of = _gradient(model, opts, synthetic)
     at_once = None if runs_mapped(opts.over_inits) else opts.num_inits
     num_classes, divided = model.num_classes, _divided(model, opts)
@@ -215,6 +217,14 @@ def _images(model: Model, options: GradientMatchingOptions) -> Synthetic:
 def _divided(model: Model, options: GradientMatchingOptions) -> int:
     """Into how many shares, over devices, a match can be divided besides its networks: its classes, or not at all."""
     return 1 if options.collective or options.image_steps == "per_class" else model.num_classes
+
+
+def _shared(model: Model, options: GradientMatchingOptions) -> bool:
+    """Whether devices divide real images among them: of a single wide network, of which they can't divide classes."""
+    if options.num_inits > 1 or _divided(model, options) > 1 or is_batchwise(model.apply):
+        return False
+    images = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
+    return is_wide(model.apply, jax.eval_shape(model.init, jax.random.key(0)), images)
 
 
 def _gradient(model: Model, options: GradientMatchingOptions, synthetic: Synthetic) -> Callable[..., Any]:
@@ -272,7 +282,8 @@ def _matching_loss(model: Model, options: GradientMatchingOptions) -> Callable[[
     """Number of matches so far -> the loss of the next one."""
     distance = distance_named(options.distance)
     by_classes, in_one = (
-        make(model.apply, distance, options.augment, options.layers) for make in (class_wise, collective)
+        make(model.apply, distance, options.augment, options.layers, _shared(model, options))
+        for make in (class_wise, collective)
     )
     if not options.collective:
         return lambda matches: by_classes

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from dd_jax.inner import Distance, batch_loss, chunked_loss, each_class, siamese
 from dd_jax.inner.losses import Apply
+from dd_jax.inner.parallel import divided
 from dd_jax.types import Batch, Labels, Params
 
 Learnt: TypeAlias = tuple[jax.Array, jax.Array | None]  # images, and labels if they are soft
@@ -36,16 +37,19 @@ class MatchingLoss(Protocol):
     ) -> Float[Array, ""]: ...
 
 
-def class_wise(apply: Apply, distance: Distance, change: str = "none", layers: str = "all") -> MatchingLoss:
+def class_wise(
+    apply: Apply, distance: Distance, change: str = "none", layers: str = "all", shared: bool = False
+) -> MatchingLoss:
     """sum_c D(grad l(X_c), grad l(x_c)): the gradients of each class are compared.
 
     Args:
         change: a kind of `inner.augment`.
         layers: "all" or "convolutions", which compares the gradients of those alone.
+        shared: whether devices, all of which are given the same, divide the real images among them.
 
     Source: Zhao et al. 2021, equation 8 and Algorithm 1.
     """
-    of_real, of_distilled = _gradients(apply, layers)
+    of_real, of_distilled = _gradients(apply, layers, shared)
 
     def of_class(learnt: Learnt, params: Params, hard: Labels, theirs: Batch, key: jax.Array) -> jax.Array:
         images, labels = learnt
@@ -77,15 +81,17 @@ def class_wise(apply: Apply, distance: Distance, change: str = "none", layers: s
     return loss
 
 
-def collective(apply: Apply, distance: Distance, change: str = "none", layers: str = "all") -> MatchingLoss:
+def collective(
+    apply: Apply, distance: Distance, change: str = "none", layers: str = "all", shared: bool = False
+) -> MatchingLoss:
     """D(grad l(X), grad l(x)): the gradients of all classes together are compared.
 
     Args:
-        change, layers: as for `class_wise`.
+        change, layers, shared: as for `class_wise`.
 
     Source: Lee et al. 2022, *Dataset Condensation with Contrastive Signals*, equation 6.
     """
-    of_real, of_distilled = _gradients(apply, layers)
+    of_real, of_distilled = _gradients(apply, layers, shared)
 
     def whole(batch: Batch, keys: jax.Array) -> Batch:
         changed = each_class(lambda item: siamese(item[0], item[1], change), (keys, batch.images))
@@ -97,13 +103,15 @@ def collective(apply: Apply, distance: Distance, change: str = "none", layers: s
     return loss
 
 
-def _gradients(apply: Apply, layers: str) -> tuple[Callable[[Params, Batch], Params], ...]:
+def _gradients(apply: Apply, layers: str, shared: bool) -> tuple[Callable[[Params, Batch], Params], ...]:
     """The gradients on real and on distilled batches, in the parameters that are compared."""
 
     def compared(gradient: Params) -> list[jax.Array]:
         return [leaf for leaf in jax.tree.leaves(gradient) if layers == "all" or leaf.ndim == 4]
 
     real, distilled = jax.grad(chunked_loss(apply)), jax.grad(batch_loss(apply))
+    if shared:
+        real = divided(real)
     return (
         lambda params, batch: compared(lax.stop_gradient(real(params, batch))),
         lambda params, batch: compared(distilled(params, batch)),

@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Int
 
 from dd_jax.inner import fit, map_over, network_range, trainer
+from dd_jax.inner.parallel import divided
 from dd_jax.methods.base import Given
 from dd_jax.methods.gradient_matching_options import GradientMatchingOptions, network_training
 from dd_jax.methods.matching import MatchingArrays
@@ -29,13 +30,16 @@ class AdvanceFn(Interface):
     ) -> Networks: ...
 
 
-def matched_networks(model: Model, options: GradientMatchingOptions, from_pool: bool = False) -> AdvanceFn:
+def matched_networks(
+    model: Model, options: GradientMatchingOptions, from_pool: bool = False, shared: bool = False
+) -> AdvanceFn:
     """From one match to the next, for networks that live for `num_matches` matches and are trained between them.
 
     Args:
         options: with their loops.
         from_pool: whether they start as the networks of their life in `MatchingArrays`, see `expert_feed`, and not as
             random ones.
+        shared: whether devices divide the images that they are trained on among them.
 
     Raises:
         OptionError: for settings of their training that are out of range.
@@ -43,7 +47,8 @@ def matched_networks(model: Model, options: GradientMatchingOptions, from_pool: 
     training = network_training(options)
     num_matches = options.num_matches
     assert num_matches is not None
-    init_training, epoch = trainer(model.apply, training)
+    share = divided if shared else None
+    init_training, epoch = trainer(model.apply, training, share=share)
     at_once = None if runs_mapped(options.over_inits) else options.num_inits
 
     def draw(key: jax.Array) -> Networks:
@@ -78,7 +83,7 @@ def matched_networks(model: Model, options: GradientMatchingOptions, from_pool: 
             images = distilled
             if options.train_on == "real":
                 images = minibatch(data_key, arrays.real.split, options.num_training_images)
-            return fit(model.apply, params, fit_key, images, training)
+            return fit(model.apply, params, fit_key, images, training, share=share)
 
         if num_matches == 1:
             return begin(key, matches, arrays)

@@ -305,7 +305,7 @@ def test_devices_take_networks_and_then_classes(available, num_inits, classes, b
     assert useful_devices(available, num_inits, classes) == best
 
 
-def test_collective_steps_and_those_class_by_class_are_not_divided(model):
+def test_collective_steps_and_those_class_by_class_of_narrow_networks_are_not_divided(model):
     for options, devices in (({}, 3), ({"collective": True}, 1), ({"image_steps": "per_class"}, 1)):
         assert gradient_matching(model, images_per_class=1, **options).useful_devices(3) == devices
 

@@ -99,10 +99,19 @@ def same_matches(data, model):
     return {name: difference(method, data) for name, method in methods.items()}
 
 
-def same_trainings(data, model):
-    """The same of a method whose inner steps are shared."""
-    method = dd.methods.bptt(model, num_inner_steps=3, window=2, batch_size=80, learning_rate=0.01)
-    return {"trainings": difference(method, data)}
+def same_shares(data, model):
+    """The same of methods that divide the images of one wide network: of inner steps, of a match and a training.
+
+    Of the 100 real images of a training the second minibatch has 36 in 64 places, so that some devices have none.
+    """
+    trainings = dd.methods.bptt(model, num_inner_steps=3, window=2, batch_size=80, learning_rate=0.01)
+    settings = {"num_inits": 1, "batch_size": 16, "num_matches": 4, "inner_epochs": 1}
+    by_class = {"image_steps": "per_class", "train_on": "real", "num_training_images": 100, "inner_batch_size": 64}
+    steps = dd.methods.gradient_matching(model, **settings, **by_class)
+    collective = dd.methods.gradient_matching(model, **settings, collective=True)
+    methods = {"trainings": trainings, "class by class": steps, "collective": collective}
+    assert {method.useful_devices(8) for method in methods.values()} == {8}
+    return {name: difference(method, data) for name, method in methods.items()}
 
 
 def difference(method, data):
@@ -247,12 +256,12 @@ def main(folder):
     except dd.OptionError as error:
         refused = str(error)
     with mock.patch.object(chunks, "_CACHED", 1):  # every network is wide
-        unrolls, trainings = shared_unrolls(model), same_trainings(data, model)
+        unrolls, shares = shared_unrolls(model), same_shares(data, model)
     found = {
         "devices": len(jax.devices()),
         "use_cores": before,
         "steps": same_steps(data, model),
-        "matches": same_matches(data, model) | trainings,
+        "matches": same_matches(data, model) | shares,
         "unrolls": unrolls,
         "division": division(),
         "together": brought_together(),
