@@ -76,6 +76,7 @@ def test_baselines_alone(capsys):
     assert "nothing is written to kept" in printed + streams.err
     for name in dd.evaluation.BASELINES:
         assert any(line.strip().startswith(name + " ") for line in printed.splitlines())
+        assert f"  {name}: " in streams.err  # as soon as it is known
 
 
 @pytest.mark.parametrize("what", [[], ["digits"]])

@@ -251,11 +251,11 @@ def baselines(argv: Sequence[str]) -> None:
             note(f"Note: {repeats}")
     chosen = None if names is None else [name.strip() for name in names.split(",")]
     options: dict[str, Any] = {"names": chosen, "num_nets": experiment.num_nets, "pretrained": pretrained}
-    measured = dd_jax.baselines(template, method.model, data, **options)
-    print_table(
-        f"Baselines on {data.name}, {template.num_examples} {template.unit}s, {method.model.name}",
-        [baseline_row(*item) for item in measured.items()],
-    )
+    rows = []
+    for name, found in dd_jax.evaluation.iterate_baselines(template, method.model, data, **options):
+        rows.append(baseline_row(name, found))
+        note(f"  {name}: {rows[-1].evaluation}")  # the next one may take long
+    print_table(f"Baselines on {data.name}, {template.num_examples} {template.unit}s, {method.model.name}", rows)
 
 
 def export(argv: Sequence[str]) -> None:

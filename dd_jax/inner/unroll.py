@@ -173,7 +173,7 @@ def _kept(apply: Apply, params: Params, batch_of: Callable[[Any], Batch], steps:
 
 
 def _through(
-    step: Callable[[Any, Any], tuple[Any, None]], state: Any, steps: Any, remat: Remat, kept: Sequence[str] = ()
+    step: Callable[[Any, Any], tuple[Any, None]], state: Any, steps: Any, remat: Remat, kept: Sequence[str]
 ) -> Any:
     """The state after all of the steps. kept: names of what isn't computed again."""
     if remat == "none":

@@ -33,7 +33,7 @@ _SHORT_STEP = 2.0  # seconds up to which a step of a kernel's regression is time
 _STEPS = 8  # so many at once
 _REGULARISER = 1e-6  # of that regression
 _SIDE = 512  # of the matrices that are multiplied where the network has no gradient to time
-_TIMED_SECONDS = 0.5
+_TIMED_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
