@@ -153,10 +153,9 @@ def agreed(tree: Any) -> Any:
 
 def _mean_of_numbers(tree: Any) -> Any:
     """Over the devices, of what has a derivative."""
-    leaves, structure = jax.tree.flatten(tree)
-    numbers = [leaf for leaf in leaves if leaf.dtype != jax.dtypes.float0]
+    numbers = [leaf for leaf in jax.tree.leaves(tree) if leaf.dtype != jax.dtypes.float0]
     means = iter([total / num_shares() for total in _summed(numbers)])
-    return structure.unflatten([leaf if leaf.dtype == jax.dtypes.float0 else next(means) for leaf in leaves])
+    return jax.tree.map(lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else next(means), tree)
 
 
 def _summed(tree: Any) -> Any:
@@ -169,7 +168,7 @@ def _summed(tree: Any) -> Any:
         ends = np.cumsum([leaves[index].size for index in chosen])[:-1]
         for index, part in zip(chosen, jnp.split(whole, ends), strict=True):
             found[index] = part.reshape(leaves[index].shape)
-    return structure.unflatten(found)
+    return jax.tree.unflatten(structure, found)
 
 
 def num_shares() -> int:

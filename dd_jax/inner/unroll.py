@@ -69,7 +69,7 @@ def unroll(
             is generated, cropped or changed with these.
         rule: see `dd_jax.inner.rules`.
         remat: what is kept for the reverse pass; the same result to the last bit is not promised. "none": everything
-            that it reads. "steps": the parameters of each step, the rest being computed again (six to eight times less
+            that it reads. "steps": the parameters of each step, the rest being computed again (five to nine times less
             memory for LeNet at about the same time) but for a few products of wide networks, see `kept_names`.
             "nested": of sqrt(T) steps only, with one more computation of the others.
         discount: in the reverse pass multiply the adjoint of the parameters, and of what the rule remembers, by this at
