@@ -208,6 +208,8 @@ def run(
         name: of the file of results.
     """
     if options.one_core:
+        if not hasattr(os, "sched_setaffinity"):
+            raise SystemExit("--one-core holds the process to a core, which works on Linux alone. Leave it out.")
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     dd.use_cores()
     jax.config.update("jax_enable_compilation_cache", False)
