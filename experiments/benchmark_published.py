@@ -98,13 +98,12 @@ WORKLOADS: dict[str, Any] = {
     "Evaluation, CIFAR-10, 100 images": Workload("experts", CIFAR, batch_size=100, augment="dsa"),
 }
 _TINY: dict[str, Any] = {"width": 4, "depth": 2, "batch_size": 16}
+# Of each kind that benchmark_matching.py --smoke and benchmark_trajectories.py --smoke don't show.
 SMOKE: dict[str, Any] = {
-    "DSA": Match(MNIST, 4, 2, 1, 16, "dsa"),
     "IDC": Workload("idc", MNIST, **_TINY, settings={**_IDC, "num_training_images": 32, "inner_batch_size": 16}),
     "DM": Workload("dm", MNIST, **_TINY, augment="dsa"),
     "FRePo": Workload("frepo", MNIST, **_TINY, growth=2, settings={"pool_size": 2}),
     "KIP": Kernel(batch_size=100, images_per_class=1),
-    "MTT": Trajectory(MNIST, "convnet:width=4,depth=2", 1, 3),
     "Bases": Workload("bases", MNIST, **_TINY, settings={**_BASES, "num_inner_steps": 2}),
     "Expert": Workload("experts", MNIST, **_TINY, augment="dsa"),
 }

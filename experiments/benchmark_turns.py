@@ -214,7 +214,7 @@ def run(
     dd.use_cores()
     jax.config.update("jax_enable_compilation_cache", False)
     chosen = smoke if options.smoke else {k: w for k, w in workloads.items() if options.only.lower() in k.lower()}
-    ceilings = measure_ceilings()
+    ceilings = measure_ceilings(options.smoke)
     found: dict[str, Any] = {"ceilings": ceilings, "workloads": {}, "made_with": provenance()}
     kind = jax.devices()[0].device_kind.lower().replace(" ", "-")
     name += "-one-core" if options.one_core else ""

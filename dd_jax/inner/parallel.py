@@ -91,7 +91,7 @@ def mean_over(one: Part, keys: Any, num_real: int, at_once: int | None) -> Any:
     def total(leaf: jax.Array) -> jax.Array:
         return jnp.tensordot(counts.astype(leaf.dtype), leaf, 1)
 
-    return jax.tree.map(lambda leaf: leaf / (count * members), _summed(jax.tree.map(total, found)))
+    return jax.tree.map(lambda leaf: lax.psum(total(leaf), AXIS) / (count * members), found)
 
 
 def map_over(one: Callable[[Any], Any], items: Any, at_once: int | None) -> Any:
@@ -152,21 +152,17 @@ def agreed(tree: Any) -> Any:
 
 
 def _mean_of_numbers(tree: Any) -> Any:
-    """Over the devices, of what has a derivative."""
-    numbers = [leaf for leaf in jax.tree.leaves(tree) if leaf.dtype != jax.dtypes.float0]
-    means = iter([total / num_shares() for total in _summed(numbers)])
-    return jax.tree.map(lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else next(means), tree)
+    """Over the devices, of what has a derivative.
 
-
-def _summed(tree: Any) -> Any:
-    """Over the devices, all numbers of a type in one array: XLA's CPU backend takes a tenth of the time for that."""
+    All numbers of a type come together in one array: for that XLA's CPU backend takes a tenth of the time.
+    """
     leaves, structure = jax.tree.flatten(tree)
     found: list[Any] = list(leaves)
-    for dtype in dict.fromkeys(leaf.dtype for leaf in leaves):
+    for dtype in {leaf.dtype: None for leaf in leaves if leaf.dtype != jax.dtypes.float0}:
         chosen = [index for index, leaf in enumerate(leaves) if leaf.dtype == dtype]
-        whole = lax.psum(jnp.concatenate([leaves[index].reshape(-1) for index in chosen]), AXIS)
+        mean = lax.psum(jnp.concatenate([leaves[index].reshape(-1) for index in chosen]), AXIS) / num_shares()
         ends = np.cumsum([leaves[index].size for index in chosen])[:-1]
-        for index, part in zip(chosen, jnp.split(whole, ends), strict=True):
+        for index, part in zip(chosen, jnp.split(mean, ends), strict=True):
             found[index] = part.reshape(leaves[index].shape)
     return jax.tree.unflatten(structure, found)
 

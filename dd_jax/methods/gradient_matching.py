@@ -167,8 +167,9 @@ _ROLES = Roles(
 
 def _step(model: Model, opts: GradientMatchingOptions, from_pool: bool) -> StepFn:
     synthetic, optimiser = _images(model, opts), _image_steps(model, opts)
-    advance = matched_networks(model, opts, from_pool, _shared(model, opts))
-    gradient_of = _gradient(model, opts, synthetic)
+    shared = _shared(model, opts)
+    advance = matched_networks(model, opts, from_pool, shared)
+    gradient_of = _gradient(model, opts, synthetic, shared)
     at_once = None if runs_mapped(opts.over_inits) else opts.num_inits
     num_classes, divided = model.num_classes, _divided(model, opts)
     shares: Any = 1.0
@@ -227,9 +228,9 @@ def _shared(model: Model, options: GradientMatchingOptions) -> bool:
     return is_wide(model.apply, jax.eval_shape(model.init, jax.random.key(0)), images)
 
 
-def _gradient(model: Model, options: GradientMatchingOptions, synthetic: Synthetic) -> Callable[..., Any]:
+def _gradient(model: Model, options: GradientMatchingOptions, synthetic: Synthetic, shared: bool) -> Callable[..., Any]:
     """(key, params, learnable, matches, arrays, classes) -> loss of these classes, and its gradient."""
-    loss_of = _matching_loss(model, options)
+    loss_of = _matching_loss(model, options, shared)
     if is_equal(options.images_per_class):
         whole = set_by_class(synthetic, model.num_classes)
     else:
@@ -278,12 +279,11 @@ def _count_scale(options: GradientMatchingOptions) -> float:
     return float(np.mean(options.images_per_class)) / _BASE_COUNT if options.rate_by_count else 1.0
 
 
-def _matching_loss(model: Model, options: GradientMatchingOptions) -> Callable[[jax.Array], MatchingLoss]:
+def _matching_loss(model: Model, options: GradientMatchingOptions, shared: bool) -> Callable[[jax.Array], MatchingLoss]:
     """Number of matches so far -> the loss of the next one."""
     distance = distance_named(options.distance)
     by_classes, in_one = (
-        make(model.apply, distance, options.augment, options.layers, _shared(model, options))
-        for make in (class_wise, collective)
+        make(model.apply, distance, options.augment, options.layers, shared) for make in (class_wise, collective)
     )
     if not options.collective:
         return lambda matches: by_classes

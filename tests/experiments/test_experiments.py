@@ -155,13 +155,13 @@ def test_the_benchmarks_of_matching_run_and_both_agree(script, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_benchmark_at_published_sizes_has_every_method_and_a_peer_that_agrees(tmp_path):
+def test_the_benchmark_at_published_sizes_has_the_other_methods_and_a_peer_that_agrees(tmp_path):
     pytest.importorskip("torch")
     out = tmp_path / "benchmark.json"
     options = ["--published", "--smoke", "--rounds", "1", "--one-core", "--out", out]
     subprocess.run([sys.executable, FOLDER / "benchmark.py", *options], check=True)
     found = json.loads(out.read_text())["workloads"]
-    assert set(found) == {"DSA", "IDC", "DM", "FRePo", "KIP", "MTT", "Bases", "Expert"}
+    assert set(found) == {"IDC", "DM", "FRePo", "KIP", "Bases", "Expert"}
     for name, row in found.items():
         assert max(row["agreement"].values()) < (1e-7 if name == "KIP" else 1e-9), name
         ours, theirs = row["1 device"], row[f"{row['peer']}, 1 thread"]

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 import dd_jax as dd
 from dd_jax.inner import chunks, device_mesh, map_over, mean_over, momentum, on_each, on_one, replicate, unroll
+from dd_jax.inner.parallel import AXIS, agreed
 from dd_jax.methods.sampling import minibatch
 from dd_jax.runs import counted
 from dd_jax.runs.dispatch import run_steps, start_state
@@ -176,18 +178,20 @@ def division():
 
 
 def brought_together():
-    """Means of arrays of two types over keys 0 to 10, and how often devices meet for them: once for each type."""
+    """Means of cotangents of two types, of devices 0 to 7, and how often these meet for them: once for each type."""
 
-    def one(key, part, parts):
-        return {"a": key * jnp.ones((2, 3)), "b": key * jnp.ones((), jnp.bfloat16), "c": key * jnp.arange(4.0)}
+    def cotangents(scale):
+        mine = scale * lax.axis_index(AXIS)
+        given = {"a": mine * jnp.ones((2, 3)), "b": mine.astype(jnp.bfloat16), "c": mine * jnp.arange(4.0)}
+        return jax.vjp(agreed, given)[1](given)[0]
 
-    keys = replicate(jnp.arange(11), device_mesh())
-    mean = on_each(lambda keys: mean_over(one, keys, 64, None), device_mesh())
-    found = jax.jit(mean)(keys)
+    scale = replicate(jnp.float32(2), device_mesh())
+    mean = on_each(cotangents, device_mesh())
+    found = jax.jit(mean)(scale)
     return {
         "means": {name: np.asarray(leaf, np.float64).tolist() for name, leaf in found.items()},
         "types": [str(leaf.dtype) for leaf in jax.tree.leaves(found)],
-        "collectives": str(jax.make_jaxpr(mean)(keys)).count("= psum["),
+        "collectives": str(jax.make_jaxpr(mean)(scale)).count("= psum["),
     }
 
 

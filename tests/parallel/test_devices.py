@@ -61,7 +61,7 @@ def test_devices_without_a_key_of_their_own_share_its_real_images(found):
 
 def test_arrays_of_a_type_are_brought_together_at_once(found):
     together = found["together"]
-    assert together["means"] == {"a": [[5.0] * 3] * 2, "b": 5.0, "c": [0.0, 5.0, 10.0, 15.0]}
+    assert together["means"] == {"a": [[7.0] * 3] * 2, "b": 7.0, "c": [0.0, 7.0, 14.0, 21.0]}
     assert together["types"] == ["float32", "bfloat16", "float32"]
     assert together["collectives"] == 2
 
