@@ -347,9 +347,8 @@ def test_smoke_of_the_scores(here, capsys):
 
 @pytest.mark.slow
 def test_smoke_of_the_applications(here, digits28):
-    run_script(
-        "continual", "--smoke", "--dataset", digits28, *SMALL_NET, "--num-outer-steps", "1", "--out", here / "cl"
-    )
+    short = ["--num-outer-steps", "1", "--num-tasks", "2"]
+    run_script("continual", "--smoke", "--dataset", digits28, *SMALL_NET, *short, "--out", here / "cl")
     assert json.loads((here / "cl" / "results.json").read_text())["courses"]["herding"]["bytes"]
     data = dd.load_dataset(digits28)
     means = dd.evaluation.coresets.mean_images(data, 1)
