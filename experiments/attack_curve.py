@@ -13,11 +13,13 @@ best of the random sets: it is chosen on test, which favours it.
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
 
 import dd_jax as dd
+from dd_jax.cli import run_function
 from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled
 from dd_jax.runs.load_run import load_run
 from dd_jax.runs.progress import note, table
@@ -49,7 +51,7 @@ def success_at(curve: np.ndarray, losses: tuple[float, ...]) -> list[float]:
     return [float(np.interp(loss, lost, succeeded, left=np.nan, right=np.nan)) for loss in losses]
 
 
-def main(options: Options) -> None:
+def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Measure, print the table and leave it in the run directory."""
     distilled, model, data, networks = load_run(options.run)
     if distilled.protocol.attack is None:
@@ -88,7 +90,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Options, description=__doc__))
-    except dd.DDJaxError as error:
-        sys.exit(f"attack_curve: {error}")
+    sys.exit(run_function(main, __doc__))

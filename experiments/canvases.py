@@ -8,6 +8,7 @@ Result:    docs/methods/trajectory_matching.md, for CIFAR-10; experiments/wearab
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import tyro
 
 import dd_jax as dd
+from dd_jax.cli import run_function
 from dd_jax.runs.load_run import load_set
 from dd_jax.runs.progress import note, table
 from dd_jax.storage.files import write_json
@@ -92,4 +94,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    sys.exit(run_function(main, __doc__))

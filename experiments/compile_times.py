@@ -9,16 +9,18 @@ another seed and another learning rate. Outer steps are few: their time is not w
 """
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 import tyro
 
 import dd_jax as dd
+from dd_jax.cli import run_function
 from dd_jax.methods import Method
 from dd_jax.presets import PRESETS
 from dd_jax.runs.progress import note, table
@@ -125,7 +127,7 @@ def measure(clock: Clock, data: dd.Dataset, build: Callable[[dd.Dataset, float],
     return rounds
 
 
-def main(options: Options) -> None:
+def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """Measure, show, write."""
     dd.use_cores()
     jax.config.update("jax_enable_compilation_cache", False)
@@ -149,4 +151,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    sys.exit(run_function(main, __doc__))

@@ -8,7 +8,8 @@ Result:    digits, 10 images, MLP of 64 units, at the start: cosine with the exa
 """
 
 import dataclasses
-from typing import Any
+import sys
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ import tyro
 
 import dd_jax as dd
 from dd_jax import models
+from dd_jax.cli import run_function
 from dd_jax.methods import TrajectoryMatchingOptions
 from dd_jax.methods.trajectory_loss import trajectory_gradient
 from dd_jax.methods.trajectory_matching import images_of
@@ -36,7 +38,7 @@ class Options:
     """Starts of experts, each with images of its own."""
 
 
-def main(options: Options) -> None:
+def main(options: Annotated[Options, tyro.conf.arg(name="")]) -> None:
     """A row for each number of inner steps."""
     experiment = preset(options.preset)
     assert isinstance(experiment.method, TrajectoryMatchingOptions)
@@ -70,4 +72,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    sys.exit(run_function(main, __doc__))

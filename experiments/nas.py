@@ -26,6 +26,8 @@ SMOKE = (
 if __name__ == "__main__":
     words = [word for word in sys.argv[1:] if word != "--smoke"]
     smoke = "--smoke" in sys.argv
+    if {"-h", "--help"} & set(words):
+        sys.exit(main(["apply", "nas", "--help"]))
     if not words or words[0].startswith("-"):
         run = str(Path("runs") / "nas-set")
         distil = ["distill", "--preset", "mnist-dm", "--image-size", "14", "--num-nets", "5", "--out", run]

@@ -14,6 +14,7 @@ import numpy as np
 from flax import linen as nn
 
 import dd_jax as dd
+from dd_jax.cli import run_function
 
 
 class Energy(nn.Module):
@@ -35,8 +36,12 @@ def stripes(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(0.5 + 0.2 * (waves + generator.normal(0, 0.7, waves.shape)), 0, 1), labels
 
 
-if __name__ == "__main__":
-    smoke = "--smoke" in sys.argv
+def main(smoke: bool = False) -> None:
+    """Distil them, and measure the set beside its baselines.
+
+    Args:
+        smoke: few of everything, to see it run.
+    """
     data = dd.dataset_from_arrays(*stripes(300 if smoke else 3000), name="stripes")
     model = dd.models.from_flax(Energy(), data)
     method = dd.methods.unrolled(
@@ -47,3 +52,7 @@ if __name__ == "__main__":
     print("distilled", dd.evaluate(run.distilled, model, data, num_nets=2 if smoke else 50))
     for name, baseline in dd.baselines(run.distilled, model, data, num_nets=2 if smoke else 50, **few).items():
         print(name, baseline.evaluation, dict(baseline.chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(run_function(main, __doc__))

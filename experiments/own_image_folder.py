@@ -35,7 +35,8 @@ def write_digits(folder: Path) -> Path:
 
 if __name__ == "__main__":
     given = [Path(word) for word in sys.argv[1:2] if not word.startswith("-")]
-    folder = given[0] if given else write_digits(Path("runs/own-images/digits"))
+    digits, asked = Path("runs/own-images/digits"), {"-h", "--help"} & set(sys.argv)
+    folder = given[0] if given else digits if asked else write_digits(digits)
     experiment = Experiment(
         dataset=f"folder:{folder}",
         image_size=16,

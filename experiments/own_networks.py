@@ -15,14 +15,16 @@ import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import tyro
 from flax import linen as nn
 from flax import nnx
 
 import dd_jax as dd
+from dd_jax.cli import run_function
 from dd_jax.evaluation import in_percent
 from dd_jax.evaluation.coresets import mean_images, random_images
 from dd_jax.runs.load_run import load_run
@@ -119,10 +121,19 @@ def of_torch(run: Path, data: dd.Dataset, count: int) -> Iterator[tuple[str, str
         yield "PyTorch", name, np.array([script["accuracy"](net, images, labels) for net in nets])
 
 
-if __name__ == "__main__":
-    path, num_nets = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 20
-    loaded = load_run(path)
+def main(run: Annotated[Path, tyro.conf.Positional], num_nets: Annotated[int, tyro.conf.Positional] = 20, /) -> None:
+    """Train them, and tell.
+
+    Args:
+        run: run directory of a set that is trained on from scratch.
+        num_nets: networks of each kind.
+    """
+    loaded = load_run(run)
     the_set, dataset = loaded[0], loaded[2]
-    for measured in (of_dd_jax(the_set, dataset, num_nets), of_torch(path, dataset, num_nets)):
+    for measured in (of_dd_jax(the_set, dataset, num_nets), of_torch(run, dataset, num_nets)):
         for network, training_set, found in measured:
             print(f"{network:8} {training_set:12} {in_percent(found)} (n={len(found)})", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run_function(main, __doc__))

@@ -13,8 +13,12 @@ Result:    60.4 +- 3.6, 48.7 +- 4.1 and 60.0 +- 3.4 for seeds 0, 1 and 2 (n=20 n
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import tyro
+
+from dd_jax.cli import run_function
 
 TILES = {"flower": 67, "portrait": 66, "temple": 67}  # photos of each class
 
@@ -52,5 +56,14 @@ def write_photos(folder: Path, per_class: dict[str, int]) -> None:
             Image.fromarray(part).save(folder / name / f"{number:03}.jpg", quality=92)
 
 
+def main(folder: Annotated[Path, tyro.conf.Positional] = Path("photos"), /) -> None:
+    """Write them.
+
+    Args:
+        folder: for a folder of each class.
+    """
+    write_photos(folder, TILES)
+
+
 if __name__ == "__main__":
-    write_photos(Path(sys.argv[1] if len(sys.argv) > 1 else "photos"), TILES)
+    sys.exit(run_function(main, __doc__))

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dd_jax.cli import run_function
+from dd_jax.errors import DataError
 from dd_jax.methods import METHODS
 from dd_jax.outcomes.spread import Spread, spread_of
 from dd_jax.runs.progress import note
@@ -97,7 +99,8 @@ def value(reference: str) -> str:
     - "quoted: PAGE: WHAT" and "published: NAME", of what was transcribed.
 
     Raises:
-        KeyError: for a record, row or measure that isn't there.
+        DataError: for a record that isn't there.
+        KeyError: for a row or measure that isn't there.
     """
     name, *keys = reference.split(": ")
     if name in ("quoted", "published"):
@@ -105,6 +108,8 @@ def value(reference: str) -> str:
     if (file := RESULTS / "cells" / f"{name}.json").is_file():
         return _of_cell(json.loads(file.read_text()), keys[0])
     file = RESULTS / name / "results.json" if (RESULTS / name).is_dir() else RESULTS / f"{name}.json"
+    if not file.is_file():
+        raise DataError(f"A table asks for '{reference}', but there is no record {name} in {RESULTS} or its cells.")
     found = json.loads(file.read_text())
     if "workloads" in found:
         return _of_benchmark(found["workloads"][keys[0]], keys[1])
@@ -196,8 +201,17 @@ def _key(title: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", title)]
 
 
-if __name__ == "__main__":
-    check = "--check" in sys.argv
+def main(check: bool = False) -> None:
+    """Write the tables anew.
+
+    Args:
+        check: only say which pages are out of date.
+    """
     stale = write_pages(check)
     note(f"{'Out of date' if check else 'Written anew'}: {', '.join(stale) or 'no page'}.")
-    sys.exit(bool(stale) and check)
+    if stale and check:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(run_function(main, __doc__))

@@ -10,12 +10,15 @@ Then:      python experiments/published.py, which writes the tables; this comman
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from published import write_pages
 
+from dd_jax.cli import run_function
+from dd_jax.errors import OptionError
 from dd_jax.runs.compact import About, compact_record, compact_results, is_application
 from dd_jax.runs.progress import note
 from dd_jax.storage.files import plain, write_bytes
@@ -44,6 +47,8 @@ def main(
         folder: for the record; None for experiments/results and, of distillations, cells in it.
         pages: write the tables of the pages, too.
     """
+    if Path(name).name != name:
+        raise OptionError(f"The name of a record is that of its file, without folders, but is '{name}'.")
     if len(runs) == 1 and is_application(runs[0]):
         record, folder = compact_results(runs[0], about), folder or RESULTS
     else:
@@ -58,4 +63,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    sys.exit(run_function(main, __doc__))

@@ -9,8 +9,12 @@ Time:      11 s for each graph of Cora, 30 s for each of Citeseer, one core of a
 import json
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 import dd_jax as dd
+from dd_jax.cli import run_function
 from dd_jax.outcomes.nested import nested
 from dd_jax.runs.provenance import provenance
 
@@ -32,11 +36,23 @@ def measure(folder: Path, name: str, rate: float) -> dict[str, list[float]]:
     return found
 
 
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    out = Path(sys.argv[2] if len(sys.argv) > 2 else "released-graphs.json")
+def main(
+    folder: Annotated[Path, tyro.conf.Positional],
+    out: Annotated[Path, tyro.conf.Positional] = Path("released-graphs.json"),
+    /,
+) -> None:
+    """Measure them all, and write the accuracies.
+
+    Args:
+        folder: with the files that were released.
+        out: for the accuracies.
+    """
     accuracies = {name: measure(folder, name, rate) for name, rate in RATES.items()}
     for name, graphs in accuracies.items():
         if graphs:
             print(f"{name}: {nested(list(graphs.values()))}")
     out.write_text(json.dumps({"accuracies": accuracies, "made_with": provenance()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(run_function(main, __doc__))

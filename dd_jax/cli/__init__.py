@@ -15,7 +15,7 @@ from dd_jax.runs.experiment import Experiment
 from dd_jax.runs.naming import default_out
 from dd_jax.runs.progress import warnings_as_notes
 
-__all__ = ["COMMANDS", "main", "run_script", "run_table"]
+__all__ = ["COMMANDS", "main", "run_function", "run_script", "run_table"]
 
 _INTERRUPTED, _PIPE_CLOSED = 130, 141  # exit statuses
 _USAGE = """usage: dd-jax COMMAND [OPTIONS]     (dd-jax COMMAND --help prints a command's options)
@@ -103,6 +103,14 @@ def run_table(
     return _guarded([run(name) for name in names or experiments], argv)
 
 
+def run_function(function: Callable[..., object], description: str | None) -> int:
+    """What a script with options of its own does: the arguments of `function`, and mistakes in a sentence."""
+    import tyro
+
+    open_streams()
+    return _caught(lambda argv: tyro.cli(function, description=description, args=argv), sys.argv[1:])
+
+
 def _guarded(commands: Sequence[Callable[[Sequence[str]], None]], argv: Sequence[str]) -> int:
     """Run the commands with the same options, one after another, whatever fails; the worst exit status."""
     from dd_jax.runs.runtime import check_settings, keep_compiled_programs, use_cores
@@ -128,7 +136,7 @@ def _guarded(commands: Sequence[Callable[[Sequence[str]], None]], argv: Sequence
     return status
 
 
-def _caught(run: Callable[[Sequence[str]], None], argv: Sequence[str]) -> int:
+def _caught(run: Callable[[Sequence[str]], object], argv: Sequence[str]) -> int:
     from dd_jax.runs.runtime import platform_problem
 
     try:

@@ -32,6 +32,7 @@ def run_script(name: str, *options: object) -> None:
     """An experiment script as it is, in this process, which has compiled most of what it needs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(FOLDER / f"{name}.py"), *map(str, options)])
+        patch.syspath_prepend(str(FOLDER))  # as Python does for a script
         status = None
         try:
             runpy.run_path(sys.argv[0], run_name="__main__")
@@ -358,3 +359,22 @@ def test_smoke_of_the_applications(here, digits28):
     nets = ["--models", *(f"mlp:hidden=({units},)" for units in (2, 4, 8))]
     run_script("nas", here / "set", "--smoke", "--dataset", digits28, *nets, "--out", here / "nas")
     assert set(json.loads((here / "nas" / "results.json").read_text())["rankings"]) >= {"set", "random real"}
+
+
+PARTS = [*(path.stem for path in FOLDER.glob("*_peer.py")), "benchmark_serve", "benchmark_turns"]  # of other scripts
+
+
+@pytest.mark.parametrize("script", sorted({path.stem for path in FOLDER.glob("*.py")} - set(PARTS)))
+def test_every_script_tells_its_options_and_does_nothing_then(script, here, capsys):
+    if script == "own_networks":
+        pytest.importorskip("torch", reason="PyTorch is not installed")
+    run_script(script, "--help")
+    assert "usage: " in capsys.readouterr().out
+    assert not list(here.iterdir())
+
+
+def test_mistakes_of_a_script_are_a_sentence(here, capsys):
+    about = ["--name", "m", "--title", "t", "--hardware", "h", "--folder", here, "--no-pages"]
+    with pytest.raises(AssertionError):
+        run_script("record", here / "nothing", *about)
+    assert capsys.readouterr().err.startswith("dd-jax: ")
