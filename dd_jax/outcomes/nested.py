@@ -21,8 +21,8 @@ class Nested(NamedTuple):
     Attributes:
         result: over the distillations, of the mean over the networks of each.
         networks: standard deviation over the networks of a distillation, the mean of all distillations.
-        between: standard deviation that distillations have besides what so few networks give by chance, the square root
-            of var(means) - mean(var / n), both unbiased; 0 where that is negative, None of a single distillation.
+        between: the part of the deviation of `result` that is left without what so few networks give by chance, see
+            `spread_between`; None of a single distillation.
         num_nets: the fewest of a distillation.
     """
 
@@ -87,17 +87,47 @@ def nested(values: Levels) -> Nested:
     arrays = _arrays(values)
     means = np.array([array.mean() for array in arrays])
     spread = float(np.mean([array.std() for array in arrays]))
-    between = spread_between([spread_of(array.tolist()) for array in arrays])
-    return Nested(spread_of(means.tolist()), spread, between, min(map(len, arrays)))
+    return Nested(spread_of(means.tolist()), spread, spread_between(arrays), min(map(len, arrays)))
 
 
-def spread_between(distillations: Sequence[Spread]) -> float | None:
-    """`Nested.between` of what the networks of each distillation reach; None of a single one."""
-    if len(distillations) < 2:
+def spread_between(values: Levels) -> float | None:
+    """The deviation that D distillations have besides what so few networks give by chance, at most that of their means.
+
+    sqrt(var(means) - (D - 1) / D * share), where var divides by D, as every deviation that is printed, and share is the
+    part of networks in the unbiased variance of the means. Of n networks each it is MS / n, where MS is the mean square
+    of what remains in a two-way table without the effects of its distillations and its networks: networks of the same
+    number often have the same initial weights in all distillations, and what these add to every mean is no difference
+    between the means. Of networks that have nothing in common MS has the same expectation. Where distillations have
+    unequal numbers of networks, share is the mean of var / n. Of one network each the share is unknown and none is
+    taken off.
+
+    Args:
+        values: accuracies as fractions, a sequence of networks for each distillation.
+
+    Returns:
+        A fraction; 0 where the difference is negative, None of a single distillation.
+
+    Source: Searle, Casella & McCulloch 1992, *Variance Components*, chapter 4 (two-way crossed, balanced).
+    """
+    arrays = [np.asarray(one, float).ravel() for one in values]
+    count = len(arrays)
+    if count < 2:
         return None
-    means = np.array([one.mean for one in distillations])
-    within = np.mean([one.std**2 / (one.n - 1) if one.n > 1 else 0.0 for one in distillations])  # unbiased, by n
-    return math.sqrt(max(0.0, float(means.var(ddof=1) - within)))
+    means = np.array([array.mean() for array in arrays])
+    share = (count - 1) / count * _share_of_networks(arrays)
+    return math.sqrt(max(0.0, float(means.var()) - share))
+
+
+def _share_of_networks(arrays: Sequence[np.ndarray]) -> float:
+    """What chance among networks adds to the unbiased variance of the means of distillations."""
+    if len({len(array) for array in arrays}) > 1:
+        return float(np.mean([array.var(ddof=1) / len(array) if len(array) > 1 else 0.0 for array in arrays]))
+    table = np.stack(arrays)
+    count, num_nets = table.shape
+    if num_nets < 2:
+        return 0.0
+    rest = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+    return float((rest**2).sum()) / ((count - 1) * (num_nets - 1)) / num_nets
 
 
 def compare_values(

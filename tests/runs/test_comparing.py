@@ -27,8 +27,13 @@ def test_variance_of_a_balanced_design():
     assert found.result.std**2 + values.var(1).mean() == pytest.approx(values.var())
     assert found.networks == pytest.approx(values.std(1).mean())
     assert (found.result.n, found.num_nets) == (5, 10)
-    expected = values.mean(1).var(ddof=1) - values.var(1, ddof=1).mean() / 10
-    assert found.between == pytest.approx(np.sqrt(expected))
+    effects = values.mean(1, keepdims=True) + values.mean(0) - values.mean()
+    rest = ((values - effects) ** 2).sum() / (4 * 9)  # by its degrees of freedom
+    assert found.between**2 == pytest.approx(values.mean(1).var() - 4 / 5 * rest / 10)
+    unequal = [values[0], values[1][:4]]
+    chance = np.mean([one.var(ddof=1) / len(one) for one in unequal])
+    means = np.array([one.mean() for one in unequal])
+    assert nested(unequal).between ** 2 == pytest.approx(means.var() - chance / 2)
 
 
 def test_distillations_that_differ_by_chance_alone_add_nothing():
@@ -38,6 +43,24 @@ def test_distillations_that_differ_by_chance_alone_add_nothing():
     assert nested([[0.5, 0.7]]).between is None
     spread = nested(drawn(np.random.default_rng(2), 400, 20))
     assert spread.between == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.02])
+def test_the_variance_of_distillations_is_right_whether_or_not_they_share_their_networks(shared):
+    """On average over 400 studies; what is common to all distillations is the same for a network in each of them."""
+    generator, found = np.random.default_rng(6), []
+    for _ in range(400):
+        values = drawn(generator, between=0.01) + generator.normal(0, shared, 10)
+        found.append(nested(values).between ** 2)
+    assert np.mean(found) == pytest.approx(4 / 5 * 0.01**2, rel=0.08)  # a variance that divides by the 5 there are
+
+
+def test_what_distillations_add_is_part_of_the_whole():
+    generator = np.random.default_rng(7)
+    for values in ([[0.9, 0.91], [0.8, 0.81]], [[0.9], [0.8]], drawn(generator, 3), [[0.9, 0.91], [0.8]]):
+        found = nested(values)
+        assert found.between <= found.result.std
+    assert nested([[0.9, 0.91], [0.8, 0.81]]).between == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("paired", [True, False])

@@ -99,7 +99,7 @@ def _together(records: Sequence[RunRecord], members: Sequence[int]) -> Distillat
         tuple(int(record.setting("seed", default=0)) for record in chosen),
         spread_of([result.mean for result in results]),
         spread_of([result.std for result in results]).mean,
-        spread_between(results),
+        spread_between([words.values(record, row) for record in chosen if (row := words.own(record)) is not None]),
         spread_of(balanced) if len(balanced) == len(chosen) else None,
         spread_of(best) if len(best) == len(chosen) else None,
         _best(chosen, words.is_rival),
