@@ -69,7 +69,8 @@ def compare_groups(ours: Group, theirs: Group, confidence: float = CONFIDENCE, s
     paired = sorted(ours.seeds) == sorted(theirs.seeds)
     sides = [[group.values[i] for i in sorted(range(len(group.seeds)), key=group.seeds.__getitem__)]
              for group in (ours, theirs)]  # fmt: skip
-    return compare_values(*sides, paired=paired, confidence=confidence, seed=seed)
+    found = compare_values(*sides, paired=paired, confidence=confidence, seed=seed)
+    return found._replace(by="by seed" if found.paired else "")
 
 
 def groups_of(paths: Sequence[str | Path]) -> list[Group]:

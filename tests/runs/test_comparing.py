@@ -101,13 +101,46 @@ def test_other_numbers_of_networks_and_of_distillations():
     assert not one.over_distillations
     assert "one distillation of each" in one.sentence()
     assert "another distillation may give another one" in one.sentence()
+    assert not one.paired  # of one distillation each only networks could be
     with pytest.raises(OptionError, match="as many distillations each, but have 4 and 3"):
         compare_values(ours, theirs[:3], paired=True)
     for bad in ([], [[]], [[np.nan]]):
         with pytest.raises(OptionError, match="a sequence of accuracies for each"):
             compare_values(ours, bad)
+    for bad in ([[91, 92]], [[-0.1]], [[1.01]]):
+        with pytest.raises(OptionError, match="should be fractions from 0 to 1, but they go from"):
+            compare_values(ours, bad)
     with pytest.raises(OptionError, match="confidence must be between 0 and 1"):
         compare_values(ours, theirs, confidence=95.0)
+
+
+def test_a_sentence_says_what_its_interval_is_over_and_what_it_is_not_about():
+    ours, theirs = drawn(np.random.default_rng(8), 2), drawn(np.random.default_rng(9), 3, mean=0.5)
+    for found, over in (
+        (compare_values(ours, theirs[:1]), "2 distillations of a and the networks of the only distillation of b"),
+        (compare_values(ours, theirs), "2 distillations of a and 3 distillations of b"),
+        (compare_values(ours, theirs[:2]), "2 distillations of each, paired in the order given"),
+        (compare_values(ours, theirs[:2, :5]), "paired in the order given but not network by network"),
+        (compare_values(ours, theirs[:2], paired=False), "2 distillations of each"),
+        (compare_values(ours[:1], theirs[:1]), "the networks of one distillation of each, paired in the order given"),
+    ):
+        assert f"{over}). " in found.sentence("a", "b")
+    single = "It is about one distillation of {}: nothing can be said about another one."
+    for pair, told in (((ours, theirs[:1]), "b"), ((theirs[:1], ours), "a")):
+        said = compare_values(*pair).sentence("a", "b")
+        assert single.format(told) in said
+        assert "over networks" not in said
+    assert "Whether that is a difference can't be told." in compare_values(ours, ours[:1]).sentence("a", "b")
+
+
+def test_networks_are_pairs_only_where_they_are_the_same():
+    """What networks of two architectures have by the same number is chance, and cancels nothing."""
+    generator = np.random.default_rng(10)
+    shared = generator.normal(0, 0.05, 10)
+    ours, theirs = (drawn(generator, mean=mean, between=0.001) + shared for mean in (0.8, 0.79))
+    same, other = (compare_values(ours, theirs, same_networks=same) for same in (None, False))
+    assert (same.same_networks, other.same_networks) == (True, False)
+    assert same.high - same.low < other.high - other.low
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +190,8 @@ def test_the_command_says_which_methods_differ(tmp_path, capsys):
     assert "3 comparisons" in printed
     kept = json.loads((tmp_path / "found" / "c.json").read_text())
     assert set(kept["methods"]) == {"a", "b", "c"}
+    assert kept["methods"]["a"]["result"]["n"] == 3
+    assert [(one["ours"], one["theirs"]) for one in kept["comparisons"]] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert kept["comparisons"][0]["real"] is True
     assert main(["compare", *(str(tmp_path / f"a-seed{seed}") for seed in range(3))]) == 2
     assert "but these are of one: a" in capsys.readouterr().err
