@@ -69,7 +69,8 @@ class Compare:
     """Say whether methods differ, over several distillations of each and the networks that are trained on each set.
 
     Runs that differ only in their seed are one method (dd-jax distill --seeds 0:5). Runs of two methods with the same
-    seed are paired. The interval is that of a bootstrap over distillations and networks.
+    seed are paired, and their networks if both have the same network and protocol. The interval is that of a bootstrap
+    over distillations and networks. Methods must be on the same dataset.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()

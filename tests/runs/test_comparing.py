@@ -193,5 +193,56 @@ def test_the_command_says_which_methods_differ(tmp_path, capsys):
     assert kept["methods"]["a"]["result"]["n"] == 3
     assert [(one["ours"], one["theirs"]) for one in kept["comparisons"]] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert kept["comparisons"][0]["real"] is True
+    assert "They differ in: the number of training steps (4 and 6); the number of images (20 and 30); the n" in printed
     assert main(["compare", *(str(tmp_path / f"a-seed{seed}") for seed in range(3))]) == 2
     assert "but these are of one: a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"protocol": dd.Protocol("dc")}, ["the protocol (as-distilled and dc)"]),
+        ({"protocol": dd.Protocol(init="fixed")}, ["the protocol (init random and fixed)"]),
+        ({"model": "lenet"}, ["the network (mlp and lenet)"]),
+        ({"num_epochs": 3}, ["the number of training steps (4 and 6)", "the number of bytes (5,216 and 5,224)"]),
+        ({"shape": (4, 4, 1)}, ["the form of the images (standardise, 8 x 8 x 1 and standardise, 4 x 4 x 1)",
+                                "the number of bytes (5,216 and 1,376)"]),
+        ({"options": {"learning_rate": 0.5}}, []),
+    ],
+)  # fmt: skip
+def test_what_methods_should_have_in_common_and_do_not_is_told(tmp_path, options, told):
+    """Networks are pairs only where they and their training are the same."""
+    for seed in range(2):
+        make_run(tmp_path / f"a-seed{seed}", {"distilled": row(0.9)}, seed=seed)
+        make_run(tmp_path / f"b-seed{seed}", {"distilled": row(0.8)}, seed=seed, **options)
+    found = dd.compare(*([tmp_path / f"{name}-seed{seed}" for seed in range(2)] for name in "ab"))
+    assert list(found.differ) == told
+    assert found.same_networks == (not set(options) - {"num_epochs", "options"})
+    said = found.sentence("a", "b")
+    assert ("paired by seed)" in said) == found.same_networks
+    assert said.endswith(f" They differ in: {'; '.join(told)}." if told else "That is a difference.")
+
+
+def test_settings_of_a_network_are_told(tmp_path):
+    for name, width in (("a", 64), ("b", 32)):
+        path = make_run(tmp_path / name, {"distilled": row(0.9)}, num_batches=2 + (name == "b"))
+        saved = json.loads((path / "config.json").read_text())
+        saved["config"]["model"]["hidden"] = [width]
+        (path / "config.json").write_text(json.dumps(saved))
+    found = dd.compare(tmp_path / "a", tmp_path / "b")
+    assert found.differ[0] == "the network (hidden 64 and 32)"
+    assert not found.paired
+
+
+def test_methods_on_different_data_are_refused(tmp_path, capsys):
+    make_run(tmp_path / "a", {"distilled": row(0.9)})
+    make_run(tmp_path / "b", {"distilled": row(0.9)}, dataset="mnist")
+    assert main(["compare", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert "on the same dataset, but a is of digits and b of mnist. Name runs of one dataset." in told.err
+    assert not told.out
+    saved = json.loads((tmp_path / "b" / "config.json").read_text())
+    saved["config"]["dataset"] |= {"name": "digits", "fingerprint": "other"}
+    (tmp_path / "b" / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(OptionError, match="b of digits with the fingerprint other"):
+        dd.compare(tmp_path / "a", tmp_path / "b")
