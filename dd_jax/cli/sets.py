@@ -69,7 +69,8 @@ class Compare:
     """Say whether methods differ, over several distillations of each and the networks that are trained on each set.
 
     Runs that differ only in their seed are one method (dd-jax distill --seeds 0:5). Runs of two methods with the same
-    seed are paired. The interval is that of a bootstrap over distillations and networks.
+    seed are paired, and their networks if both have the same network and protocol. The interval is that of a bootstrap
+    over distillations and networks. Methods must be on the same dataset.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
@@ -163,19 +164,23 @@ def compare_runs(argv: Sequence[str]) -> None:
         raise OptionError(
             f"A comparison needs runs of at least two methods{alone}. Name more: dd-jax compare RUN [RUN ...]."
         )
+    pairs = list(itertools.combinations(groups, 2))
+    gaps = [compare_groups(ours, theirs, options.confidence) for ours, theirs in pairs]
     table("Methods (mean ± standard deviation over distillations)", *lines_of(groups))
     found = []
-    for ours, theirs in itertools.combinations(groups, 2):
-        gap = compare_groups(ours, theirs, options.confidence)
+    for (ours, theirs), gap in zip(pairs, gaps, strict=True):
         print(gap.sentence(ours.name, theirs.name))
-        found.append({"ours": ours.name, "theirs": theirs.name, **gap._asdict(), "real": gap.real})
+        found.append({**gap._asdict(), "ours": ours.name, "theirs": theirs.name, "real": gap.real})
     if len(found) > 1:
         chance = 1 / (1 - options.confidence)
         print(
             f"{len(found)} comparisons. Where nothing differs, about one interval in {chance:.0f} still leaves out 0."
         )
     if options.out is not None:
-        methods = {group.name: {"seeds": group.seeds, **group.nested._asdict()} for group in groups}
+        methods = {
+            group.name: {"seeds": group.seeds, **found._asdict(), "result": found.result._asdict()}
+            for group, found in ((group, group.nested) for group in groups)
+        }
         with disk_errors("save the comparison", options.out):
             options.out.parent.mkdir(parents=True, exist_ok=True)
             write_json(options.out, {"methods": methods, "comparisons": found})

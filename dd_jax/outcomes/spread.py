@@ -40,6 +40,12 @@ def spread_of(values: Sequence[float]) -> Spread:
     return Spread(float(array.mean()), float(array.std()), len(array))
 
 
+def spread_of_distinct(measured: Sequence[Spread]) -> Spread:
+    """Over the means of measurements of which copies count once; of a single one, or copies of it, what it is over."""
+    distinct = list(dict.fromkeys(measured))
+    return distinct[0] if len(distinct) == 1 else spread_of([one.mean for one in distinct])
+
+
 def difference(ours: Spread, theirs: Spread) -> Difference:
     """How much more `ours` is than `theirs`; noise: twice the standard error of the difference.
 

@@ -10,6 +10,7 @@ from dd_jax.errors import DataError, OptionError
 from dd_jax.evaluation import Evaluation
 from dd_jax.outcomes.nested import CONFIDENCE, Comparison, Nested, compare_values, nested
 from dd_jax.outcomes.spread import percent
+from dd_jax.runs.alike import check_datasets, same_networks, unlike
 from dd_jax.runs.listing import differences, no_runs, runs_in
 from dd_jax.runs.report import words
 from dd_jax.runs.report.read import read_run
@@ -44,8 +45,8 @@ class Group(NamedTuple):
 def compare(ours: Compared, theirs: Compared, *, confidence: float = CONFIDENCE, seed: int = 0) -> Comparison:
     """Whether two methods differ, over their distillations and the networks that were trained on each set.
 
-    Runs are paired by their seeds where both have the same ones; evaluations and accuracies by their order where there
-    are as many of both.
+    Runs are paired by their seeds where both have the same ones, and their networks where both have the same network
+    and protocol; evaluations and accuracies by their order where there are as many of both.
 
     Args:
         ours, theirs: run directories of one method, or folders with such in them; evaluations of its sets; or
@@ -55,7 +56,8 @@ def compare(ours: Compared, theirs: Compared, *, confidence: float = CONFIDENCE,
 
     Raises:
         DataError: for what is no run, or was not measured on test.
-        OptionError: for runs that differ in more than their seeds, and what `compare_values` raises.
+        OptionError: for runs of a method that differ in more than their seeds, methods on different datasets, and what
+            `compare_values` raises.
     """
     first, second = _method(ours), _method(theirs)
     if isinstance(first, Group) and isinstance(second, Group):
@@ -65,11 +67,15 @@ def compare(ours: Compared, theirs: Compared, *, confidence: float = CONFIDENCE,
 
 
 def compare_groups(ours: Group, theirs: Group, confidence: float = CONFIDENCE, seed: int = 0) -> Comparison:
-    """The same of runs, which are paired where their seeds are the same."""
+    """The same of runs, which are paired where their seeds are the same; it tells what they should have in common."""
+    records = (ours.record, theirs.record)
+    check_datasets(records, (ours.name, theirs.name))
     paired = sorted(ours.seeds) == sorted(theirs.seeds)
     sides = [[group.values[i] for i in sorted(range(len(group.seeds)), key=group.seeds.__getitem__)]
              for group in (ours, theirs)]  # fmt: skip
-    return compare_values(*sides, paired=paired, confidence=confidence, seed=seed)
+    networks = same_networks(*records)
+    found = compare_values(*sides, paired=paired, same_networks=networks, confidence=confidence, seed=seed)
+    return found._replace(by="by seed" if found.paired else "", differ=unlike(*records))
 
 
 def groups_of(paths: Sequence[str | Path]) -> list[Group]:

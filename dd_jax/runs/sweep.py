@@ -13,7 +13,7 @@ from dd_jax.runs.naming import SWEEP
 from dd_jax.runs.processes import on_first
 from dd_jax.runs.progress import note, table
 from dd_jax.runs.report import write_report
-from dd_jax.runs.report.distillations import HEAD, Distillations, cells, distillations
+from dd_jax.runs.report.distillations import HEAD, OF_BASELINES, Distillations, cells, distillations
 from dd_jax.runs.report.read import read_run
 from dd_jax.runs.report.record import RunRecord
 from dd_jax.runs.report.words import BOTH_BASELINES, balanced, neighbours, own, result, rivals
@@ -87,7 +87,7 @@ def _leave(done: Sequence[Cell], folder: Path) -> None:
     swept = [name for name in done[0].settings if name != "seed"]
     rows = [(*(done[group.members[0]].settings[name] for name in swept), *cells(group)) for group in groups]
     table(f"{len(done)} runs ({results_are()}; mean ± standard deviation)", (*swept, *HEAD), rows)
-    note(BOTH_BASELINES)
+    note(f"{BOTH_BASELINES} {OF_BASELINES}")
     note(f"The table is in {folder / SWEEP} and .csv, the runs side by side in {page}")
 
 
@@ -127,8 +127,12 @@ def _line_of_group(done: Sequence[Cell], group: Distillations) -> dict[str, Any]
         "validation_std": None if group.validation is None else group.validation.std,
         "best_baseline": None if group.rival is None else group.rival[0],
         "best_baseline_mean": None if group.rival is None else group.rival[1].mean,
+        "best_baseline_std": None if group.rival is None else group.rival[1].std,
+        "best_baseline_n": None if group.rival is None else group.rival[1].n,
         "best_neighbours": None if group.neighbours is None else group.neighbours[0],
         "best_neighbours_mean": None if group.neighbours is None else group.neighbours[1].mean,
+        "best_neighbours_std": None if group.neighbours is None else group.neighbours[1].std,
+        "best_neighbours_n": None if group.neighbours is None else group.neighbours[1].n,
     }
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from dd_jax.applications.ranking import Interval
+from dd_jax.outcomes.nested import compare_values, nested
+from dd_jax.outcomes.spread import percent
 from dd_jax.runs.report.published import published as of_paper
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +86,32 @@ def test_what_a_page_quotes_is_in_its_records(page):
     assert not quoted - known
     of_records = {one for record in records for one in intervals(record)}
     assert not {*_AUC.findall(text), *_RATE.findall(text)} - of_records
+
+
+def measured(name: str) -> list[list[float]]:
+    """The accuracies of a compact record, of the networks of each distillation."""
+    record = json.loads((RECORDS / "cells" / f"{name}.json").read_text())
+    return [one["accuracies"] for one in record["distillations"]]
+
+
+def test_the_guide_to_several_distillations_prints_what_its_records_give():
+    """Its table, its F statistics, and the correlation of the networks that all distillations share."""
+    text = (ROOT / "docs" / "guides" / "several_distillations.md").read_text()
+    for name in ("dc", "dm"):
+        values = np.array(measured(f"digits-{name}"))
+        found = nested(values)
+        told = f"{100 * found.networks:.1f} +{100 * found.between:.1f} +10"
+        assert re.search(rf" {name} +5 +{percent(found.result)} +{told}".replace("\u00a0", " "), text)
+        effects = values.mean(1, keepdims=True) + values.mean(0) - values.mean()
+        ratio = 10 * values.mean(1).var(ddof=1) / (((values - effects) ** 2).sum() / 36)
+        assert f"F(4, 36) = {ratio:.2f}" in text
+    both = [np.array(measured(f"digits-{name}")) for name in ("dc", "dm")]
+    assert f"by {np.corrcoef(both[0])[np.triu_indices(5, 1)].mean():.2f} on average" in text
+    gaps = 100 * (both[0] - both[1]).mean(1)
+    assert f"from {gaps.max():.1f} to {gaps.min():.1f} points" in text
+    assert compare_values(*both).sentence("dc", "dm").split("(")[0].replace("\u00a0", " ") in text
+    alone = [100 * nested(measured(name)).between for name in ("digits-unrolled", "digits-unrolled-slower")]
+    assert "of distillations alone it is {:.1f} and {:.1f} points".format(*alone) in text
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import dd_jax as dd
 from dd_jax.cli import main
 from dd_jax.cli.options import seed_list, sweep_cells, take_options
 from dd_jax.errors import OptionError
+from dd_jax.outcomes.nested import nested
 from dd_jax.runs.report.distillations import distillations
 from dd_jax.runs.report.read import read_run
 
@@ -97,9 +98,9 @@ def test_the_table_is_that_of_the_runs(swept):
         assert group["mean"] == pytest.approx(np.mean([run["mean"] for run in mine]))
         assert group["std_over_distillations"] == pytest.approx(np.std([run["mean"] for run in mine]))
         assert group["std_over_networks"] == pytest.approx(np.mean([run["std"] for run in mine]))
-        chance = np.mean([run["std"] ** 2 / (run["n"] - 1) if run["n"] > 1 else 0 for run in mine])
-        alone = np.sqrt(max(0, np.var([run["mean"] for run in mine], ddof=1) - chance)) if len(mine) > 1 else None
-        assert group["std_of_distillations_alone"] == (alone if alone is None else pytest.approx(alone))
+        rows = [json.loads((out.parent / run["out"] / "results.json").read_text())["results"] for run in mine]
+        alone = nested([row["distilled"]["accuracies"] for row in rows]).between
+        assert group["std_of_distillations_alone"] == pytest.approx(alone)
         assert group["best_baseline"] is None
         assert group["best_neighbours"] is None
     assert "Over distillations" in (out / "report.html").read_text()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from dd_jax.evaluation.result import MEAN_OF_CLASSES
 from dd_jax.outcomes import results_are
 from dd_jax.outcomes.nested import spread_between
-from dd_jax.outcomes.spread import Spread, percent, spread_of
+from dd_jax.outcomes.spread import Spread, percent, sample, spread_of, spread_of_distinct
 from dd_jax.runs.report import words
 from dd_jax.runs.report.layout import Place, card, note
 from dd_jax.runs.report.markup import Markup, table
@@ -22,6 +22,10 @@ HEAD = (
     "best baseline",
     "k-NN",
 )
+OF_BASELINES = (
+    "± of a baseline is over its n networks or sets where all runs measured the same, or else over the n measurements "
+    "that differ."
+)
 
 
 class Distillations(NamedTuple):
@@ -35,7 +39,8 @@ class Distillations(NamedTuple):
         between: standard deviation of distillations alone, without what so few networks give by chance, see `Nested`.
         balanced: the mean of the classes over the distillations, where that is to stand beside accuracy.
         validation: over the distillations, where it is known of all of them.
-        rival: the name of the baseline with the best result, and this over the distillations.
+        rival: the name of the baseline with the best result, and this over its networks, where all runs measured the
+            same, or else over the measurements that differ.
         neighbours: the same of nearest neighbours, which are no network and so no rival.
     """
 
@@ -63,7 +68,8 @@ def distillations(records: Sequence[RunRecord]) -> list[Distillations]:
 def cells(found: Distillations) -> tuple[str, ...]:
     """What `HEAD` asks for."""
     rival, near = (
-        "–" if best is None else f"{percent(best[1])}, {best[0]}" for best in (found.rival, found.neighbours)
+        "–" if best is None else f"{percent(best[1])}, {best[0]} ({sample(best[1])})"
+        for best in (found.rival, found.neighbours)
     )
     validation = "–" if found.validation is None else percent(found.validation)
     balanced = "" if found.balanced is None else f" ({MEAN_OF_CLASSES} {percent(found.balanced)})"
@@ -82,7 +88,7 @@ def section(records: Sequence[RunRecord], names: Sequence[str], place: Place) ->
         f"Runs that differ in their seed alone. Result: {results_are()}; mean ± standard deviation over distillations "
         "of the mean over networks. Over networks: standard deviation within a distillation, the mean of them. Of "
         "distillations alone: what is left of the first without what so few networks give by chance. "
-        f"{words.BOTH_BASELINES}"
+        f"{words.BOTH_BASELINES} {OF_BASELINES}"
     )
     drawn = table(("runs", *HEAD), rows, "Results over distillations", "results")
     return card(place, "Over distillations", drawn, note(says), class_="wide")
@@ -99,7 +105,7 @@ def _together(records: Sequence[RunRecord], members: Sequence[int]) -> Distillat
         tuple(int(record.setting("seed", default=0)) for record in chosen),
         spread_of([result.mean for result in results]),
         spread_of([result.std for result in results]).mean,
-        spread_between(results),
+        spread_between([words.values(record, row) for record in chosen if (row := words.own(record)) is not None]),
         spread_of(balanced) if len(balanced) == len(chosen) else None,
         spread_of(best) if len(best) == len(chosen) else None,
         _best(chosen, words.is_rival),
@@ -111,6 +117,7 @@ def _best(records: Sequence[RunRecord], counts: Callable[[str], bool]) -> tuple[
     """The baseline with the best result over the distillations, among those that count and that all of them have."""
     names = set.intersection(*({name for name in record.rows if counts(name)} for record in records))
     found = {
-        name: spread_of([words.result(record, record.rows[name]).mean for record in records]) for name in sorted(names)
+        name: spread_of_distinct([words.result(record, record.rows[name]) for record in records])
+        for name in sorted(names)
     }
     return max(found.items(), key=lambda item: item[1].mean, default=None)

@@ -118,6 +118,7 @@ def _measured(name: str, row: Mapping[str, Any], period: int) -> Measured:
     counts = row.get("counts")
     accuracy = Spread(float(row["mean"]), float(row["std"]), int(row["n"]))
     per_class = np.asarray(row["per_class"], float)
+    more = {key: tuple(map(float, values)) for key, values in read_recorded(row).items()}
     measured = Measured(
         name=name,
         accuracy=accuracy,
@@ -127,9 +128,10 @@ def _measured(name: str, row: Mapping[str, Any], period: int) -> Measured:
         curve_steps=steps,
         confusion=None if confusion is None else np.asarray(confusion, float),
         chosen=str(row.get("chosen") or ""),
-        measures={ACCURACIES: accuracy, **{key: spread_of(values) for key, values in read_recorded(row).items()}},
+        measures={ACCURACIES: accuracy, **{key: spread_of(found) for key, found in more.items()}},
         counts=None if counts is None else np.asarray(counts, int),
         values=tuple(values.tolist()),
+        values_of=more,
     )
     if measured.counts is not None and measured.counts.shape != per_class.shape:
         raise ValueError(f"{name}: counts {measured.counts.shape} of {len(per_class)} classes")

@@ -28,6 +28,7 @@ class Measured:
         confusion: (K, K), row: true class, column: answer, or None.
         counts: (K,) images of each class in the split, or None where that wasn't recorded.
         values: accuracy of each network, or set.
+        values_of: the same of the other measures, by name.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Measured:
     measures: Spreads
     counts: np.ndarray | None = None
     values: tuple[float, ...] = ()
+    values_of: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def balanced(self) -> float | None:

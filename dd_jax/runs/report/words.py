@@ -38,6 +38,11 @@ def result(record: RunRecord, row: Measured) -> Spread:
     return row.measures.get(outcome(record).columns[0].key, row.accuracy)
 
 
+def values(record: RunRecord, row: Measured) -> tuple[float, ...]:
+    """What counts of a row, of each network or set."""
+    return row.values_of.get(outcome(record).columns[0].key, row.values)
+
+
 def balanced(record: RunRecord, row: Measured) -> float | None:
     """The mean of the classes where it is to stand beside accuracy, as some have far more images in the split."""
     return row.balanced if outcome(record) == ACCURACY else None
