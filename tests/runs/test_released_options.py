@@ -1,11 +1,13 @@
 """Options of an import beside its files: none overrides them or is ignored; what is odd or was assumed is said."""
 
+import json
 import warnings
 
 import numpy as np
 import pytest
 
 import dd_jax as dd
+from dd_jax.cli import main
 from dd_jax.data.characters import of_characters
 from dd_jax.errors import DataError, DataWarning, OptionError
 
@@ -320,3 +322,81 @@ def test_a_pair_that_is_none_is_described(save):
     ):
         with pytest.raises(DataError, match=words):
             quietly(save("data.pt", content), "idc", preprocessing="identity")
+
+
+# The command.
+
+
+def test_a_command_that_lacks_something_says_what(capsys):
+    for words, lacks in (
+        (["a.pt", "--format", "dc"], "The command lacks -o, a folder for the set. Expected"),
+        (
+            ["a.pt", "b.pt", "--format", "gcond", "-o", "x"],
+            "lacks --dataset, which gives the labels of a graph. Expected",
+        ),
+        (
+            ["a.npz", "--format", "npz", "--preprocessing", "dataset"],
+            "lacks --dataset, which gives the preprocessing; -o",
+        ),
+        ([], "lacks the files; --format, one of gcond, dc, mtt, idc, frepo, npz; -o"),
+    ):
+        assert main(["import", *words]) == 2
+        assert lacks in capsys.readouterr().err
+
+
+def test_a_place_where_no_set_may_be_is_refused(files, tmp_path, capsys):
+    words = ["import", str(files["npz"]), "--format", "npz", "--preprocessing", "identity", "-o"]
+    assert main([*words, str(files["npz"])]) == 2
+    said = capsys.readouterr().err
+    assert f"-o should be a folder for the set, but {files['npz']} is a file. Name another one." in said
+    assert main([*words, str(files["npz"] / "below")]) == 2
+    said = capsys.readouterr().err
+    assert "there is a file where a directory is expected" in said
+    assert "checkpoint" not in said
+    (tmp_path / "config.json").write_text("{}")
+    assert main([*words, str(tmp_path)]) == 2
+    assert "is a run directory. Name another one" in capsys.readouterr().err
+
+
+def test_options_about_images_of_no_dataset_are_refused(files, capsys):
+    words = ["import", str(files["npz"]), "--format", "npz", "--preprocessing", "identity", "-o", "nowhere"]
+    for more, said in (
+        (["--image-size", "8"], "--image-size is about the images of the dataset, but none is named"),
+        (["--zca", "--dataset", "digits"], "--zca is for --preprocessing dataset, but the preprocessing is 'identity'"),
+    ):
+        assert main([*words, *more]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_what_was_taken_is_kept_and_info_prints_it(files, tmp_path, capsys):
+    out = tmp_path / "set"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    words = ["import", str(files["dc"]), "--format", "dc", "--preprocessing", "dataset", "--dataset", "digits"]
+    assert main([*words, "-o", str(out)]) == 0
+    assert "is replaced" not in capsys.readouterr().err
+    assert main([*words, "-o", str(out)]) == 0
+    assert f"the set that was in {out} is replaced" in capsys.readouterr().err
+    assert (out / "notes.txt").read_text() == "mine"
+    made = json.loads((out / "distilled.json").read_text())["provenance"]["imported"]
+    assert made["taken"] == {"protocol": "dsa-digits", "index": 1, "sets_in_file": 2}
+    assert main(["info", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for line in ("size: 20 images", "image_shape: 8, 8, 1", "classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9", "index: 1",
+                 "sets_in_file: 2", "protocol: dsa-digits", "transform: standardise", "labels: classes"):  # fmt: skip
+        assert f"  {line}\n" in printed
+
+
+def test_the_order_of_labels_of_a_graph_is_kept(save, tmp_path, capsys):
+    data = dd.load_dataset("digits-graph")
+    nodes = save("x.pt", torch.rand(20, data.image_shape[2]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        order = dd.import_distilled(nodes, "gcond", data).labels[0, ::2].tolist()
+    words = ["import", str(nodes), "--format", "gcond", "--dataset", "digits-graph", "-o", str(tmp_path / "set")]
+    assert main(words) == 0
+    capsys.readouterr()
+    assert main(["info", str(tmp_path / "set")]) == 0
+    printed = capsys.readouterr().out
+    assert f"label_order: {', '.join(map(str, order))}\n" in printed
+    assert "size: 20 nodes\n" in printed
