@@ -400,3 +400,11 @@ def test_the_order_of_labels_of_a_graph_is_kept(save, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert f"label_order: {', '.join(map(str, order))}\n" in printed
     assert "size: 20 nodes\n" in printed
+
+
+def test_a_set_of_images_is_not_measured_on_a_graph(files, digits, tmp_path, capsys):
+    found = quietly(files["npz"], "npz", digits, **DIGITS, protocol="dc")
+    dd.save_distilled(tmp_path / "set", found, {})
+    assert main(["audit", str(tmp_path / "set"), "--dataset", "digits-graph", "--model", "gcn"]) == 2
+    said = capsys.readouterr().err
+    assert "is a set of images, but digits-graph is a graph. Give a dataset of 8 x 8 images with 1 channels" in said
