@@ -338,7 +338,7 @@ def info(argv: Sequence[str]) -> None:
     elif (Path(what) / INDEX).is_file():
         _print_tree(describe_experts(what))
     elif Path(what).is_dir():
-        _print_tree({**load_provenance(what), **_made_from(Path(what))})
+        _print_tree({**_described_set(what), **load_provenance(what), **_made_from(Path(what))})
     elif Path(what).is_file():
         _print_tree(describe_networks(dd_jax.load_pretrained(what)))
     else:
@@ -349,6 +349,33 @@ def info(argv: Sequence[str]) -> None:
                 raise
             raise OptionError(f"There is no file or folder {what} and no dataset of that name. {error}") from error
         _print_tree(describe(dataset))
+
+
+def _described_set(path: str) -> Mapping[str, Any]:
+    """Size, classes, protocol and form of the distilled set at `path`."""
+    from dd_jax.evaluation import storage_bytes
+    from dd_jax.storage.import_options import needs_step_size
+
+    distilled = dd_jax.load_distilled(path)
+    shape, soft = distilled.images.shape[2:], distilled.labels.ndim == 3
+    known = distilled.class_names or (distilled.labels.shape[2] if soft else int(distilled.labels.max()) + 1)
+    return {
+        "set": {
+            "size": f"{distilled.num_examples} {distilled.unit}s",
+            **({"image_shape": shape} if distilled.unit == "image" else {"features": shape[-1]}),
+            "classes": known,
+            "labels": "soft" if soft else "classes",
+            "protocol": distilled.protocol.name,
+            **({"step_sizes": _range_of(distilled.step_sizes)} if needs_step_size(distilled.protocol.name) else {}),
+            "transform": getattr(distilled.transform, "kind", None),
+            "bytes": storage_bytes(distilled),
+        }
+    }
+
+
+def _range_of(step_sizes: Any) -> str:
+    low, high = float(step_sizes.min()), float(step_sizes.max())
+    return f"{low:.4g}" if low == high else f"{len(step_sizes)}, from {low:.4g} to {high:.4g}"
 
 
 def _made_from(path: Path) -> Mapping[str, Any]:

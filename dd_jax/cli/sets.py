@@ -5,7 +5,7 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -13,13 +13,19 @@ from dd_jax.applications.auditing import AuditOptions
 from dd_jax.cli.options import parse
 from dd_jax.errors import OptionError
 from dd_jax.outcomes.nested import CONFIDENCE
-from dd_jax.storage.imports import ImportOptions
-from dd_jax.types import Dataset, DistilledData
+from dd_jax.storage.import_options import ImportOptions
+from dd_jax.types import Dataset
+
+if TYPE_CHECKING:
+    from dd_jax.storage.imports import Imported
 
 
 @dataclasses.dataclass(frozen=True)
 class Import(ImportOptions):
-    """Make a distilled set that others released one of this library's. Nothing in the files is run."""
+    """Make a distilled set that others released one of this library's. Nothing in the files is run.
+
+    An option that says otherwise than the files, or that has no meaning for their format, is refused.
+    """
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Files of the released set, as the format has them."""
@@ -27,7 +33,7 @@ class Import(ImportOptions):
     """Format of the files: "gcond" (features and adjacency), "dc" (DC, DSA, DM), "mtt" (and TESLA), "idc", "frepo" or
     "npz"."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """Folder for the set. Its content is replaced."""
+    """Folder for the set. A set that is in it is replaced, and other files stay."""
     preprocessing: str | None = None
     """Map from real images to the numbers that networks see: "dataset" as --dataset and --zca have it, "identity" for
     pixels in [0, 1], or the mean and deviation of released code for "mnist", "fashion_mnist", "svhn", "cifar10",
@@ -35,7 +41,7 @@ class Import(ImportOptions):
     images."""
     dataset: str | None = None
     """Dataset that the set was distilled from, as for `dd-jax distill`. It gives names of classes, and labels of a
-    released graph."""
+    released graph. Digits and letters, known by its name, are not mirrored."""
     zca: bool = False
     """Whiten the images of the dataset by ZCA, for --preprocessing dataset."""
     image_size: int | None = None
@@ -98,23 +104,23 @@ class Board:
 def import_set(argv: Sequence[str]) -> None:
     """dd-jax import FILE ...: a released set as an artefact."""
     from dd_jax.evaluation import storage_bytes
-    from dd_jax.storage import save_distilled
-    from dd_jax.storage.released import FORMATS
+    from dd_jax.runs.progress import note
+    from dd_jax.storage.artefact import save_artefact
 
     options = parse(Import, argv, "dd-jax import")
-    if not options.files or not options.format or options.out is None:
-        raise OptionError(
-            f"Name the files, their format ({', '.join(FORMATS)}), the dataset and a folder for "
-            "the set: dd-jax import FILE [FILE ...] --format gcond --dataset cora -o FOLDER."
-        )
-    distilled, data = _imported(options)
+    out = _folder_for(options)
+    (distilled, taken), data = _imported(options)
     files = [{"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in options.files]
     about = {} if data is None else {"dataset": {"name": data.name, "fingerprint": data.fingerprint}}
     said = {name: value for name, value in _said(options).items() if value is not None}
-    save_distilled(options.out, distilled, {"imported": {"format": options.format, "files": files, **said}, **about})
+    made_from = {"format": options.format, "files": files, **said, **({"taken": taken} if taken else {})}
+    replaced = (out / "distilled.json").is_file()
+    save_artefact(out, distilled, {"imported": made_from, **about}, resumes=False)
+    if replaced:
+        note(f"Note: the set that was in {out} is replaced.")
     soft = "soft labels" if distilled.labels.ndim == 3 else "labels"
     print(
-        f"{options.out}: {distilled.num_examples} {distilled.unit}s with {soft}, {storage_bytes(distilled):,} bytes, "
+        f"{out}: {distilled.num_examples} {distilled.unit}s with {soft}, {storage_bytes(distilled):,} bytes, "
         f"transform {getattr(distilled.transform, 'kind', None)!r}, protocol {distilled.protocol.name!r}."
     )
 
@@ -134,7 +140,7 @@ def audit_set(argv: Sequence[str]) -> None:
     if options.format:
         if options.model is None or options.dataset is None or options.out is None:
             raise OptionError("Released files need --model, --dataset and -o, a directory for the results.")
-        distilled, data = _imported(options)
+        (distilled, _), data = _imported(options)
         assert data is not None
         model, out = made(options.model, data), options.out
     else:
@@ -204,11 +210,55 @@ def _said(options: Import) -> dict[str, Any]:
     return {field.name: getattr(options, field.name) for field in dataclasses.fields(ImportOptions)}
 
 
-def _imported(options: Import) -> tuple[DistilledData, Dataset | None]:
-    """The set in released files, and what it was distilled from."""
+def _folder_for(options: Import) -> Path:
+    """Where the set will be; OptionError for a command that lacks something, or for a place where no set may be."""
+    from dd_jax.storage.released import FORMATS
+
+    out, needed = options.out, ""
+    if options.format == "gcond" and options.labels is None:
+        needed = "the labels of a graph"
+    elif options.preprocessing == "dataset":
+        needed = "the preprocessing"
+    lacking = [
+        what
+        for what, there in (
+            ("the files", options.files),
+            (f"--format, one of {', '.join(FORMATS)}", options.format),
+            (f"--dataset, which gives {needed}", options.dataset or not needed),
+            ("-o, a folder for the set", out),
+        )
+        if not there
+    ]
+    if lacking or out is None:
+        raise OptionError(
+            f"The command lacks {'; '.join(lacking)}. Expected, for example: dd-jax import FILE [FILE ...] --format "
+            "gcond --dataset cora -o FOLDER."
+        )
+    if out.exists() and not out.is_dir():
+        raise OptionError(f"-o should be a folder for the set, but {out} is a file. Name another one.")
+    if (out / "config.json").is_file():
+        raise OptionError(f"-o should be a folder for the set, but {out} is a run directory. Name another one.")
+    return out
+
+
+def _imported(options: Import) -> tuple["Imported", Dataset | None]:
+    """The set in released files with what was taken for granted, and what it was distilled from."""
     from dd_jax.data import load_dataset
-    from dd_jax.storage import import_distilled
+    from dd_jax.storage.imports import read_released
 
     form: dict[str, Any] = {"zca": options.zca, "image_size": options.image_size, "channels": options.channels}
+    _check_form(options, form)
     data = None if options.dataset is None else load_dataset(options.dataset, **form)
-    return import_distilled(options.files, options.format, data, **_said(options)), data
+    return read_released(options.files, options.format, data, **_said(options)), data
+
+
+def _check_form(options: Import, form: dict[str, Any]) -> None:
+    """OptionError for options about the images of the dataset that would do nothing."""
+    asked = [f"--{name.replace('_', '-')}" for name, value in form.items() if value]
+    if asked and options.dataset is None:
+        raise OptionError(f"{asked[0]} is about the images of the dataset, but none is named. Give --dataset too.")
+    if options.zca and options.preprocessing != "dataset":
+        raise OptionError(
+            f"--zca is for --preprocessing dataset, but the preprocessing is {options.preprocessing!r}. Give "
+            "--preprocessing dataset, or leave out --zca."
+        )

@@ -90,7 +90,7 @@ def load_dataset(
         OptionError: an unknown name or a senseless option.
     """
     kind, _, path = name.partition(":")
-    if kind in ("planetoid", "graph") or name.partition("/")[0] in (DIGITS_GRAPH, *GRAPHS):
+    if is_graph(name):
         return _graph(name, path, image_size, channels, resident_images)
     on_disk = resident_images is not None
     if kind == "folder":
@@ -119,6 +119,11 @@ def load_dataset(
         return dataset
     form = {"name": name, "image_size": image_size, "channels": channels, "skip_broken": skip_broken}
     return dataclasses.replace(dataset, reading={**form, **dataset.reading})
+
+
+def is_graph(name: str) -> bool:
+    """Whether `load_dataset` reads a graph under this name."""
+    return name.partition(":")[0] in ("planetoid", "graph") or name.partition("/")[0] in (DIGITS_GRAPH, *GRAPHS)
 
 
 def _graph(name: str, path: str, image_size: ImageSize, channels: int | None, resident_images: int | None) -> Dataset:

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from dd_jax.data.characters import of_characters
 from dd_jax.errors import unknown_name
 from dd_jax.methods import DistributionMatchingOptions, GradientMatchingOptions
 from dd_jax.runs.experiment import Experiment
@@ -20,7 +21,6 @@ MATCHING_METHODS = ("dc", "dsa", "dm", "dcc", "idc")
 COUNTS = (1, 10, 50)  # images of each class
 
 _NETWORKS = 1000  # that Zhao et al. match, one after another, each as often as there are images of a class
-_CHARACTERS = ("mnist", "svhn")  # not to be mirrored
 # Outer rates of Kim et al. in pixels, and the standard deviation of the pixels that makes them ours.
 _IDC_RATES = {"mnist": 1e-4, "fashion_mnist": 1e-4, "svhn": 5e-3, "cifar10": 5e-3, "cifar100": 5e-3}
 _STD = {"mnist": 0.308, "fashion_mnist": 0.353, "svhn": 0.2, "cifar10": 0.25, "cifar100": 0.27}
@@ -62,7 +62,7 @@ def cells(method: str, paper: bool = False) -> dict[str, Experiment]:
 
 
 def _paper(method: str, dataset: str, count: int) -> Experiment:
-    change: Any = "dsa_no_flip" if dataset in _CHARACTERS else "dsa"
+    change: Any = "dsa_no_flip" if of_characters(dataset) else "dsa"
     classes = 100 if dataset == "cifar100" else 10
     base = Experiment(dataset=dataset, model="convnet:width=128,depth=3", num_eval_nets=3, eval_every=None, num_nets=20)
     if method == "dm":
@@ -81,7 +81,7 @@ def _paper(method: str, dataset: str, count: int) -> Experiment:
             "match_images": 128,
             "augment": change,
             "inner_cutmix": not digits,
-            "protocol": "idc-digits" if dataset in _CHARACTERS else "idc",
+            "protocol": "idc-digits" if of_characters(dataset) else "idc",
         }
         return dataclasses.replace(base, method=dataclasses.replace(gradient, **real), num_outer_steps=200_000)
     changes: dict[str, Any] = {"augment": change} if method == "dsa" else {}
@@ -102,7 +102,7 @@ def _small(method: str, dataset: str, count: int) -> Experiment:
         num_nets=10,
         num_outer_steps=200,
     )
-    change: Any = "dsa_no_flip" if dataset in _CHARACTERS else "dsa"
+    change: Any = "dsa_no_flip" if of_characters(dataset) else "dsa"
     shared: dict[str, Any] = {"images_per_class": count, "batch_size": 64, "protocol": "dc"}
     if method == "dm":
         return dataclasses.replace(base, method=DistributionMatchingOptions(**shared, augment="none"))

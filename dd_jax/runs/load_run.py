@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from dd_jax import models
 from dd_jax.data import load_dataset
+from dd_jax.data.load import is_graph
 from dd_jax.errors import DataError, unknown_name
 from dd_jax.evaluation import PROTOCOLS
 from dd_jax.evaluation.protocols import misuse
@@ -165,8 +166,15 @@ def load_set(
         raise DataError(f"{path} is a distilled set{hint} without its run. Name the dataset to test on with --dataset.")
     else:
         height, width, channels = distilled.images.shape[2:]
+        of_images = distilled.parameterisation.kind.pictures is None
+        if of_images == is_graph(dataset):
+            kinds = ("images", "a graph") if of_images else ("nodes", "a set of images")
+            needed = f"of {height} x {width} images with {channels} channels" if of_images else "that is a graph"
+            raise DataError(
+                f"{path} is a set of {kinds[0]}, but {dataset} is {kinds[1]}. Give a dataset {needed} with --dataset."
+            )
         form: dict[str, Any] = {"image_size": (height, width), "channels": channels if channels in (1, 3) else None}
-        form = form if distilled.parameterisation.kind.pictures is None else {}
+        form = form if of_images else {}
         data = load_dataset(dataset, **form, skip_broken=skip_broken)
         own, pretrained = made(model, data) if model is not None else _network_of(path, recorded, data), None
     return distilled, own, data, pretrained

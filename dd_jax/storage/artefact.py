@@ -62,7 +62,7 @@ class Artefact(NamedTuple):
 
 
 def save_distilled(folder: str | Path, distilled: DistilledData, provenance: Mapping[str, Any]) -> None:
-    """Write `distilled` into `folder`, in place of what is there.
+    """Write `distilled` into `folder`, in place of a set that is there; other files stay.
 
     Args:
         provenance: where it came from, and what is known of it, such as accuracies; kept in the json.
@@ -70,6 +70,17 @@ def save_distilled(folder: str | Path, distilled: DistilledData, provenance: Map
     Raises:
         DataError: if `distilled` could not be loaded again: not finite, labels out of range, no transform.
         RunError: if the disk refuses; what was there before is intact.
+    """
+    save_artefact(folder, distilled, provenance)
+
+
+def save_artefact(
+    folder: str | Path, distilled: DistilledData, provenance: Mapping[str, Any], resumes: bool = True
+) -> None:
+    """What `save_distilled` does.
+
+    Args:
+        resumes: as for `disk_errors`.
     """
     folder = Path(folder)
     if distilled.transform is None:
@@ -99,7 +110,7 @@ def save_distilled(folder: str | Path, distilled: DistilledData, provenance: Map
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     name = f"distilled-{digest[:12]}.npz"
-    with disk_errors("save the distilled set", folder):
+    with disk_errors("save the distilled set", folder, resumes):
         write_bytes(folder / name, buffer.getvalue())
         write_json(folder / _JSON, sealed({"arrays": name, "sha256": digest, **meta}))
         for old in set(folder.glob("distilled-*.npz")) - {folder / name}:

@@ -3,12 +3,16 @@
 Nothing in the files is run: pickles are read by an unpickler that knows tensors only, see `dd_jax.storage.unpickling`.
 """
 
+import struct
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from dd_jax.data.archive import SUFFIX
 from dd_jax.data.missing import not_there
 from dd_jax.data.npz import read_arrays
 from dd_jax.errors import DataError, OptionError
@@ -19,6 +23,11 @@ _REMEDY = (
     "Where you trust it, convert it with PyTorch: numpy.savez('set.npz', images=images.numpy(), "
     "labels=labels.numpy()), and import it with --format npz"
 )
+_REMEDY_FOR_GRAPHS = (
+    "Where you trust it, load it with PyTorch and save each tensor alone, as a dense one: torch.save(features, "
+    "'feat.pt'), and torch.save(adjacency.to_dense(), 'adj.pt')"
+)
+_OF_IMAGES = ("preprocessing", "labels", "soft_labels", "protocol")  # options
 _MAX_MSGPACK = 2**31  # bytes of a checkpoint of Flax's; a set is far smaller
 
 
@@ -31,6 +40,8 @@ class Found(NamedTuple):
         step_sizes: (T,), or None.
         adjacency: (N, N) of a graph, or None.
         notes: what was taken, and what was left out, a sentence each.
+        places: the file of each of "images", "labels", "step_sizes" and "adjacency", where it isn't the first one.
+        taken: what was taken where the options left it open, by name.
     """
 
     images: np.ndarray
@@ -39,6 +50,8 @@ class Found(NamedTuple):
     adjacency: np.ndarray | None = None
     channels_last: bool = False
     notes: tuple[str, ...] = ()
+    places: Mapping[str, Path] = MappingProxyType({})
+    taken: Mapping[str, Any] = MappingProxyType({})
 
 
 Read: TypeAlias = Callable[[Sequence[Path], int | None], Found]  # files, number of the set in them or None -> arrays
@@ -52,11 +65,13 @@ class Format(NamedTuple):
         protocol: of the method, where there is one; None where it must be said.
         pixels: whether the file holds pixels in [0, 1], and not what networks see.
         files: what is to be given, for messages.
+        takes: the options that have a meaning for it.
     """
 
     read: Read
     protocol: str | None
     files: str
+    takes: tuple[str, ...]
     pixels: bool = False
 
 
@@ -65,8 +80,8 @@ def read_gcond(files: Sequence[Path], index: int | None) -> Found:
 
     Source: Jin et al. 2022, the released code: torch.save(adj_syn), torch.save(feat_syn).
     """
-    _no_index(index, "gcond")
-    found = [(path, _one_tensor(path)) for path in files]
+    del index
+    found = [(path, _one_tensor(path, _REMEDY_FOR_GRAPHS)) for path in files]
     for path, array in found:
         if array.ndim != 2:
             raise DataError(f"{path} should hold features (N, F) or an adjacency (N, N), but holds {array.shape}.")
@@ -80,7 +95,8 @@ def read_gcond(files: Sequence[Path], index: int | None) -> Found:
         raise DataError(
             f"A graph is features (N, F) and an adjacency (N, N) of the same N nodes, but these are {shapes}."
         )
-    return Found(found[1 - square[0]][1], adjacency=found[square[0]][1])
+    (features, nodes), (edges, adjacency) = found[1 - square[0]], found[square[0]]
+    return Found(nodes, adjacency=adjacency, places={"images": features, "adjacency": edges})
 
 
 def read_dc(files: Sequence[Path], index: int | None) -> Found:
@@ -100,8 +116,12 @@ def read_dc(files: Sequence[Path], index: int | None) -> Found:
 
     arrays = _read(path, named)
     which = _chosen(index, count, path)
-    note = f"{path.name} holds {count} sets, one for each distillation; taken: number {which}, counted from 0."
-    return Found(arrays["images"], arrays["labels"], notes=(note,) if count > 1 and index is None else ())
+    notes: tuple[str, ...] = ()
+    taken: dict[str, int] = {}
+    if count > 1 and index is None:
+        notes = (f"{path.name} holds {count} sets, one for each distillation; taken: number {which}, counted from 0.",)
+        taken = {"index": which, "sets_in_file": count}
+    return Found(arrays["images"], arrays.get("labels"), notes=notes, taken=taken)
 
 
 def read_idc(files: Sequence[Path], index: int | None) -> Found:
@@ -109,33 +129,55 @@ def read_idc(files: Sequence[Path], index: int | None) -> Found:
 
     Source: Kim et al. 2022, the released code (condense.py).
     """
-    _no_index(index, "idc")
+    del index
     arrays = _read(_single(files, "idc"), lambda content: _pair(content, "it"))
-    return Found(arrays["images"], arrays["labels"])
+    return Found(arrays["images"], arrays.get("labels"))
 
 
 def read_mtt(files: Sequence[Path], index: int | None) -> Found:
     """Images (N, C, H, W), labels (N,) or (N, K) and, where it is there, a step size, a tensor in each file.
 
-    Which is which is told by their dimensions.
+    Which is which is told by their dimensions and names.
 
     Source: Cazenavette et al. 2022 and Cui et al. 2023 (TESLA), the released code (distill.py).
     """
-    _no_index(index, "mtt")
+    del index
     there: dict[str, np.ndarray] = {}
+    places: dict[str, Path] = {}
     for path in files:
-        array = _one_tensor(path)
-        role = "images" if array.ndim == 4 else "step size" if array.size == 1 else "labels"
+        array = _one_tensor(path, _REMEDY)
+        role = _role(path, array)
         if role in there:
-            raise DataError(f"{path} {array.shape} would be a second file of {role}. Name one file of each.")
-        there[role] = array
-    if not {"images", "labels"} <= set(there):
+            first = f"{places[role].name} {there[role].shape}"
+            raise DataError(
+                f"Expected one file of images (N, C, H, W), one of labels (N,) or (N, K), and one of a single step "
+                f"size, but {path} {array.shape} would be a second file of {role.replace('_', ' ')}, beside {first}. "
+                "Name one file of each."
+            )
+        there[role], places[role] = array, path
+    if "images" not in there:
+        found = ", ".join(f"{name.replace('_', ' ')} in {places[name].name}" for name in there) or "nothing"
         raise DataError(
             "Expected a file of images (N, C, H, W) and one of labels, such as images_best.pt and "
-            f"labels_best.pt, but found {', '.join(there) or 'nothing'}."
+            f"labels_best.pt, but found {found}. Name the file of the images too."
         )
-    sizes = there.get("step size")
-    return Found(there["images"], there["labels"], None if sizes is None else sizes.reshape(1))
+    sizes = there.get("step_sizes")
+    if sizes is not None and sizes.size != 1:
+        raise DataError(
+            f"{places['step_sizes']} should hold a single step size, but holds {sizes.size}, of shape {sizes.shape}. "
+            "Leave the file out and give step_size."
+        )
+    return Found(there["images"], there.get("labels"), None if sizes is None else sizes.reshape(1), places=places)
+
+
+def _role(path: Path, array: np.ndarray) -> str:
+    """What a tensor is to trajectory matching: by its dimensions or, where they leave it open, by the file's name."""
+    if array.ndim == 4:
+        return "images"
+    for role, start in (("step_sizes", "lr"), ("labels", "label")):
+        if path.name.lower().startswith(start):
+            return role
+    return "step_sizes" if array.size == 1 else "labels"
 
 
 def read_frepo(files: Sequence[Path], index: int | None) -> Found:
@@ -143,45 +185,51 @@ def read_frepo(files: Sequence[Path], index: int | None) -> Found:
 
     Source: Zhou et al. 2022, the released code (save_proto_np; flax.training.checkpoints).
     """
-    _no_index(index, "frepo")
+    del index
     path = _single(files, "frepo")
+    _refuse_torch(path, "an npz file or a checkpoint of Flax's")
     if _head(path).startswith(b"PK"):
         arrays = read_arrays(path)
-        names = ("image", "label")
+        images, labels = "image", "label"
     else:
         arrays = _read_msgpack(path)
-        names = ("x_proto", "y_proto")
-    for name in names:
-        if name not in arrays:
-            wanted = " and ".join(map(repr, names))
-            raise DataError(f"{path} has no {name!r}; expected {wanted}, found {_listed(arrays)}.")
-    return Found(arrays[names[0]], arrays[names[1]], channels_last=True)
+        images, labels = "x_proto", "y_proto"
+    if images not in arrays:
+        raise DataError(f"{path} has no {images!r}; expected {images!r} and {labels!r}, found {_listed(arrays)}.")
+    return Found(
+        arrays[images], arrays.get(labels), channels_last=True, notes=_left_out(path, arrays, {images, labels})
+    )
 
 
 def read_npz(files: Sequence[Path], index: int | None) -> Found:
     """'images' (N, H, W, C) or, as 'images_nchw', (N, C, H, W); 'labels'; 'step_sizes' (T,), which may be left out."""
-    _no_index(index, "npz")
+    del index
     path = _single(files, "npz")
+    _refuse_torch(path, "an npz file")
     arrays = read_arrays(path)
     names = [name for name in ("images", "images_nchw") if name in arrays]
-    if len(names) != 1 or "labels" not in arrays:
+    if len(names) != 1:
         raise DataError(
-            f"{path} should hold 'images' (N, H, W, C), or 'images_nchw' (N, C, H, W), and 'labels'; "
-            f"found {_listed(arrays)}."
+            f"{path} should hold either 'images' (N, H, W, C) or 'images_nchw' (N, C, H, W), and 'labels'; "
+            f"found {_listed(arrays)}. Save it again with numpy.savez under these names."
         )
-    others = sorted(set(arrays) - {*names, "labels", "step_sizes"})
-    notes = (f"{path.name}: left out {', '.join(others)}.",) if others else ()
+    notes = _left_out(path, arrays, {*names, "labels", "step_sizes"})
     last = names[0] == "images"
-    return Found(arrays[names[0]], arrays["labels"], arrays.get("step_sizes"), channels_last=last, notes=notes)
+    return Found(arrays[names[0]], arrays.get("labels"), arrays.get("step_sizes"), channels_last=last, notes=notes)
 
 
 FORMATS: Mapping[str, Format] = {
-    "gcond": Format(read_gcond, "gcond", "the file of the features and that of the adjacency"),
-    "dc": Format(read_dc, None, "one file, such as res_DC_CIFAR10_ConvNet_10ipc.pt"),
-    "mtt": Format(read_mtt, "mtt", "images_best.pt, labels_best.pt and, if there is one, lr_best.pt"),
-    "idc": Format(read_idc, "idc", "one file, such as data.pt", pixels=True),
-    "frepo": Format(read_frepo, "frepo", "one npz file or one checkpoint of Flax's"),
-    "npz": Format(read_npz, None, "one npz file"),
+    "gcond": Format(read_gcond, "gcond", "the file of the features and that of the adjacency", ("labels", "protocol")),
+    "dc": Format(read_dc, None, "one file, such as res_DC_CIFAR10_ConvNet_10ipc.pt", (*_OF_IMAGES, "index")),
+    "mtt": Format(
+        read_mtt,
+        "mtt",
+        "images_best.pt, labels_best.pt and, if there is one, lr_best.pt",
+        (*_OF_IMAGES, "step_size"),
+    ),
+    "idc": Format(read_idc, "idc", "one file, such as data.pt", (*_OF_IMAGES, "factor", "formation"), pixels=True),
+    "frepo": Format(read_frepo, "frepo", "one npz file or one checkpoint of Flax's", _OF_IMAGES),
+    "npz": Format(read_npz, None, "one npz file", (*_OF_IMAGES, "step_size")),
 }
 
 
@@ -189,11 +237,6 @@ def _single(files: Sequence[Path], name: str) -> Path:
     if len(files) != 1:
         raise DataError(f"A set of the format {name!r} is {FORMATS[name].files}, but {len(files)} files were named.")
     return files[0]
-
-
-def _no_index(index: int | None, name: str) -> None:
-    if index is not None:
-        raise OptionError(f"Files of the format {name!r} hold one set only. Leave out index.")
 
 
 def _chosen(index: int | None, count: int, path: Path) -> int:
@@ -205,17 +248,44 @@ def _chosen(index: int | None, count: int, path: Path) -> int:
     return index
 
 
-def _read(path: Path, named: Callable[[Any], Mapping[str, Tensor]]) -> dict[str, np.ndarray]:
-    return read_tensors(path, Pick(named, "file", True, _REMEDY))
+def _read(path: Path, named: Callable[[Any], Mapping[str, Tensor]], remedy: str = _REMEDY) -> dict[str, np.ndarray]:
+    if _members(path, SUFFIX):
+        raise DataError(
+            f"{path} should be a file of torch.save, but is an npz file. Import it with --format npz, or frepo if "
+            "FRePo's code saved it."
+        )
+    return read_tensors(path, Pick(named, "file", True, remedy))
 
 
-def _one_tensor(path: Path) -> np.ndarray:
+def _refuse_torch(path: Path, expected: str) -> None:
+    if _members(path, "data.pkl") or (path.is_file() and _head(path).startswith(b"\x80\x02\x8a\n")):
+        raise DataError(
+            f"{path} should be {expected}, but is a file of torch.save. Import it with --format dc if it is a "
+            "dictionary of [images, labels], mtt for tensors alone, idc for [images, labels], or gcond for a graph."
+        )
+
+
+def _members(path: Path, suffix: str) -> list[str]:
+    """The names in a zip archive that end so; none in any other file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name for name in archive.namelist() if name.endswith(suffix)]
+    except (OSError, EOFError, ValueError, RuntimeError, struct.error, zipfile.BadZipFile):
+        return []  # whoever reads the file says what is wrong with it
+
+
+def _left_out(path: Path, arrays: Mapping[str, np.ndarray], used: set[str]) -> tuple[str, ...]:
+    others = sorted(set(arrays) - used)
+    return (f"{path.name}: left out {', '.join(others)}.",) if others else ()
+
+
+def _one_tensor(path: Path, remedy: str) -> np.ndarray:
     def named(content: Any) -> Mapping[str, Tensor]:
         if not isinstance(content, Tensor):
             raise RefusedError(f"should hold one tensor, but holds a {_kind(content)}")
         return {"it": content}
 
-    arrays = _read(path, named)
+    arrays = _read(path, named, remedy)
     if len(arrays) != 1:  # of safetensors
         raise DataError(f"{path} should hold one tensor, but holds {_listed(arrays)}.")
     return next(iter(arrays.values()))
@@ -223,13 +293,23 @@ def _one_tensor(path: Path) -> np.ndarray:
 
 def _pair(content: Any, what: str) -> Mapping[str, Tensor]:
     is_pair = isinstance(content, list | tuple) and len(content) == 2
+    if is_pair and isinstance(content[0], Tensor) and content[1] is None:
+        return {"images": content[0]}
     if not is_pair or not all(isinstance(part, Tensor) for part in content):
-        raise RefusedError(f"should hold [images, labels], but {what} is a {_kind(content)}")
+        raise RefusedError(f"should hold [images, labels], but {what} is {_with_article(content)}")
     return dict(zip(("images", "labels"), content, strict=True))
 
 
+def _with_article(content: Any) -> str:
+    kind = _kind(content)
+    if isinstance(content, list | tuple) and len(content) == 2:
+        return f"a {kind}: {' and '.join('None' if part is None else f'a {_kind(part)}' for part in content)}"
+    return f"a {kind}"
+
+
 def _kind(content: Any) -> str:
-    return f"{type(content).__name__.strip('_').lower()}" + (f" of {len(content)}" if isinstance(content, list) else "")
+    kind = type(content).__name__.strip("_").lower()
+    return f"{kind} of {len(content)}" if isinstance(content, list | tuple) else kind
 
 
 def _head(path: Path) -> bytes:

@@ -100,7 +100,7 @@ def read(folder, name, files, read_all=read_or_refused):
     paths = [folder / f"{number}.pt" for number in range(len(files))]
     for path, data in zip(paths, files, strict=True):
         path.write_bytes(data)
-    options = {"preprocessing": "mnist", **SETS[name][1]}
+    options = {**({} if name == "gcond" else {"preprocessing": "mnist"}), **SETS[name][1]}
     found = read_all(import_distilled, paths, name.partition(" ")[0], **options)
     if found is not None:
         with np.errstate(all="ignore"):
