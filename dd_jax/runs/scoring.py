@@ -8,6 +8,7 @@ from typing import Any
 from dd_jax.errors import OptionError
 from dd_jax.evaluation import DCBench, DDRanking, Evaluation, Transfer, cross_architecture, dc_bench, dd_ranking
 from dd_jax.evaluation.baselines import networks_to_train
+from dd_jax.evaluation.lengths import Length, length_of
 from dd_jax.evaluation.protocols import minibatches
 from dd_jax.evaluation.transfer import Compared
 from dd_jax.inner import Training
@@ -72,6 +73,17 @@ def score(
     _show_ranking(ranking)
     note(f"The scores are in {kept}.")
     return found
+
+
+def bench_lengths(augments: Sequence[str], distilled: DistilledData, epochs: int | None) -> dict[str, Length]:
+    """How long DC-BENCH's networks are trained, by augmentation. epochs: in place of those of its protocols."""
+    protocols = {augment: "dc" if augment == "none" else "dc-bench" for augment in augments}
+    return {kind: length_of(name, distilled, distilled.num_examples, epochs) for kind, name in protocols.items()}
+
+
+def ranking_lengths(distilled: DistilledData, epochs: int | None, full: Length) -> dict[str, Length]:
+    """How long DD-Ranking's networks are trained. epochs: in place of those on small sets; full: on all data."""
+    return {"small sets": length_of("dc", distilled, distilled.num_examples, epochs), "all data": full}
 
 
 def ranked_kinds(distilled: DistilledData) -> int:
