@@ -24,7 +24,7 @@ from dd_jax.applications.ranking import LEVEL, Interval
 from dd_jax.applications.records import Records
 from dd_jax.errors import DataError, OptionError, check_at_least
 from dd_jax.evaluation import training_of
-from dd_jax.evaluation.lengths import Length, length_of
+from dd_jax.evaluation.lengths import length_of, plain_words
 from dd_jax.inner import TRAINING_NUMBERS, Training, draw_networks, fit, in_epochs, keys_of, map_over, nets_at_once
 from dd_jax.models import Model
 from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment
@@ -38,7 +38,6 @@ from dd_jax.values import with_numbers, without_numbers
 _SEED = 13_000_027  # of networks
 _CHUNK = 500  # images at a time
 _DIGITS = 16  # of a fingerprint
-_OPTIMISERS = {"adam": "Adam", "sgd": "gradient descent"}
 _FULL_TRAINING = Training(epochs=50, batch_size=64, drop_last=False)
 
 
@@ -251,8 +250,7 @@ class _Study:
             own = self._set(0)
             protocol = self._protocol(own)
             return f"{protocol!r}, {length_of(protocol, own, size, self.options.epochs)}"
-        full = in_epochs(self.options.full_training, size)
-        return f"{_OPTIMISERS[full.optimiser]}, {Length(full.epochs, full.epochs)}"
+        return plain_words(self.options.full_training, size)
 
     def _protocol(self, distilled: DistilledData) -> str:
         own = distilled.protocol

@@ -6,6 +6,8 @@ from dd_jax.evaluation.protocols import training_of
 from dd_jax.inner import Regression, Training, in_epochs
 from dd_jax.types import DistilledData
 
+_OPTIMISERS = {"adam": "Adam", "sgd": "gradient descent"}
+
 
 class Length(NamedTuple):
     """How long networks are trained: "300 epochs", "cut to 20 of 300 epochs", "10 learnt steps".
@@ -56,6 +58,12 @@ def length_of(
         return Length(None, None)
     whole = in_epochs(own, size).epochs
     return Length(num_epochs or whole, whole)
+
+
+def plain_words(training: Training, size: int) -> str:
+    """A training that has no name, on `size` images: "Adam, 5 epochs"."""
+    epochs = in_epochs(training, size).epochs
+    return f"{_OPTIMISERS[training.optimiser]}, {Length(epochs, epochs)}"
 
 
 def name_of_scores(name: str, *lengths: Length) -> str:
