@@ -131,6 +131,10 @@ def test_what_is_no_set_is_said(sets, tmp_path, capsys):
     (tmp_path / "theirs" / AUDIT).write_text("[")
     with pytest.raises(DataError):
         entries([tmp_path / "theirs"])
+    best = shutil.copytree(sets / "best", tmp_path / "best")
+    (best / TRANSFER).write_text('{"by network": {"lenet": {}}}')
+    with pytest.raises(DataError, match=r"in .*best is damaged"):
+        entries([best])
     assert main(["board", str(sets / "best"), "-o", str(tmp_path / "new" / "b.html")]) == 0
     assert (tmp_path / "new" / "b.html").read_text().startswith("<!DOCTYPE html>")
     capsys.readouterr()

@@ -152,6 +152,8 @@ def _of_audit(path: Path) -> Entry:
             _robustness([path]),
             None,
         )
+    except DataError:
+        raise
     except (KeyError, TypeError, ValueError, IndexError, StopIteration) as error:
         raise DataError(
             f"{path / AUDIT} is damaged: it is not an audit of a set ({error!r:.80}). Delete it and run dd-jax "
@@ -213,7 +215,14 @@ def _robustness(paths: Iterable[Path]) -> Robustness:
     by_network: dict[str, list[float]] = {}
     sets, left_out = 0, dict[str, None]()
     for path in paths:
-        means, why = _on_others(path)
+        try:
+            means, why = _on_others(path)
+        except DataError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"{AUDIT} or {TRANSFER} in {path} is damaged ({error!r:.80}). Delete it and measure the set again."
+            ) from error
         sets += bool(means)
         left_out |= dict.fromkeys(why)
         for name, mean in means.items():
