@@ -23,6 +23,7 @@ from dd_jax.errors import DataError, OptionError, check_at_least
 from dd_jax.evaluation import evaluate_networks, storage_bytes, training_of
 from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled, is_only_one
 from dd_jax.evaluation.evaluate import real_for
+from dd_jax.evaluation.lengths import length_of, plain_words
 from dd_jax.evaluation.measure import Starts, train_all
 from dd_jax.evaluation.protocols import misuse
 from dd_jax.evaluation.training import Course, plan_course
@@ -144,6 +145,7 @@ def search_architectures(
             distilling_seconds or {},
             options.seed,
         )
+        search = dataclasses.replace(search, training=_in_words(next(iter(sets.values())), ways[FULL], options))
         if records.path is not None:
             from dd_jax.applications.search_page import write_search
 
@@ -224,14 +226,26 @@ def _ways(sets: Mapping[str, DistilledData], dataset: Dataset, options: SearchOp
     return ways
 
 
+def _protocol(distilled: DistilledData, options: SearchOptions) -> str:
+    return options.protocol or (distilled.protocol.name if distilled.protocol.from_scratch else "dc")
+
+
+def _in_words(distilled: DistilledData, full: Way, options: SearchOptions) -> str:
+    """How candidates are trained on sets, and in full."""
+    protocol = _protocol(distilled, options)
+    length = length_of(protocol, distilled, distilled.num_examples, options.epochs)
+    in_full = plain_words(full.training, full.sets[0].num_examples)
+    return f"Candidates are trained on sets by {protocol!r}, {length}; on real data in full by {in_full}."
+
+
 def _training(distilled: DistilledData, options: SearchOptions) -> Training:
     """How networks are trained on the distilled set, and on all that is compared with it."""
-    own = distilled.protocol.name if distilled.protocol.from_scratch else "dc"
-    found = training_of(options.protocol or own, distilled, options.epochs)
+    protocol = _protocol(distilled, options)
+    found = training_of(protocol, distilled, options.epochs)
     if not isinstance(found, Training):
         raise OptionError(
             "Candidates are trained from scratch in minibatches, so that all sets are used "
-            f'alike, but the protocol is {options.protocol or own!r}. Use "dc" or "dsa".'
+            f'alike, but the protocol is {protocol!r}. Use "dc" or "dsa".'
         )
     return in_epochs(found, distilled.num_examples)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dd_jax.applications.audit_result import BYTES, NETWORKS, OWN, SCRATCH, Audit
+from dd_jax.applications.audit_scores import SCORES_HEAD, SCORES_SAY, SCORES_TITLE, plain_score, scores_of
 from dd_jax.applications.page import page
 from dd_jax.applications.records import as_csv, write_results
 from dd_jax.outcomes.spread import percent
@@ -12,7 +13,8 @@ from dd_jax.runs.report.markup import Markup, table
 
 ACCURACIES = "accuracies.csv"
 
-HEAD = ("part", "trained on", "network", "accuracy", "n", "images or nodes", "bytes")
+HEAD = ("part", "trained on", "network", "training", "accuracy", "n", "images or nodes", "bytes")
+SPREADS = "Mean ± standard deviation over n networks on test. Real images of a kind are spread over several sets."
 _PLACE = Place("audit", 2, 1)
 _TITLES = {
     OWN: "By its own protocol",
@@ -41,8 +43,10 @@ def plain_audit(found: Audit) -> dict[str, Any]:
         "no_better_for": found.no_better_for,
         "set": {"name": found.name, "size": found.size, "bytes": found.num_bytes, "protocol": found.protocol},
         "dataset": found.dataset,
-        "rows": [{**row._asdict(), **row.spread._asdict()} for row in found.rows],
-        "scores": found.scores,
+        "model": found.model,
+        "shortened": found.shortened,
+        "rows": [{**row._asdict(), "length": row.length._asdict(), **row.spread._asdict()} for row in found.rows],
+        "scores": {name: plain_score(score) for name, score in found.scores.items()},
         "notes": found.notes,
     }
 
@@ -50,33 +54,19 @@ def plain_audit(found: Audit) -> dict[str, Any]:
 def lines_of(found: Audit) -> list[tuple[str, ...]]:
     """The table of an audit, under `HEAD`."""
     return [
-        (row.part, row.name, row.network, percent(row.spread), str(row.spread.n), f"{row.size:,}",
+        (row.part, row.name, row.network, str(row.length), percent(row.spread), str(row.spread.n), f"{row.size:,}",
          f"{row.num_bytes:,}")
         for row in found.rows
     ]  # fmt: skip
-
-
-def scores_of(found: Audit) -> list[tuple[str, str]]:
-    """The scores, each with its value in words."""
-    bench, ranking = (found.scores.get(name, {}) for name in ("dc-bench", "dd-ranking"))
-    said = []
-    for name, key in (("best", "best"), ("average", "average"), ("random real average", "random average")):
-        if key in bench:
-            said.append((f"DC-BENCH, {name} over augmentations", f"{100 * bench[key]:.1f} %"))
-    words = {"lrs": "label-robust score (LRS)", "ars": "augmentation-robust score (ARS)"}
-    said += [(f"DD-Ranking, {words[key]}", f"{ranking[key]:.3f}") for key in words if key in ranking]
-    points = {"hlr": "missing to all data, hard labels (HLR)", "ior": "more than random real (IOR)"}
-    said += [(f"DD-Ranking, {points[key]}", f"{100 * ranking[key]:+.1f} points") for key in points if key in ranking]
-    return said
 
 
 def audit_page(found: Audit) -> str:
     """An HTML page on an audit, whole."""
     title = f"{found.name}: {found.size} of {found.dataset}"
     cards = [_part(found, part) for part in _TITLES if found.part(part)]
-    if scores := scores_of(found):
-        drawn = table(("score", "value"), scores, "Scores", "results")
-        cards.append(card(_PLACE, "Published scores", drawn))
+    if scores := scores_of(found.scores):
+        drawn = table(SCORES_HEAD, scores, "Scores", "results")
+        cards.append(card(_PLACE, SCORES_TITLE, drawn, note(SCORES_SAY), class_="wide"))
     if found.notes:
         cards.append(card(_PLACE, "What was left out", *(note(words) for words in found.notes)))
     return page("Audit of a distilled set with dd_jax", title, found.sentences(), cards, "audit")
@@ -84,5 +74,4 @@ def audit_page(found: Audit) -> str:
 
 def _part(found: Audit, part: str) -> Markup:
     rows = [line[1:] for line in lines_of(found) if line[0] == part]
-    says = "Mean ± standard deviation over n networks on test. Real images of a kind are spread over several sets."
-    return card(_PLACE, _TITLES[part], table(HEAD[1:], rows, _TITLES[part], "results"), note(says), class_="wide")
+    return card(_PLACE, _TITLES[part], table(HEAD[1:], rows, _TITLES[part], "results"), note(SPREADS), class_="wide")

@@ -4,11 +4,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dd_jax.evaluation.lengths import Length
 from dd_jax.outcomes.spread import Spread, difference, percent, sample, spread_of
+from dd_jax.types import AS_DISTILLED
 
 OWN, SCRATCH, BYTES, NETWORKS = "own protocol", "from scratch", "same bytes", "other networks"  # parts, in order
 SET = "the set"
 ALL_DATA = "full training set"
+PLAIN = "dc"  # the training from scratch of a set that has none of its own
 
 
 class Row(NamedTuple):
@@ -19,6 +22,7 @@ class Row(NamedTuple):
         accuracies: on test, one for each network.
         size: images or nodes that they were trained on.
         num_bytes: that these take to store.
+        length: of their training.
     """
 
     part: str
@@ -27,6 +31,7 @@ class Row(NamedTuple):
     accuracies: tuple[float, ...]
     size: int
     num_bytes: int
+    length: Length
 
     @property
     def spread(self) -> Spread:
@@ -40,17 +45,19 @@ class Audit:
 
     Attributes:
         name, size: of the set, in words.
+        model: the network that the set is for, by name and settings.
         protocol: its own.
         num_bytes: that it takes to store, labels included.
         soft: whether its labels are soft.
         rows: all that was measured.
-        scores: "dc-bench" and "dd-ranking", as far as they were measured.
+        scores: "dc-bench" and "dd-ranking", as far as they were measured, each with the "lengths" of its trainings.
         notes: what was left out, and why.
     """
 
     name: str
     size: str
     dataset: str
+    model: Mapping[str, Any]
     protocol: str
     num_bytes: int
     soft: bool
@@ -61,6 +68,18 @@ class Audit:
     def part(self, name: str) -> list[Row]:
         """The rows of a part, in order."""
         return [row for row in self.rows if row.part == name]
+
+    @property
+    def shortened(self) -> list[str]:
+        """Trainings with another number of epochs than their protocols have, each once, in words."""
+        found = {f"{row.part}: {row.length}": None for row in self.rows if row.length.changed}
+        of_scores = {
+            f"{name}, {kind}: {length}": None
+            for name, score in self.scores.items()
+            for kind, length in score.get("lengths", {}).items()
+            if length.changed
+        }
+        return [*found, *of_scores]
 
     @property
     def good_for(self) -> list[str]:
@@ -78,10 +97,11 @@ class Audit:
         for part, ours in ((OWN, own), (SCRATCH, scratch), (BYTES, scratch or own)):
             rivals = _rivals(self.part(part))
             if ours is not None and rivals:
-                use = f"training {ours.network} {_by(part, self.protocol)}"
+                use = f"training {ours.network} {self._by(part, (rivals if part == BYTES else [ours])[0].length)}"
                 found.append((use, all(_better(ours.spread, rival.spread) for rival in rivals)))
         for network, (ours, rival) in self._networks().items():
-            found.append((f"training another network, {network}", _better(ours.spread, rival.spread)))
+            use = f"training another network, {network} ({self._scratch(ours.length)})"
+            found.append((use, _better(ours.spread, rival.spread)))
         return found
 
     def _networks(self) -> dict[str, tuple[Row, Row]]:
@@ -95,24 +115,39 @@ class Audit:
         for part in (OWN, SCRATCH):
             rows = self.part(part)
             if rows:
-                said.append(_beside(rows[0], _rivals(rows), _by(part, self.protocol)))
+                said.append(_beside(rows[0], _rivals(rows), self._by(part, rows[0].length)))
         same_bytes = self.part(BYTES)
         if same_bytes:
             ours = (self.part(SCRATCH) or self.part(OWN))[0]
             best = max(same_bytes, key=lambda row: row.spread.mean)
             said.append(
                 f"In as many bytes ({self.num_bytes:,}) there is room for {best.size} real ones, of which the best "
-                f"({best.name}) give {percent(best.spread)}: {_verdict(ours.spread, best.spread)}."
+                f"({best.name}, {self._scratch(best.length)}) give {percent(best.spread)}: "
+                f"{_verdict(ours.spread, best.spread)}."
             )
         networks = self._networks()
         if networks:
             better = [n for n, (ours, rival) in networks.items() if _better(ours.spread, rival.spread)]
             rest = [n for n in networks if n not in better]
-            first = f"On other networks it is better than random real ones on {_listed(better)}" if better else ""
+            length = next(iter(networks.values()))[0].length
+            first = f"better than random real ones on {_listed(better)}" if better else ""
             second = f"not better than random real ones on {_listed(rest)}" if rest else ""
-            said.append("; ".join(part for part in (first, second) if part).capitalize() + ".")
+            told = "; ".join(part for part in (first, second) if part)
+            said.append(f"On other networks ({self._scratch(length)}) it is {told}.")
         said += [self._in_short()]
         return said
+
+    def _by(self, part: str, length: Length) -> str:
+        """How networks were trained in a part, with how long."""
+        if part == OWN:
+            name = "" if self.protocol == AS_DISTILLED else f"{self.protocol!r}, "
+            return f"by its own protocol ({name}{length})"
+        return f"{'from scratch' if part == SCRATCH else 'in the same bytes'} ({self._scratch(length)})"
+
+    def _scratch(self, length: Length) -> str:
+        """The training from scratch, with how long it was."""
+        name = PLAIN if self.protocol == AS_DISTILLED else self.protocol
+        return f"{name!r}, {length}"
 
     def _in_short(self) -> str:
         good = _listed(self.good_for)
@@ -120,12 +155,6 @@ class Audit:
             return "In short: real images do as well, or better, in everything that was measured."
         rest = f"Not better than real ones for {_listed(self.no_better_for)}." if self.no_better_for else ""
         return f"In short: good for {good}. {rest}".strip()
-
-
-def _by(part: str, protocol: str) -> str:
-    if part == OWN:
-        return "by its own protocol, " + ("the learnt steps" if protocol == "as-distilled" else repr(protocol))
-    return "from scratch" if part == SCRATCH else "in the same bytes"
 
 
 def _rivals(rows: Sequence[Row]) -> list[Row]:

@@ -15,13 +15,14 @@ import numpy as np
 
 from dd_jax import models
 from dd_jax.applications.audit_plan import Trainings, least_seconds, of_scores
-from dd_jax.applications.audit_result import BYTES, NETWORKS, OWN, SCRATCH, SET, Audit, Row
+from dd_jax.applications.audit_result import ALL_DATA, BYTES, NETWORKS, OWN, PLAIN, SCRATCH, SET, Audit, Row
 from dd_jax.applications.memories import FREE, images_of_bytes
 from dd_jax.applications.records import Records
 from dd_jax.errors import OptionError, check_at_least, unknown_name
 from dd_jax.evaluation import Evaluation, dc_bench, dd_ranking, evaluate, iterate_baselines, storage_bytes
 from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled, is_only_one
 from dd_jax.evaluation.embeddings import passes
+from dd_jax.evaluation.lengths import Length, length_of
 from dd_jax.evaluation.protocols import minibatches
 from dd_jax.evaluation.result import concatenated
 from dd_jax.evaluation.scores import label_robust_score
@@ -33,14 +34,14 @@ from dd_jax.runs.interrupts import stop_requests
 from dd_jax.runs.load_run import protocol_named
 from dd_jax.runs.progress import note
 from dd_jax.runs.report import amounts
-from dd_jax.runs.scoring import plain_bench, plain_ranking
+from dd_jax.runs.scoring import bench_lengths, plain_bench, plain_ranking, ranking_lengths
 from dd_jax.seeds import check_seed
 from dd_jax.types import Dataset, DistilledData
 
 RANDOM = "random real"
 _OTHERS = {"image": ("mlp", "convnet:width=32,depth=2"), "node": ("sgc", "appnp")}  # networks, by what a set has
-_PLAIN = "dc"  # the training from scratch of a set that has none of its own
 _SCORES = ("scores of DC-BENCH", "scores of DD-Ranking")
+_PARTS = {"full": ALL_DATA, "hard": SET, "distilled": SET, "random_real": RANDOM}  # of a graph's score, by row
 _SEED = 11_000_027  # of networks trained on real images of the same bytes
 
 
@@ -112,6 +113,7 @@ def audit(
             name,
             f"{distilled.num_examples} {distilled.unit}s",
             dataset.name,
+            {"name": model.name, **model.settings},
             distilled.protocol.name,
             storage_bytes(distilled),
             distilled.labels.ndim == 3,
@@ -158,7 +160,7 @@ class _Auditor:
         self.options, self.records, self.stop = options, records, stop
         self.notes: list[str] = []
         own = distilled.protocol
-        self.scratch = own.name if own.from_scratch else _PLAIN
+        self.scratch = own.name if own.from_scratch else PLAIN
         self.rivals = (RANDOM, *options.coresets)
 
     def parts(self, networks: Mapping[str, Model]) -> Iterator[list[Row]]:
@@ -172,7 +174,7 @@ class _Auditor:
         yield [row for name, network in networks.items() for row in self._on(name, network)]
 
     def tell_plan(self, networks: Mapping[str, Model]) -> None:
-        """Say what is measured and how long that takes at least; of a graph, whose steps see all of it, only what."""
+        """Say what is measured, and how long that takes at least where that is known."""
         if self.records.begun:
             note("A part of the audit is there. Measuring the rest.")
             return
@@ -199,6 +201,8 @@ class _Auditor:
                 f": at least {duration(least)} of training. Compiling, which takes seconds for each, and choosing step "
                 "sizes for real images come on top"
             )
+        else:
+            said += ". How long they take is not known beforehand for graphs and for networks of infinite width"
         note(f"{said}.")
 
     def _how(self, protocol: str | None) -> str | Training | None:
@@ -223,7 +227,7 @@ class _Auditor:
         if own.parameterisation.kind.compare_all and part == OWN:
             size = self.dataset.size
             rows.append(
-                self._row(part, "full training set", lambda: rival("full training set"), size,
+                self._row(part, ALL_DATA, lambda: rival(ALL_DATA), size,
                           size * self._bytes_of_one())
             )  # fmt: skip
         return rows
@@ -283,14 +287,17 @@ class _Auditor:
             self.notes.append("DC-BENCH and DD-Ranking were not measured.")
             return {}
         if self.distilled.unit != "image":
-            by_name = {row.name: float(np.mean(row.accuracies)) for row in rows if row.part == OWN}
+            by_row = {row.name: row for row in rows if row.part == OWN}
+            full, ours, random = (by_row[name].spread.mean for name in (ALL_DATA, SET, RANDOM))
             self.notes.append(
                 "DC-BENCH and the augmentation-robust score are about images; of DD-Ranking there is the label-robust "
                 "score, by the protocol of the set."
             )
-            full, ours, random = by_name["full training set"], by_name[SET], by_name[RANDOM]
             score = label_robust_score(full, ours, ours, random)
-            return {"dd-ranking": {"lrs": score, "hlr": full - ours, "ior": ours - random}}
+            parts = {name: by_row[row].spread._asdict() for name, row in _PARTS.items()}
+            lengths = {"small sets": by_row[SET].length, "all data": by_row[ALL_DATA].length}
+            found = {"lrs": score, "hlr": full - ours, "ior": ours - random, **parts, "lengths": lengths}
+            return {"dd-ranking": found}
         augments = ("none", "dsa_no_flip" if self.distilled.protocol.name.endswith("-digits") else "dsa")
         counts = {"num_nets": self.options.num_nets, "num_sets": self.options.num_sets}
         training = minibatches("dc")
@@ -306,9 +313,12 @@ class _Auditor:
             given |= {"augment": augments[-1], "rates": self.options.rates}
             return plain_ranking(dd_ranking(self.distilled, self.model, self.dataset, **given))
 
+        options, whole = self.options, passes(self.dataset)
+        of_bench = bench_lengths(augments, self.distilled, options.epochs)
+        of_ranking = ranking_lengths(self.distilled, options.epochs, Length(options.full_epochs or whole, whole))
         return {
-            "dc-bench": self._kept("dc-bench", bench, _SCORES[0]),
-            "dd-ranking": self._kept("dd-ranking", ranking, _SCORES[1]),
+            "dc-bench": {**self._kept("dc-bench", bench, _SCORES[0]), "lengths": of_bench},
+            "dd-ranking": {**self._kept("dd-ranking", ranking, _SCORES[1]), "lengths": of_ranking},
         }
 
     def _bytes_of_one(self) -> int:
@@ -321,7 +331,9 @@ class _Auditor:
         key = "-".join(word.replace(" ", "_").replace(":", "_") for word in (part, network, name) if word)
         words = f"{part}: {name}" + (f" on {network}" if network else "")
         found = self._kept(key, lambda: {"accuracies": measure().accuracies.tolist()}, words)
-        return Row(part, name, network or self.model.name, tuple(found["accuracies"]), count, num_bytes)
+        protocol = self.distilled.protocol.name if part == OWN else self.scratch
+        length = length_of(protocol, self.distilled, count, self.options.epochs)
+        return Row(part, name, network or self.model.name, tuple(found["accuracies"]), count, num_bytes, length)
 
     def _kept(self, key: str, measure: Callable[[], Mapping[str, Any]], words: str) -> Mapping[str, Any]:
         """What is measured, read where it is known; `words` say what it is while it is measured."""

@@ -35,8 +35,9 @@ from dd_jax.applications.memories import (
 from dd_jax.applications.records import Records
 from dd_jax.applications.streams import Stream, stream_of
 from dd_jax.errors import OptionError, check_at_least, check_choices, unknown_name
-from dd_jax.evaluation import training_of
+from dd_jax.evaluation import PROTOCOLS, training_of
 from dd_jax.evaluation.coresets import MAKERS
+from dd_jax.evaluation.lengths import Length, plain_words
 from dd_jax.evaluation.measure import Starts, as_it_is, in_chunks, train_all
 from dd_jax.evaluation.protocols import misuse
 from dd_jax.evaluation.training import plan_course
@@ -230,14 +231,25 @@ def learn_continually(
                     f"order {order + 1} of {options.num_orders}, {way}: {100 * np.mean(found[way][-1][0][:, -1]):.1f} %"
                 )
         courses = (Course(way, np.stack([a for a, _ in mine]), [b for _, b in mine]) for way, mine in found.items())
-        continual = Continual(
-            tuple(courses), options.scenario, tuple(stream.order for stream in streams), dataset.class_names
-        )
+        orders = tuple(stream.order for stream in streams)
+        continual = Continual(tuple(courses), options.scenario, orders, dataset.class_names, _in_words(options))
         if records.path is not None:
             from dd_jax.applications.continual_page import write_continual
 
             write_continual(records.path, continual, dataset.name)
     return continual
+
+
+def _in_words(options: ContinualOptions) -> str:
+    """How networks are trained on memories, and on real data."""
+    own = PROTOCOLS.get(options.protocol or "")
+    if isinstance(own, Training) and own.steps is None:
+        by = f"{options.protocol!r}, {Length(options.epochs or own.epochs, own.epochs)}"
+    else:
+        by = "the protocol of the sets, or 'dc'," if options.protocol is None else repr(options.protocol)
+        by += "" if options.epochs is None else f" for {Length(options.epochs, options.epochs)} in place of its number"
+    full = plain_words(options.full_training, options.full_training.batch_size)
+    return f"Networks are trained on memories by {by}; on real data by {full}."
 
 
 def _check(options: ContinualOptions) -> None:

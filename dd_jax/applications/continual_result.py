@@ -83,12 +83,14 @@ class Continual:
         courses: of the distilled memory first, then of the others, joint training and fine-tuning last.
         scenario: "class" or "task".
         orders: in which the classes came.
+        training: of networks on memories and on real data, in words; empty where it isn't known.
     """
 
     courses: tuple[Course, ...]
     scenario: str
     orders: tuple[tuple[int, ...], ...]
     class_names: tuple[str, ...]
+    training: str = ""
 
     def course(self, name: str) -> Course:
         """The course of a name."""
@@ -121,7 +123,7 @@ class Continual:
         said += [_beside(self.beyond(course.name), course.name) for course in self.memories[1:]]
         for name in (JOINT, FINE_TUNING):
             said.append(f"{name.capitalize()} on real data: {percent(self.course(name).measure('average accuracy'))}.")
-        return said
+        return said + ([self.training] if self.training else [])
 
 
 def _beside(gain: Spread, name: str) -> str:

@@ -28,11 +28,17 @@ class Leak(NamedTuple):
         auc: area under the ROC curve: 0.5 by guessing.
         rates: true positive rate at each of `RATES`.
         curve: (2, P) false and true positive rates of the ROC curve, thinned out.
+        num_others: non-members in all worlds together.
     """
 
     auc: Interval
     rates: tuple[Interval, ...]
     curve: Float[np.ndarray, "2 points"]
+    num_others: int
+
+    def is_told(self, rate: float) -> bool:
+        """Whether at least one non-member may be taken for a member at a false positive rate."""
+        return allowed(rate, self.num_others) >= 1
 
 
 def halves(labels: Int[np.ndarray, " candidates"], num_worlds: int, seed: int) -> Members:
@@ -105,7 +111,13 @@ def leak(scores: Scores, members: Members, seed: int = 0) -> Leak:
     intervals = [Interval(*map(float, ends)) for ends in zip(values, low, high, strict=True)]
     false, true = roc(scores, members)
     points = np.unique(np.concatenate([np.geomspace(1, len(false), 200).astype(int) - 1, [len(false) - 1]]))
-    return Leak(intervals[0], tuple(intervals[1:]), np.stack([false[points], true[points]]))
+    curve = np.stack([false[points], true[points]])
+    return Leak(intervals[0], tuple(intervals[1:]), curve, int((~members).sum()))
+
+
+def allowed(rate: float, num_others: int) -> float:
+    """Non-members that a false positive rate allows to be taken for members; rounded, as 0.001 of 1,000 are one."""
+    return round(rate * num_others, 9)
 
 
 def roc(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ from dd_jax.applications.ranking import LEVEL, Interval
 from dd_jax.applications.records import Records
 from dd_jax.errors import DataError, OptionError, check_at_least
 from dd_jax.evaluation import training_of
+from dd_jax.evaluation.lengths import length_of, plain_words
 from dd_jax.inner import TRAINING_NUMBERS, Training, draw_networks, fit, in_epochs, keys_of, map_over, nets_at_once
 from dd_jax.models import Model
 from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment
@@ -160,7 +161,8 @@ class _Study:
             leaks: dict[str, Leak] = {}
             for adversary, rule in ADVERSARIES.items():
                 leaks[adversary] = leak(rule(found["confidences"], self.members), self.members, self.options.seed)
-            ways.append(Way(name, int(found["count"]), tuple(found["accuracies"]), leaks))
+            size = int(found["count"])
+            ways.append(Way(name, size, tuple(found["accuracies"]), leaks, self._told(name, size)))
             note(f"{name}: AUC {', '.join(f'{key} {one.auc}' for key, one in leaks.items())}")
         return Privacy(
             self.dataset.name, self.model.name, self.options.num_worlds, len(self.labels), tuple(ways), self._copies()
@@ -242,9 +244,20 @@ class _Study:
         of_class = [mine[self.labels[mine] == c] for c in range(self.dataset.num_classes)]
         return np.concatenate([generator.permutation(one)[:per_class] for one in of_class])
 
-    def _training(self, distilled: DistilledData) -> Training:
+    def _told(self, name: str, size: int) -> str:
+        """The training of networks of a way on `size` images, in words."""
+        if name in (DISTILLED, RANDOM):
+            own = self._set(0)
+            protocol = self._protocol(own)
+            return f"{protocol!r}, {length_of(protocol, own, size, self.options.epochs)}"
+        return plain_words(self.options.full_training, size)
+
+    def _protocol(self, distilled: DistilledData) -> str:
         own = distilled.protocol
-        protocol = self.options.protocol or (own.name if own.from_scratch else "dc")
+        return self.options.protocol or (own.name if own.from_scratch else "dc")
+
+    def _training(self, distilled: DistilledData) -> Training:
+        protocol = self._protocol(distilled)
         found = training_of(protocol, distilled, self.options.epochs)
         if not isinstance(found, Training):
             raise OptionError(

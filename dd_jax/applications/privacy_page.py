@@ -40,11 +40,16 @@ def plain_privacy(found: Privacy) -> dict[str, Any]:
         "ways": {
             way.name: {
                 "images": way.size,
+                "training": way.training,
                 "accuracies": way.accuracies,
                 "leaks": {
                     name: {
                         "auc": one.auc._asdict(),
-                        "rates": {str(rate): tpr._asdict() for rate, tpr in zip(RATES, one.rates, strict=True)},
+                        "non-members": one.num_others,
+                        "rates": {
+                            str(rate): tpr._asdict() if one.is_told(rate) else None
+                            for rate, tpr in zip(RATES, one.rates, strict=True)
+                        },
                     }
                     for name, one in way.leaks.items()
                 },
@@ -63,13 +68,8 @@ def privacy_page(found: Privacy) -> str:
 
 
 def _table(found: Privacy) -> Markup:
-    says = (
-        f"{found.num_worlds} worlds, in each of which another half of {found.num_candidates:,} candidates are members. "
-        "Brackets: 95 % bootstrap intervals over pairs of worlds. Where nothing leaks the AUC is 0.5, and the true "
-        "positive rate (TPR) is the false one (FPR)."
-    )
     drawn = table(HEAD, lines_of(found), "Membership inference", "results")
-    return card(_PLACE, "Who was a member?", drawn, note(says), class_="wide")
+    return card(_PLACE, "Who was a member?", drawn, note(found.explanation), class_="wide")
 
 
 def _curves(found: Privacy, adversary: str) -> Markup:

@@ -83,6 +83,7 @@ class Search:
         agreement: Spearman's coefficient of two halves of the networks that were trained in full; None of one network.
         random_search: at equal time.
         best: the candidate that is best on validation after training in full, and its accuracy on test.
+        training: of candidates on sets, and in full, in words; empty where it isn't known.
     """
 
     names: tuple[str, ...]
@@ -93,6 +94,7 @@ class Search:
     agreement: Interval | None
     random_search: tuple[RandomSearch, ...]
     best: tuple[int, Spread]
+    training: str = ""
 
     @property
     def sampled(self) -> np.ndarray:
@@ -123,6 +125,7 @@ class Search:
             said.append(f"Two trainings on real data in full rank them alike with rho {self.agreement}.")
         best, found = self.best
         said.append(f"The best on validation after full training is {self.names[best]}: {percent(found)} on test.")
+        said += [self.training] if self.training else []
         return said
 
 

@@ -165,6 +165,7 @@ def privacy(argv: Sequence[str]) -> None:
     own = {field.name: getattr(options, field.name) for field in dataclasses.fields(PrivacyOptions)}
     found = measure_privacy(_real(experiment), experiment, options=PrivacyOptions(**own), out=options.out)
     table(f"Who was a member? {options.num_worlds} halves of {found.num_candidates:,} images", HEAD, lines_of(found))
+    print(found.explanation)
     for words in found.sentences():
         print(words)
     note(f"The numbers and a page are in {options.out}: open {options.out}/report.html")

@@ -127,7 +127,8 @@ def import_set(argv: Sequence[str]) -> None:
 
 def audit_set(argv: Sequence[str]) -> None:
     """dd-jax audit RUN|SET|FILE ...: a set beside real images, in every way that it may be used in."""
-    from dd_jax.applications.audit_page import HEAD, lines_of, scores_of
+    from dd_jax.applications.audit_page import HEAD, SPREADS, lines_of
+    from dd_jax.applications.audit_scores import SCORES_HEAD, SCORES_SAY, SCORES_TITLE, scores_of
     from dd_jax.applications.auditing import audit
     from dd_jax.runs.load_run import load_set, made
     from dd_jax.runs.progress import note, table
@@ -150,8 +151,10 @@ def audit_set(argv: Sequence[str]) -> None:
     chosen = AuditOptions(**{field.name: getattr(options, field.name) for field in dataclasses.fields(AuditOptions)})
     found = audit(distilled, model, data, chosen, name=options.files[0].name, out=out)
     table(f"{found.name}: {found.size} of {data.name}", HEAD, lines_of(found))
-    if scores := scores_of(found):
-        table("Published scores", ("score", "value"), scores)
+    print(SPREADS)
+    if scores := scores_of(found.scores):
+        table(SCORES_TITLE, SCORES_HEAD, scores)
+        print(SCORES_SAY)
     for words in (*found.sentences(), *found.notes):
         print(words)
     note(f"The numbers and a page are in {out}: open {out}/report.html")

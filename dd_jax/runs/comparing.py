@@ -28,6 +28,7 @@ class Group(NamedTuple):
         seeds: of the distillations, in order.
         values: accuracies of the networks of each.
         record, path: of the first one.
+        members: path and record of all.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Group(NamedTuple):
     values: tuple[tuple[float, ...], ...]
     record: RunRecord
     path: Path
+    members: tuple[tuple[Path, RunRecord], ...] = ()
 
     @property
     def nested(self) -> Nested:
@@ -116,7 +118,7 @@ def _group(members: Sequence[tuple[Path, RunRecord]]) -> Group:
     path, record = members[0]
     path = path.absolute()
     name = re.sub(rf"-?seed-?{seeds[0]}$", "", path.name) or path.parent.name
-    return Group(name, seeds, values, record, path)
+    return Group(name, seeds, values, record, path, tuple(members))
 
 
 def _named(groups: list[Group]) -> list[Group]:

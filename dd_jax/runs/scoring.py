@@ -8,6 +8,8 @@ from typing import Any
 from dd_jax.errors import OptionError
 from dd_jax.evaluation import DCBench, DDRanking, Evaluation, Transfer, cross_architecture, dc_bench, dd_ranking
 from dd_jax.evaluation.baselines import networks_to_train
+from dd_jax.evaluation.embeddings import passes
+from dd_jax.evaluation.lengths import Length, length_of, name_of_scores
 from dd_jax.evaluation.protocols import minibatches
 from dd_jax.evaluation.transfer import Compared
 from dd_jax.inner import Training
@@ -59,19 +61,44 @@ def score(
     counts: dict[str, Any] = {"num_nets": num_nets, "num_sets": num_sets}
     training = minibatches("dc")
     training = dataclasses.replace(training, epochs=epochs or training.epochs)
+    of_bench = bench_lengths(augments, distilled, epochs)
     with watching(total) as about:
         about("DC-BENCH")
         bench = dc_bench(distilled, own, data, others=networks, augments=augments, epochs=epochs, **counts)
-        note(f"  DC-BENCH: best {_percent(bench.best)}, average {_percent(bench.average)}")
+        called = name_of_scores("DC-BENCH", *of_bench.values())
+        note(f"  {called}: best {_percent(bench.best)}, average {_percent(bench.average)}")
         about("DD-Ranking")
         counts |= {"training": training, "full_training": full_training, "augment": augments[-1], "rates": rates}
         ranking = dd_ranking(distilled, own, data, **counts)
-    found = {"storage_bytes": bench.num_bytes, "dc-bench": plain_bench(bench), "dd-ranking": plain_ranking(ranking)}
+    whole = passes(data)
+    full = Length(whole if full_training is None else full_training.epochs, whole)
+    of_ranking = ranking_lengths(distilled, epochs, full)
+    found = {
+        "storage_bytes": bench.num_bytes,
+        "dc-bench": {**plain_bench(bench), "lengths": plain_lengths(of_bench)},
+        "dd-ranking": {**plain_ranking(ranking), "lengths": plain_lengths(of_ranking)},
+    }
     kept = _keep(found, out or _beside(path, SCORES))
-    _show_bench(bench, own, distilled, data)
-    _show_ranking(ranking)
+    _show_bench(bench, of_bench, own, distilled, data)
+    _show_ranking(ranking, of_ranking)
     note(f"The scores are in {kept}.")
     return found
+
+
+def bench_lengths(augments: Sequence[str], distilled: DistilledData, epochs: int | None) -> dict[str, Length]:
+    """How long DC-BENCH's networks are trained, by augmentation. epochs: in place of those of its protocols."""
+    protocols = {augment: "dc" if augment == "none" else "dc-bench" for augment in augments}
+    return {kind: length_of(name, distilled, distilled.num_examples, epochs) for kind, name in protocols.items()}
+
+
+def ranking_lengths(distilled: DistilledData, epochs: int | None, full: Length) -> dict[str, Length]:
+    """How long DD-Ranking's networks are trained. epochs: in place of those on small sets; full: on all data."""
+    return {"small sets": length_of("dc", distilled, distilled.num_examples, epochs), "all data": full}
+
+
+def plain_lengths(lengths: Mapping[str, Length]) -> Plain:
+    """Lengths of trainings for a json."""
+    return {kind: length._asdict() for kind, length in lengths.items()}
 
 
 def ranked_kinds(distilled: DistilledData) -> int:
@@ -113,14 +140,18 @@ def transfer(
     with watching(num_nets * len(networks) + sum(random)) as about:
         about("transfer")
         found = cross_architecture(distilled, networks, data, protocol=how, num_nets=num_nets, num_sets=num_sets)
+    name = protocol or distilled.protocol.name
+    length = length_of(name, distilled, distilled.num_examples, epochs)
     plain = {
         "storage_bytes": found.num_bytes,
         "own network": _name(own) if has_run else None,
-        "protocol": protocol or distilled.protocol.name,
+        "protocol": name,
+        "length": length._asdict(),
         **plain_transfer(found),
     }
     kept = _keep(plain, out or _beside(path, TRANSFER))
-    title = f"Test accuracy on {data.name}: {distilled.num_examples} {distilled.unit}s on {len(networks)} networks"
+    title = f"Test accuracy on {data.name}: {distilled.num_examples} {distilled.unit}s on {len(networks)} networks, "
+    title += f"{name!r}, {length}"
     results = found.results.items()
     rows = [(name, both.distilled.both_means, both.random_real.both_means, both.distilled.n) for name, both in results]
     average = ("average of the networks", _percent(found.mean), _percent(found.random_mean), len(rows))
@@ -186,28 +217,33 @@ def _keep(found: Plain, out: Path) -> Path:
     return out
 
 
-def _show_bench(bench: DCBench, model: Model, distilled: DistilledData, dataset: Dataset) -> None:
+def _show_bench(
+    bench: DCBench, lengths: Mapping[str, Length], model: Model, distilled: DistilledData, dataset: Dataset
+) -> None:
     rows: list[tuple[Any, ...]] = []
 
-    def add(name: str, found: Compared, said: str) -> None:
-        rows.append((name, found.distilled.both_means, found.random_real.both_means, found.distilled.n, said))
+    def add(name: str, found: Compared, length: Length, said: str) -> None:
+        both = found.distilled.both_means, found.random_real.both_means
+        rows.append((name, *both, found.distilled.n, str(length), said))
 
     for name, found in bench.results.items():
-        add(f"{model.name}, {name}", found, "best on validation" if name == bench.chosen else "")
+        add(f"{model.name}, {name}", found, lengths[name], "best on validation" if name == bench.chosen else "")
     for name, found in ({} if bench.transfer is None else bench.transfer.results).items():
-        add(f"{name}, {bench.chosen}", found, "transfer")
+        add(f"{name}, {bench.chosen}", found, lengths[bench.chosen], "transfer")
     averages = _percent(bench.average), _percent(bench.random_average)
-    rows.append(("average over augmentations", *averages, len(bench.results), ""))
+    rows.append(("average over augmentations", *averages, len(bench.results), "", ""))
     if bench.transfer is not None:
         averages = _percent(bench.transfer.mean), _percent(bench.transfer.random_mean)
-        rows.append(("transfer average", *averages, len(bench.transfer.results), ""))
-    title = f"DC-BENCH on {dataset.name}: {distilled.num_examples} {distilled.unit}s, {bench.num_bytes:,} bytes"
-    table(title, ("network, augmentation", "distilled", "random real", "n", ""), rows)
+        rows.append(("transfer average", *averages, len(bench.transfer.results), "", ""))
+    title = f"{name_of_scores('DC-BENCH', *lengths.values())}, on {dataset.name}: {distilled.num_examples} "
+    title += f"{distilled.unit}s, {bench.num_bytes:,} bytes"
+    table(title, ("network, augmentation", "distilled", "random real", "n", "training", ""), rows)
 
 
-def _show_ranking(ranking: DDRanking) -> None:
+def _show_ranking(ranking: DDRanking, lengths: Mapping[str, Length]) -> None:
+    full = "all training images"
     parts = {
-        "all training images": ranking.full,
+        full: ranking.full,
         "distilled, hard labels": ranking.hard,
         "distilled": ranking.distilled,
         "random real": ranking.random_real,
@@ -215,5 +251,9 @@ def _show_ranking(ranking: DDRanking) -> None:
         "random real, augmented": ranking.random_augmented,
     }
     scores = f"LRS {ranking.lrs:.3f}, ARS {ranking.ars:.3f}, HLR {_percent(ranking.hlr)}, IOR {_percent(ranking.ior)}"
-    rows = [(name, found.both_means, found.n) for name, found in parts.items()]
-    table(f"DD-Ranking: {scores}", ("trained on", "accuracy", "n"), rows)
+    rows = [
+        (name, found.both_means, found.n, str(lengths["all data" if name == full else "small sets"]))
+        for name, found in parts.items()
+    ]
+    title = f"{name_of_scores('DD-Ranking', *lengths.values())}: {scores}"
+    table(title, ("trained on", "accuracy", "n", "training"), rows)

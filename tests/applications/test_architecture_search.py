@@ -63,6 +63,9 @@ def test_every_way_is_measured_and_told(whole):
     found = json.loads((out / "results.json").read_text())
     assert found["says"] == search.sentences()
     assert any("andom real images" in words for words in found["says"])
+    assert found["says"][-1] == (
+        "Candidates are trained on sets by 'dc', cut to 2 of 300 epochs; on real data in full by Adam, 1 epoch."
+    )
     with open(out / "candidates.csv") as file:
         assert [row["candidate"] for row in csv.DictReader(file)] == list(OPTIONS.models)
     page = (out / "report.html").read_text()

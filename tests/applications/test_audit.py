@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 import dd_jax as dd
-from dd_jax.applications import AuditOptions, audit
-from dd_jax.applications.audit_page import audit_page, lines_of, scores_of
+from dd_jax.applications import AuditOptions, audit, auditing
+from dd_jax.applications.audit_page import audit_page, lines_of, plain_audit
 from dd_jax.applications.audit_plan import Trainings, images_seen, least_seconds
 from dd_jax.applications.audit_result import ALL_DATA, BYTES, NETWORKS, OWN, SCRATCH, SET, Audit, Row
+from dd_jax.applications.audit_scores import scores_of
+from dd_jax.applications.records import Records
 from dd_jax.cli import main
 from dd_jax.errors import OptionError
 from dd_jax.evaluation.coresets import SetShape, as_distilled, mean_images
+from dd_jax.evaluation.lengths import Length, length_of
 from dd_jax.runs.counted import flops_per_image
 from dd_jax.storage import save_distilled
 
@@ -24,13 +27,16 @@ OPTIONS = AuditOptions(
 )
 
 
-def made(*rows, protocol="as-distilled"):
-    """An audit of rows (part, name, mean, spread, network)."""
+def made(*rows, protocol="as-distilled", epochs=300, scores=None):
+    """An audit of rows (part, name, mean, spread, network); epochs: of the 300 that a training from scratch has."""
+    steps, scratch = Length(10, 10, "learnt step"), Length(epochs, 300)
     of = [
-        Row(part, name, network, (mean - spread, mean + spread) * 5, 10, 2640)
+        Row(part, name, network, (mean - spread, mean + spread) * 5, 10, 2640,
+            steps if part == OWN and protocol == "as-distilled" else scratch)
         for part, name, mean, spread, network in rows
-    ]
-    return Audit("mine", "10 images", "digits", protocol, 2640, False, tuple(of), {}, ())
+    ]  # fmt: skip
+    model = {"name": "mlp", "hidden": [4]}
+    return Audit("mine", "10 images", "digits", model, protocol, 2640, False, tuple(of), scores or {}, ())
 
 
 def test_what_an_audit_says_follows_from_its_rows():
@@ -49,11 +55,14 @@ def test_what_an_audit_says_follows_from_its_rows():
         (NETWORKS, SET, 0.6, 0.01, "deep"),
         (NETWORKS, "random real", 0.7, 0.01, "deep"),
     )
-    assert found.good_for == ["training mlp by its own protocol, the learnt steps", "training another network, wide"]
+    assert found.good_for == [
+        "training mlp by its own protocol (10 learnt steps)",
+        "training another network, wide ('dc', 300 epochs)",
+    ]
     assert found.no_better_for == [
-        "training mlp from scratch",
-        "training mlp in the same bytes",
-        "training another network, deep",
+        "training mlp from scratch ('dc', 300 epochs)",
+        "training mlp in the same bytes ('dc', 300 epochs)",
+        "training another network, deep ('dc', 300 epochs)",
     ]
     own, scratch, same_bytes, networks, short = found.sentences()
     assert "90.0" in own
@@ -61,8 +70,9 @@ def test_what_an_audit_says_follows_from_its_rows():
     assert "10.0 points more" in own
     assert "-0.1 points, within the noise" in scratch
     assert "5.0 points less" in same_bytes
-    assert "better than random real ones on wide; not better than random real ones on deep" in networks.lower()
+    assert "better than random real ones on wide; not better than random real ones on deep" in networks
     assert short.startswith("In short: good for training mlp by its own protocol")
+    assert found.shortened == []
     page = audit_page(found)
     assert page.count("<table") == 4
     assert all(line[1] in page for line in lines_of(found))
@@ -77,13 +87,81 @@ def test_a_set_that_is_no_better_anywhere_is_called_so():
     assert "nobody knows how much of it is chance" in single.sentences()[0]
 
 
-def test_scores_stand_with_their_units():
-    scores = {"dc-bench": {"best": 0.5, "average": 0.4, "random average": 0.3},
-              "dd-ranking": {"lrs": 0.25, "ars": 0.3, "hlr": 0.1, "ior": -0.02}}  # fmt: skip
-    found = dict(scores_of(dataclasses.replace(made(), scores=scores)))
-    assert found["DC-BENCH, best over augmentations"] == "50.0 %"
-    assert found["DD-Ranking, label-robust score (LRS)"] == "0.250"
-    assert found["DD-Ranking, more than random real (IOR)"] == "-2.0 points"
+def test_a_training_that_was_cut_short_is_called_so_wherever_its_numbers_stand():
+    own = [(OWN, SET, 0.9, 0.01, "gcn"), (OWN, "random real", 0.6, 0.05, "gcn")]
+    found = made(*own, protocol="gcond", epochs=100)
+    cut = "cut to 100 of 300 epochs"
+    assert found.sentences()[0].startswith(f"By its own protocol ('gcond', {cut}), it gives 90.0")
+    assert found.sentences()[-1] == f"In short: good for training gcn by its own protocol ('gcond', {cut})."
+    assert all(line[3] == cut for line in lines_of(found))
+    assert audit_page(found).count(cut) >= 4
+    scratch = made(
+        *own, (SCRATCH, SET, 0.3, 0.01, "gcn"), (SCRATCH, "random real", 0.4, 0.01, "gcn"),
+        (BYTES, "x", 0.5, 0.01, "gcn"),
+        (NETWORKS, SET, 0.3, 0.01, "sgc"), (NETWORKS, "random real", 0.4, 0.01, "sgc"), epochs=100,
+    )  # fmt: skip
+    _, said, same_bytes, networks, short = scratch.sentences()
+    assert said.startswith(f"From scratch ('dc', {cut}), it gives 30.0")
+    assert f"(x, 'dc', {cut}) give 50.0" in same_bytes
+    assert networks == f"On other networks ('dc', {cut}) it is not better than random real ones on sgc."
+    assert f"Not better than real ones for training gcn from scratch ('dc', {cut})" in short
+    plain = plain_audit(scratch)
+    assert plain["shortened"] == [f"from scratch: {cut}", f"same bytes: {cut}", f"other networks: {cut}"]
+    assert plain["rows"][2]["length"] == {"number": 100, "whole": 300, "unit": "epoch"}
+    assert plain["model"] == {"name": "mlp", "hidden": [4]}
+
+
+def test_lengths_are_those_of_protocols(means):
+    assert str(length_of("dc", means, 20)) == "300 epochs"
+    assert str(length_of("dc", means, 20, 20)) == "cut to 20 of 300 epochs"
+    assert str(length_of("dc", means, 20, 1000)) == "1,000 epochs in place of 300"
+    assert str(length_of(None, means, 20, 7)) == "1 learnt step"
+    assert str(length_of("kip", means, 20, 7)) == "closed form"
+    assert length_of("frepo", means, 2000) == Length(250, 250), "its 1,000 steps of 500 images"
+
+
+SCORES = {
+    "dc-bench": {
+        "best": 0.5, "average": 0.45, "random average": 0.3, "augmentation": "none",
+        "by augmentation": {
+            kind: {"distilled": {"mean": m, "std": 0.02, "n": 5}, "random real": {"mean": 0.3, "std": 0.0, "n": 5}}
+            for kind, m in (("none", 0.5), ("dsa", 0.4))
+        },
+        "lengths": {"none": Length(300, 300), "dsa": Length(1000, 1000)},
+    },
+    "dd-ranking": {
+        "lrs": 0.25, "ars": 0.3, "hlr": 0.1, "ior": -0.02,
+        **{name: {"mean": m, "std": 0.02, "n": 5}
+           for name, m in (("full", 0.6), ("hard", 0.5), ("distilled", 0.5), ("random_real", 0.52))},
+        "lengths": {"small sets": Length(300, 300), "all data": Length(100, 100)},
+    },
+}  # fmt: skip
+
+
+def test_scores_stand_with_their_units_numbers_and_trainings():
+    lines = {line[0]: tuple(word.replace("\u00a0", " ") for word in line[1:]) for line in scores_of(SCORES)}
+    assert lines["DC-BENCH, best over augmentations"] == ("50.0 ± 2.0 %", "5", "300 epochs")
+    assert lines["DC-BENCH, average over augmentations"] == ("45.0 %", "10", "none: 300 epochs; dsa: 1,000 epochs")
+    both = "small sets: 300 epochs; all data: 100 epochs"
+    assert lines["DD-Ranking, label-robust score (LRS)"] == ("0.250", "5", both)
+    assert lines["DD-Ranking, more than random real (IOR)"] == ("-2.0 ± 2.8 points", "5", "300 epochs")
+    page = audit_page(made(scores=SCORES))
+    assert "Published scores" not in page
+    assert "measured here" in page
+
+
+def test_scores_of_trainings_that_were_cut_short_are_called_so():
+    cut = {name: {**score, "lengths": dict(score["lengths"])} for name, score in SCORES.items()}
+    cut["dc-bench"]["lengths"]["dsa"] = Length(20, 1000)
+    cut["dd-ranking"]["lengths"]["all data"] = Length(2, 100)
+    names = [line[0].split(", ")[:2] for line in scores_of(cut)]
+    assert names[:3] == [["DC-BENCH", "cut short"]] * 3
+    assert [name[1] == "cut short" for name in names[3:]] == [True, False, True, False], "ARS and IOR see no other data"
+    found = made(scores=cut)
+    assert found.shortened == [
+        "dc-bench, dsa: cut to 20 of 1,000 epochs", "dd-ranking, all data: cut to 2 of 100 epochs",
+    ]  # fmt: skip
+    assert plain_audit(found)["scores"]["dc-bench"]["lengths"]["dsa"] == {"number": 20, "whole": 1000, "unit": "epoch"}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +186,7 @@ def test_every_part_is_measured_kept_and_read_again(digits, digits_mlp, means, t
     assert found.rows[3].accuracies == tuple(again.accuracies)
     written = json.loads((tmp_path / "audit" / "results.json").read_text())
     assert written["says"] == found.sentences()
+    assert written["shortened"][0] == "from scratch: cut to 2 of 300 epochs"
     assert (tmp_path / "audit" / "report.html").read_text().count("<table") >= 3
     assert len((tmp_path / "audit" / "accuracies.csv").read_text().splitlines()) == 1 + len(found.rows)
     monkeypatch.setattr("dd_jax.applications.auditing.evaluate", None)
@@ -141,7 +220,9 @@ def test_from_the_command_line(digits, means, tmp_path, capsys):
     for line in (r"own protocol: the set: [\d.]+ %", r"other networks: random real on mlp:hidden=\(4,\): [\d.]+ %"):
         assert re.search(rf"^  {line}$", told, re.MULTILINE)
     assert "In short:" in printed
-    assert "label-robust score" in printed
+    assert "DD-Ranking, cut short, label-robust score" in printed
+    assert "From scratch ('dc', cut to 1 of 300 epochs), it gives" in printed
+    assert "Published scores" not in printed
     assert (tmp_path / "set" / "audit" / "report.html").is_file()
     assert main(["audit"]) == 2
     assert "Name one run directory" in capsys.readouterr().err
@@ -165,6 +246,13 @@ def test_the_time_of_an_audit_is_that_of_its_trainings(digits, digits_mlp, means
     assert flops_per_image(wide, digits) / flops_per_image(digits_mlp, digits) == pytest.approx(
         weights[1] / weights[0], rel=0.4
     ), "some floating-point operations for each weight"
+
+
+def test_a_time_that_is_not_known_is_called_so(digits, means, capsys):
+    wide = dd.models.infinite_mlp(digits)
+    auditor = auditing._Auditor(means, wide, digits, OPTIONS, Records(None), lambda: False)
+    auditor.tell_plan({})
+    assert "How long they take is not known beforehand for graphs" in capsys.readouterr().err
 
 
 def test_what_makes_no_sense_is_refused(digits, digits_mlp, means):

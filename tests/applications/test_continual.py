@@ -89,6 +89,16 @@ def test_memories_are_compared_order_by_order():
     assert "+20.0 points from herding in the same bytes, in one order" in one.sentences()[1]
 
 
+def test_the_trainings_are_named_with_their_epochs():
+    def said(**changes):
+        return module._in_words(ContinualOptions(**changes))
+
+    full = "; on real data by gradient descent, 5 epochs."
+    assert said(protocol="dc", epochs=3) == f"Networks are trained on memories by 'dc', cut to 3 of 300 epochs{full}"
+    assert said(protocol="dc") == f"Networks are trained on memories by 'dc', 300 epochs{full}"
+    assert "by the protocol of the sets, or 'dc', for 3 epochs in place of its number" in said(epochs=3)
+
+
 # Streams.
 
 

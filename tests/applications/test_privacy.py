@@ -19,7 +19,19 @@ from dd_jax.applications.membership import (
     rate_at,
     roc,
 )
-from dd_jax.applications.privacy_result import ALL, DISTILLED, RANDOM, SUBSET
+from dd_jax.applications.privacy_page import plain_privacy, privacy_page
+from dd_jax.applications.privacy_result import (
+    ALL,
+    DISTILLED,
+    RANDOM,
+    SUBSET,
+    Copies,
+    Privacy,
+    Way,
+    cells,
+    lines_of,
+)
+from dd_jax.applications.ranking import Interval
 from dd_jax.cli import main
 from dd_jax.errors import OptionError
 from dd_jax.evaluation.coresets import SetShape, as_distilled, random_images
@@ -113,6 +125,63 @@ def test_the_world_itself_and_its_partner_count_nothing_in_its_ratios():
     assert not np.array_equal(likelihood_ratios(changed, members)[2], ratios[2])
 
 
+def test_rates_that_so_few_non_members_cannot_resolve_are_not_told():
+    found, members = drawn(6, 1.0, count=100)
+    few = leak(found, members)
+    assert few.num_others == 300
+    assert cells(few)[1] == "–", "0.3 of a person"
+    assert cells(few)[2].startswith(f"{100 * few.rates[1].value:.1f} % [")
+    found, members = drawn(10, 1.0, count=200)
+    assert "–" not in cells(leak(found, members)), "one of 1,000"
+    study = made(few)
+    assert study.unresolved == [
+        "True positive rates at 0.1 % false positives can't be told: of 300 non-members in all worlds that is 0.3, "
+        "less than one person."
+    ]
+    assert study.unresolved[0] in study.sentences()
+    assert "A dash: too few non-members" in study.explanation
+    rates = plain_privacy(study)["ways"][ALL]["leaks"]["LiRA"]["rates"]
+    assert rates["0.001"] is None
+    assert rates["0.01"]["value"] == few.rates[1].value
+
+
+def made(found, inside=(0.77, 0.66, 0.87)):
+    """A study whose ways all leak as `found`."""
+    small, full = "'dc', cut to 20 of 300 epochs", "Adam, 2 epochs"
+    ways = [Way(name, 10, (0.1, 0.2), {"LiRA": found}, small if name in (DISTILLED, RANDOM) else full)
+            for name in (DISTILLED, RANDOM, SUBSET, ALL)]  # fmt: skip
+    return Privacy("digits", "mlp", 6, 100, tuple(ways), Copies(Interval(*inside), (0.4, 0.6)))
+
+
+def test_a_study_names_its_trainings_spreads_and_intervals():
+    study = made(leak(*drawn(6, 1.0, count=100)))
+    assert [line[2] for line in lines_of(study)] == 2 * ["'dc', cut to 20 of 300 epochs"] + 2 * ["Adam, 2 epochs"]
+    said = " ".join(study.sentences())
+    assert "(both: 'dc', cut to 20 of 300 epochs), of all members 15.0" in said
+    assert "(Adam, 2 epochs)" in said
+    assert "Wilson's 95 % interval, as if cases were independent: 66 to 87 %" in said
+    for words in ("± standard deviation over worlds", "95 % bootstrap", "Rows whose training differs are no contest"):
+        assert words in study.explanation
+        assert words in privacy_page(study)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [
+        (0.49, 0.74, "can't be told from chance"),
+        (0.5, 0.74, "can't be told from chance"),
+        (0.5003, 0.74, "hardly told from chance"),
+        (0.506, 0.74, "more than by chance"),
+        (0.3, 0.4998, "hardly told from chance"),
+        (0.3, 0.4, "less than by chance"),
+    ],
+)
+def test_what_leaks_is_decided_by_the_interval_as_it_is(low, high, says):
+    one = leak(*drawn(6, 1.0, count=100))._replace(auc=Interval(0.62, low, high))
+    assert f"0.62 [{low:.2f}, {high:.2f}]: {says}." in made(one, (0.5, low, high)).sentences()[0]
+    assert f"half by chance): {says}." in made(one, (0.5, low, high)).sentences()[-1]
+
+
 # Studies.
 
 
@@ -140,6 +209,8 @@ def test_a_set_of_real_images_is_found_out(study):
     assert max(found.copies.distances) == pytest.approx(0, abs=1e-5)
     assert len(found.copies.distances) == 60
     assert "60 of 60 are nearer" in found.sentences()[-1]
+    assert found.way(DISTILLED).training == "'dc', cut to 2 of 300 epochs"
+    assert found.way(ALL).training == "Adam, 1 epoch"
     written = json.loads((out / "results.json").read_text())
     assert written["says"] == found.sentences()
     assert set(written["ways"]["distilled"]["leaks"]) == set(ADVERSARIES)

@@ -31,6 +31,8 @@ def test_a_transfer_is_that_of_the_library(means, digits, capsys):
     assert list(found["by network"]) == ["mlp:hidden=(6,)"]
     assert f"{100 * alone.mean:.1f} ±" in printed
     assert "random real" in printed
+    assert found["length"] == {"number": 2, "whole": 300, "unit": "epoch"}
+    assert "'dc', cut to 2 of 300 epochs" in " ".join(printed.split())
 
 
 def test_scores_are_told_and_kept(means, capsys):
@@ -42,6 +44,10 @@ def test_scores_are_told_and_kept(means, capsys):
     assert bench["best"] == bench["by augmentation"]["none"]["distilled"]["mean"]
     assert f"LRS {ranking['lrs']:.3f}" in printed
     assert "transfer average" in printed
+    assert bench["lengths"] == {"none": {"number": 1, "whole": 300, "unit": "epoch"}}
+    assert ranking["lengths"]["all data"]["number"] == 1 < ranking["lengths"]["all data"]["whole"]
+    assert "DC-BENCH, cut short, on digits" in printed
+    assert "DD-Ranking, cut short: LRS" in printed
 
 
 def test_a_mistake_is_told(means, capsys):
