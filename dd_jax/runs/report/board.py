@@ -9,7 +9,7 @@ from dd_jax.runs.report import words
 from dd_jax.runs.report.amounts import count, lasting
 from dd_jax.runs.report.board_entries import Entry, Robustness, entries
 from dd_jax.runs.report.layout import note
-from dd_jax.runs.report.markup import Markup, element, join, scroll
+from dd_jax.runs.report.markup import Markup, element, join, scroll, text
 from dd_jax.runs.report.page import document
 from dd_jax.storage.files import disk_errors, write_bytes
 
@@ -175,7 +175,7 @@ def _cells(one: Entry) -> list[Markup]:
         "set": (one.name, one.name),
         "dataset": (one.dataset, one.dataset),
         "size": (count(one.num_examples, one.unit).replace(" ", NO_BREAK), one.num_examples),
-        "method": (one.method, one.method),
+        "method": (_breakable(one.method), one.method),
         "network": (one.network, one.network),
         "protocol": (one.protocol, one.protocol),
         "accuracy": (percent(one.result), one.result.mean),
@@ -201,6 +201,11 @@ def _cells(one: Entry) -> list[Markup]:
             for name, (told, value) in rest
         ),
     ]
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may go on in the next line after each of its words."""
+    return Markup(text(name).replace("_", "_<wbr>"))
 
 
 def _points(points: float, noise: float | None) -> str:
