@@ -16,7 +16,7 @@ _KIP = Experiment(
 _FREPO = Experiment(
     dataset="mnist",
     model="convnet:width=16,depth=2,norm=none",
-    method=FrepoOptions(pool_size=5, max_updates=50, learning_rate=3e-3, batch_size=256),
+    method=FrepoOptions(pool_size=5, max_updates=50, learning_rate=3e-3, batch_size=256, protocol="frepo-digits"),
     num_outer_steps=500,
     eval_every=100,
     num_eval_nets=2,
@@ -26,7 +26,7 @@ _FREPO = Experiment(
 _FREPO_PAPER = dataclasses.replace(
     _FREPO,
     model="convnet:width=128,growth=2,norm=none",
-    method=FrepoOptions(),
+    method=FrepoOptions(protocol="frepo-digits"),
     num_outer_steps=500_000,
     eval_every=None,
 )
@@ -42,12 +42,19 @@ KERNEL_PRESETS: Mapping[str, Experiment] = {
     "mnist-kip-conv": dataclasses.replace(_KIP, model="infinite_convnet:depth=1", method=_CONV),
     "cifar10-kip": dataclasses.replace(_TEN, dataset="cifar10", zca=True),
     "digits-frepo": dataclasses.replace(
-        _FREPO, dataset="digits", model="mlp:hidden=(64,)", method=FrepoOptions(pool_size=5, learning_rate=3e-3)
+        _FREPO,
+        dataset="digits",
+        model="mlp:hidden=(64,)",
+        method=FrepoOptions(pool_size=5, learning_rate=3e-3, protocol="frepo-digits"),
     ),
     "mnist-frepo": _FREPO,
     "mnist-frepo-paper": _FREPO_PAPER,
     "cifar10-frepo": dataclasses.replace(
-        _FREPO, dataset="cifar10", zca=True, model="convnet:width=32,depth=3,norm=none"
+        _FREPO,
+        dataset="cifar10",
+        zca=True,
+        model="convnet:width=32,depth=3,norm=none",
+        method=dataclasses.replace(_FREPO.method, protocol="frepo"),
     ),
-    "cifar10-frepo-paper": dataclasses.replace(_FREPO_PAPER, dataset="cifar10", zca=True),
+    "cifar10-frepo-paper": dataclasses.replace(_FREPO_PAPER, dataset="cifar10", zca=True, method=FrepoOptions()),
 }

@@ -160,11 +160,6 @@ def protocol_of(
             f"{said} {variant!r}: {name!r}, {why}, but without mirrored images, because {characters}. Give protocol to "
             "change it."
         )
-    if characters and getattr(PROTOCOLS.get(name), "augment", "none") == "dsa":
-        return name, (
-            f"{said} {name!r}, {why}. It mirrors images, although {characters}. There is no such protocol without "
-            "mirrors."
-        )
     return name, None if by_name is None else f"{said} {name!r}, {why}. Give protocol to change it."
 
 

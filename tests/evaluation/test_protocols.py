@@ -89,7 +89,7 @@ def test_from_scratch_is_fit_on_all_images(distilled, digits, digits_mlp):
 @pytest.mark.filterwarnings("ignore::dd_jax.ProtocolWarning")
 @pytest.mark.parametrize("name", [name for name, how in dd.PROTOCOLS.items() if isinstance(how, dd.Training)])
 def test_every_preset_trains(distilled, digits, digits_mlp, name):
-    epochs = 1000 if name == "frepo" else 150  # Adam's steps are small
+    epochs = 1000 if name.startswith("frepo") else 150  # Adam's steps are small
     model = dd.models.mlp(digits, hidden=(128,)) if name == "kip-nn" else digits_mlp  # which is for wide networks
     found = dd.evaluate(distilled, model, digits, num_nets=1, num_epochs=epochs, protocol=name, num_curve_nets=0)
     untrained = dd.evaluate(distilled, model, digits, num_nets=1, num_epochs=0, num_curve_nets=0)

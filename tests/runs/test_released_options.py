@@ -147,7 +147,7 @@ def test_which_names_are_of_digits_and_letters():
         assert not of_characters(name), name
 
 
-@pytest.mark.parametrize(("format", "protocol"), [("dc", "dsa"), ("mtt", "mtt"), ("idc", "idc")])
+@pytest.mark.parametrize(("format", "protocol"), [("dc", "dsa"), ("mtt", "mtt"), ("idc", "idc"), ("frepo", "frepo")])
 def test_digits_are_not_mirrored_and_a_line_says_so(files, digits, format, protocol):
     options = {**DIGITS, **({"factor": 1} if format == "idc" else {})}
     found, said = told(files[format], format, digits, **options)
@@ -164,12 +164,6 @@ def test_digits_are_known_without_their_dataset(save, files):
     assert any("MNIST in the file name means digits" in line for line in said)
     assert quietly(files["mtt"], "mtt", preprocessing="mnist").protocol.name == "mtt-digits"
     assert quietly(files["mtt"], "mtt", preprocessing="fashion_mnist").protocol.name == "mtt"
-
-
-def test_a_protocol_that_has_no_variant_without_mirrors_is_told(files, digits):
-    found, said = told(files["frepo"], "frepo", digits, **DIGITS)
-    assert found.protocol.name == "frepo"
-    assert any("mirrors images, although the dataset 'digits'" in line for line in said)
 
 
 def test_protocols_of_graphs_and_images_stay_apart(files, digits):
