@@ -68,7 +68,9 @@ def test_the_script_writes_a_record(seeds, tmp_path, monkeypatch):
     options = ["--name", "cell", "--title", "digits", "--hardware", "one", "--no-pages", "--folder"]
     monkeypatch.syspath_prepend(str(experiments))
     monkeypatch.setattr(sys, "argv", ["record.py", str(seeds), *options, str(tmp_path / "cells")])
-    runpy.run_path(str(experiments / "record.py"), run_name="__main__")
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(experiments / "record.py"), run_name="__main__")
+    assert end.value.code == 0
     found = json.loads((tmp_path / "cells" / "cell.json").read_text())
     assert found == json.loads(json.dumps(compact_record([seeds], About("digits", "one"))))
 
