@@ -25,7 +25,7 @@ from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled, is_only_o
 from dd_jax.evaluation.evaluate import real_for
 from dd_jax.evaluation.lengths import length_of, plain_words
 from dd_jax.evaluation.measure import Starts, train_all
-from dd_jax.evaluation.protocols import misuse
+from dd_jax.evaluation.protocols import misuse, scratch_protocol
 from dd_jax.evaluation.training import Course, plan_course
 from dd_jax.inner import Training, in_epochs, keys_of, steps_per_epoch
 from dd_jax.runs.interrupts import stop_requests
@@ -227,7 +227,7 @@ def _ways(sets: Mapping[str, DistilledData], dataset: Dataset, options: SearchOp
 
 
 def _protocol(distilled: DistilledData, options: SearchOptions) -> str:
-    return options.protocol or (distilled.protocol.name if distilled.protocol.from_scratch else "dc")
+    return options.protocol or scratch_protocol(distilled)
 
 
 def _in_words(distilled: DistilledData, full: Way, options: SearchOptions) -> str:

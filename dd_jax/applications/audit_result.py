@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dd_jax.evaluation.lengths import Length
+from dd_jax.evaluation.protocols import PLAIN
 from dd_jax.outcomes.spread import Spread, difference, percent, sample, spread_of
 from dd_jax.types import AS_DISTILLED
 
 OWN, SCRATCH, BYTES, NETWORKS = "own protocol", "from scratch", "same bytes", "other networks"  # parts, in order
 SET = "the set"
 ALL_DATA = "full training set"
-PLAIN = "dc"  # the training from scratch of a set that has none of its own
 
 
 class Row(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from dd_jax.evaluation.lengths import Length, name_of_scores
-from dd_jax.outcomes.spread import NO_BREAK, Spread, difference, percent
+from dd_jax.outcomes.spread import NO_BREAK, Spread, difference, percent, read_spread
 
 SCORES_TITLE = "Scores as DC-BENCH and DD-Ranking define them, measured here"
 SCORES_HEAD = ("score", "value", "n", "training")
@@ -32,7 +32,7 @@ def _bench_lines(bench: Mapping[str, Any]) -> list[Line]:
     lengths: Mapping[str, Length] = bench["lengths"]
     name = name_of_scores("DC-BENCH", *lengths.values())
     of_all = "; ".join(f"{kind}: {length}" for kind, length in lengths.items())
-    best = _spread(bench["by augmentation"][bench["augmentation"]]["distilled"])
+    best = read_spread(bench["by augmentation"][bench["augmentation"]]["distilled"])
     lines = [(f"{name}, best over augmentations", percent(best), f"{best.n:,}", str(lengths[bench["augmentation"]]))]
     for key, kind, words in (
         ("average", "distilled", "average"),
@@ -45,7 +45,7 @@ def _bench_lines(bench: Mapping[str, Any]) -> list[Line]:
 
 def _ranking_lines(ranking: Mapping[str, Any]) -> list[Line]:
     lengths: Mapping[str, Length] = ranking["lengths"]
-    full, hard, own, random = (_spread(ranking[name]) for name in ("full", "hard", "distilled", "random_real"))
+    full, hard, own, random = (read_spread(ranking[name]) for name in ("full", "hard", "distilled", "random_real"))
     small, both = str(lengths["small sets"]), "; ".join(f"{kind}: {length}" for kind, length in lengths.items())
     with_full = name_of_scores("DD-Ranking", *lengths.values())
     without = name_of_scores("DD-Ranking", lengths["small sets"])
@@ -63,7 +63,3 @@ def _points(ours: Spread, theirs: Spread) -> str:
     gap = difference(ours, theirs)
     noise = "" if gap.noise is None else f" ± {gap.noise:.1f}"
     return f"{gap.points:+.1f}{noise} points".replace(" ", NO_BREAK)
-
-
-def _spread(found: Mapping[str, Any]) -> Spread:
-    return Spread(float(found["mean"]), float(found["std"]), int(found["n"]))

@@ -15,7 +15,7 @@ import numpy as np
 
 from dd_jax import models
 from dd_jax.applications.audit_plan import Trainings, least_seconds, of_scores
-from dd_jax.applications.audit_result import ALL_DATA, BYTES, NETWORKS, OWN, PLAIN, SCRATCH, SET, Audit, Row
+from dd_jax.applications.audit_result import ALL_DATA, BYTES, NETWORKS, OWN, SCRATCH, SET, Audit, Row
 from dd_jax.applications.memories import FREE, images_of_bytes
 from dd_jax.applications.records import Records
 from dd_jax.errors import OptionError, check_at_least, unknown_name
@@ -23,7 +23,7 @@ from dd_jax.evaluation import Evaluation, dc_bench, dd_ranking, evaluate, iterat
 from dd_jax.evaluation.coresets import MAKERS, SetShape, as_distilled, is_only_one
 from dd_jax.evaluation.embeddings import passes
 from dd_jax.evaluation.lengths import Length, length_of
-from dd_jax.evaluation.protocols import minibatches
+from dd_jax.evaluation.protocols import minibatches, scratch_protocol
 from dd_jax.evaluation.result import concatenated
 from dd_jax.evaluation.scores import label_robust_score
 from dd_jax.inner import Training
@@ -159,8 +159,7 @@ class _Auditor:
         self.distilled, self.model, self.dataset = distilled, model, dataset
         self.options, self.records, self.stop = options, records, stop
         self.notes: list[str] = []
-        own = distilled.protocol
-        self.scratch = own.name if own.from_scratch else PLAIN
+        self.scratch = scratch_protocol(distilled)
         self.rivals = (RANDOM, *options.coresets)
 
     def parts(self, networks: Mapping[str, Model]) -> Iterator[list[Row]]:

@@ -39,7 +39,7 @@ from dd_jax.evaluation import PROTOCOLS, training_of
 from dd_jax.evaluation.coresets import MAKERS
 from dd_jax.evaluation.lengths import Length, plain_words
 from dd_jax.evaluation.measure import Starts, as_it_is, in_chunks, train_all
-from dd_jax.evaluation.protocols import misuse
+from dd_jax.evaluation.protocols import misuse, scratch_protocol
 from dd_jax.evaluation.training import plan_course
 from dd_jax.inner import Training, keys_of, steps_per_epoch
 from dd_jax.methods import BpttOptions, bptt, check_networks, make_method
@@ -399,8 +399,7 @@ class _Learner:
     def _training(self, memory: DistilledData) -> Training:
         protocol = self.options.protocol
         if protocol is None:
-            own = self._set(0).protocol
-            protocol = own.name if own.from_scratch else "dc"
+            protocol = scratch_protocol(self._set(0))
         like = self._set(0) if protocol.startswith("mtt") else memory  # which takes the learnt step size
         found = training_of(protocol, like, self.options.epochs)
         if not isinstance(found, Training):

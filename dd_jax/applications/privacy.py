@@ -25,6 +25,7 @@ from dd_jax.applications.records import Records
 from dd_jax.errors import DataError, OptionError, check_at_least
 from dd_jax.evaluation import training_of
 from dd_jax.evaluation.lengths import length_of, plain_words
+from dd_jax.evaluation.protocols import scratch_protocol
 from dd_jax.inner import TRAINING_NUMBERS, Training, draw_networks, fit, in_epochs, keys_of, map_over, nets_at_once
 from dd_jax.models import Model
 from dd_jax.runs.experiment import DEFAULT_MODEL, Experiment
@@ -253,8 +254,7 @@ class _Study:
         return plain_words(self.options.full_training, size)
 
     def _protocol(self, distilled: DistilledData) -> str:
-        own = distilled.protocol
-        return self.options.protocol or (own.name if own.from_scratch else "dc")
+        return self.options.protocol or scratch_protocol(distilled)
 
     def _training(self, distilled: DistilledData) -> Training:
         protocol = self._protocol(distilled)

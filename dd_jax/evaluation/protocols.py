@@ -41,6 +41,8 @@ _RAT_BPTT = Training(
     drop_last=False,
 )
 
+PLAIN = "dc"  # the training from scratch of a set that has none of its own
+
 PROTOCOLS: Mapping[str, Training | Regression] = {
     # Zhao et al. 2021 (20 networks). Their own augmentation for MNIST is left out.
     "dc": _DC,
@@ -161,6 +163,11 @@ def with_augment(training: Training, augment: str) -> Training:
         raise unknown_name("augment", augment, AUGMENTS)
     changes: Any = {"augment": augment}
     return dataclasses.replace(training, **changes)
+
+
+def scratch_protocol(distilled: DistilledData) -> str:
+    """The training from scratch of a set: its own, or `PLAIN`."""
+    return distilled.protocol.name if distilled.protocol.from_scratch else PLAIN
 
 
 def misuse(distilled: DistilledData, from_scratch: bool = True) -> str:

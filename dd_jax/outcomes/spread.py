@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -38,6 +38,11 @@ def spread_of(values: Sequence[float]) -> Spread:
     """Of these values."""
     array = np.asarray(values, float)
     return Spread(float(array.mean()), float(array.std()), len(array))
+
+
+def read_spread(row: Mapping[str, Any]) -> Spread:
+    """The spread of a row of results as a json has it."""
+    return Spread(float(row["mean"]), float(row["std"]), int(row["n"]))
 
 
 def spread_of_distinct(measured: Sequence[Spread]) -> Spread:

@@ -12,7 +12,7 @@ from dd_jax.errors import DataError, RunError
 from dd_jax.evaluation import storage_bytes
 from dd_jax.evaluation.lengths import Length
 from dd_jax.models import MODELS
-from dd_jax.outcomes.spread import NO_BREAK, Difference, Spread, difference, spread_of
+from dd_jax.outcomes.spread import NO_BREAK, Difference, Spread, difference, read_spread, spread_of
 from dd_jax.runs.comparing import Group, groups_of
 from dd_jax.runs.listing import find_runs, is_run
 from dd_jax.runs.report import words
@@ -144,11 +144,11 @@ def _of_audit(path: Path) -> Entry:
             distilled.num_examples,
             distilled.unit,
             storage_bytes(distilled),
-            _spread(own),
+            read_spread(own),
             float(own["std"]),
             int(own["n"]),
             1,
-            None if best is None else Rival(str(best["name"]), _spread(best)),
+            None if best is None else Rival(str(best["name"]), read_spread(best)),
             _robustness([path]),
             None,
         )
@@ -267,10 +267,6 @@ def _altered(found: Mapping[str, Any], path: Path | None = None) -> str:
         return ""
     epochs = _json(path / _AUDITED).get("config", {}).get("options", {}).get("epochs")
     return "" if epochs is None else f"{count(epochs, 'epoch')} in place of the protocol's"
-
-
-def _spread(row: Mapping[str, Any]) -> Spread:
-    return Spread(float(row["mean"]), float(row["std"]), int(row["n"]))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dd_jax.outcomes.nested import nested
-from dd_jax.outcomes.spread import NO_BREAK, Spread, percent, spread_of, spread_of_distinct
+from dd_jax.outcomes.spread import NO_BREAK, Spread, percent, read_spread, spread_of, spread_of_distinct
 from dd_jax.runs.report.amounts import count, lasting, thinned
 from dd_jax.runs.report.words import NEIGHBOURS
 
@@ -225,7 +225,7 @@ def _steps(record: Record) -> int:
 
 def _over_distillations(measured: Sequence[Mapping[str, Any]]) -> Spread:
     """Of the means of several distillations; of a single one, or of the same real images, what the networks reach."""
-    return spread_of_distinct([Spread(one["mean"], one["std"], one["n"]) for one in measured])
+    return spread_of_distinct([read_spread(one) for one in measured])
 
 
 def _transfers(record: Record) -> list[Mapping[str, Any]]:
